@@ -1,0 +1,1 @@
+"""TaskIT: plan, train and share LoRA adapters that fit a memory budget."""

@@ -1,0 +1,29 @@
+"""The one family of errors: every message is a sentence that names what was wrong and what to do next."""
+
+
+class TaskITError(Exception):
+    """Something the user can mend; the CLI prints its message and exits with 1."""
+
+
+class DataError(TaskITError, ValueError):
+    """The dataset cannot be read, or cannot be learned from as it is."""
+
+
+class BackboneError(TaskITError):
+    """The base model cannot be found, loaded or adapted."""
+
+
+class ZooError(TaskITError):
+    """A zoo, or one learned task in it, cannot be used."""
+
+
+class BudgetError(TaskITError, ValueError):
+    """The memory budget cannot be understood or cannot be met."""
+
+
+class PlanError(TaskITError, ValueError):
+    """A plan file is broken or contradicts its backbone."""
+
+
+class RunError(TaskITError):
+    """A training run cannot be started, read or continued."""
