@@ -1,0 +1,270 @@
+"""The command line: one small function per verb.  stdout carries data only, everything else stderr."""
+
+import argparse
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from typing import Any
+
+from taskit.errors import TaskITError
+
+Verb = Callable[[argparse.Namespace], None]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one verb; returns the exit status: 0, 1 for a user's mistake, 2 for wrong usage, 130 for Ctrl-C."""
+    options = build_parser().parse_args(argv)
+    try:
+        with quiet_libraries():
+            options.verb(options)
+    except TaskITError as error:
+        if os.environ.get("TASKIT_DEBUG"):
+            traceback.print_exc()
+        print(f"taskit: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("taskit: stopped.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of stdout went away, as in `taskit … | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+def check(options: argparse.Namespace) -> None:
+    from taskit.data import check as check_data
+    from taskit.display import report_table
+
+    report = check_data(options.data, columns=columns_of(options), seed=options.seed)
+    show(options, asdict(report), lambda: report_table(report))
+
+
+def zoo(options: argparse.Namespace) -> None:
+    from taskit.backbone import find_backbone
+    from taskit.display import zoo_table
+    from taskit.zoo import bundled_zoo, open_zoo
+
+    backbone = find_backbone(options.backbone).id
+    found = open_zoo(options.zoo, backbone) if options.zoo else bundled_zoo(backbone)
+    tasks = [{name: value for name, value in asdict(task).items() if name != "folder"} for task in found.tasks]
+    show(options, {"tasks": tasks, "skipped": found.skipped}, lambda: zoo_table(found))
+
+
+def plan(options: argparse.Namespace) -> None:
+    from taskit.display import plan_tables
+    from taskit.planning import make_plan
+
+    with status(options) as tell:
+        made = make_plan(
+            options.data,
+            options.backbone,
+            options.budget,
+            zoo=options.zoo,
+            recipe=recipe_of(options),
+            columns=columns_of(options),
+            quantization=options.quantize,
+            similarity=options.similarity,
+            seed=options.seed,
+            tell=tell,
+        )
+    made.save(options.out)
+    show(options, made.to_dict(), lambda: plan_tables(made))
+    print(f"Plan written; train it with: taskit train {options.out} --out RUN", file=sys.stderr)
+
+
+def train(options: argparse.Namespace) -> None:
+    from taskit.display import result_table
+    from taskit.plan import Plan
+    from taskit.training.trainer import train as train_plan
+
+    chosen = Plan.load(options.plan)
+    if options.epochs is not None:
+        chosen = replace(chosen, training=replace(chosen.training, epochs=options.epochs))
+    with progress_bar(options) as watch:
+        result = train_plan(chosen, options.out, resume=options.resume, watch=watch)
+    show(options, asdict(result), lambda: result_table(result))
+    print(f"The adapter is in {os.path.join(options.out, 'adapter')}", file=sys.stderr)
+
+
+def evaluate(options: argparse.Namespace) -> None:
+    from taskit.inference import evaluate_run
+
+    metric, value, rows = evaluate_run(options.run, options.data)
+    show(options, {"metric": metric, "value": value, "rows": rows}, lambda: f"{metric} {value:.4f} on {rows} rows")
+
+
+def predict(options: argparse.Namespace) -> None:
+    from taskit.display import prediction_table
+    from taskit.inference import predict as predict_inputs
+
+    answers = predict_inputs(options.run, options.inputs)
+    show(options, [asdict(answer) for answer in answers], lambda: prediction_table(answers))
+
+
+def push(_: argparse.Namespace) -> None:
+    raise TaskITError("Pushing comes with the Hub; until then upload RUN/adapter with `hf upload OWNER/NAME RUN/adapter`.")
+
+
+def app(_: argparse.Namespace) -> None:
+    raise TaskITError("The app is not built yet; use taskit plan and taskit train until then.")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="taskit", description="Plan, train and share LoRA adapters that fit a memory budget."
+    )
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+
+    def add(verb: Verb, help_text: str) -> argparse.ArgumentParser:
+        sub = verbs.add_parser(verb.__name__, help=help_text, description=help_text)
+        sub.set_defaults(verb=verb)
+        sub.add_argument("--json", action="store_true", help="print JSON instead of tables")
+        return sub
+
+    _add_zoo(add(zoo, "List the learned tasks of a backbone."))
+    _add_data(add(check, "Look at a dataset: rows, classes, lengths, duplicates, what would be dropped."))
+    _add_plan(add(plan, "Plan where LoRA goes and at which rank, inside a memory budget."))
+    _add_train(add(train, "Train a plan into a run folder."))
+    sub = add(evaluate, "Score a run on its evaluation rows, or on other data.")
+    sub.add_argument("run", metavar="RUN", help="a run folder")
+    sub.add_argument("data", metavar="DATA", nargs="?", help="a dataset of the same task and labels")
+    sub = add(predict, "Ask a run for predictions.")
+    sub.add_argument("run", metavar="RUN", help="a run folder")
+    sub.add_argument("inputs", metavar="INPUT", nargs="+", help="an image file, a sentence or a prompt")
+    sub = add(push, "Push a run's adapter to the Hugging Face Hub.")
+    sub.add_argument("run", metavar="RUN")
+    sub.add_argument("repo", metavar="OWNER/NAME")
+    sub.add_argument("--private", action="store_true")
+    sub = add(app, "Start the web app.")
+    sub.add_argument("--host", default="127.0.0.1")
+    sub.add_argument("--port", type=int, default=7860)
+    return parser
+
+
+def _add_zoo(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("--backbone", required=True, metavar="ID", help="a bundled name, a folder or a Hub id")
+    sub.add_argument("--zoo", metavar="DIR", help="a folder of PEFT adapters (default: the bundled ones)")
+
+
+def _add_data(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("data", metavar="DATA", help="a CSV, TSV, JSON, JSONL or Parquet file, a folder or zip of images, or hub:OWNER/NAME")
+    sub.add_argument(
+        "--column",
+        action="append",
+        default=[],
+        metavar="ROLE=NAME",
+        help="name a column yourself: text, text_pair, label, image, prompt, completion or messages; may be repeated",
+    )
+    sub.add_argument("--seed", type=int, default=0, help="seed of every random choice (default %(default)s)")
+
+
+def _add_plan(sub: argparse.ArgumentParser) -> None:
+    _add_data(sub)
+    _add_zoo(sub)
+    sub.add_argument("--budget", required=True, help="6GiB, 800MiB, 60%% (from no update to full LoRA) or auto")
+    sub.add_argument("--method", choices=("taskit",), default="taskit", help="how importance becomes a plan")
+    sub.add_argument("--similarity", choices=("delta", "raw"), default="delta", help="Eq. (4) between updates, or as printed")
+    sub.add_argument("--batch-size", type=int, metavar="N", help="rows that pass through the model at once")
+    sub.add_argument("--max-length", type=int, metavar="N", help="tokens after which a text is cut")
+    sub.add_argument("--epochs", type=int, metavar="N", help="passes over the training rows")
+    sub.add_argument("--learning-rate", type=float, metavar="X", help="peak of the schedule")
+    sub.add_argument("--quantize", choices=("8bit", "4bit"), help="load the frozen backbone in fewer bits")
+    sub.add_argument("--gradient-checkpointing", action="store_true", default=None, help="recompute blocks instead of keeping activations")
+    sub.add_argument("--optimizer", choices=("adamw", "adamw8bit", "sgd"), help="default adamw")
+    sub.add_argument("--out", required=True, metavar="plan.json", help="where to write the plan")
+
+
+def _add_train(sub: argparse.ArgumentParser) -> None:
+    sub.add_argument("plan", metavar="plan.json", help="a plan, edited by hand or not")
+    sub.add_argument("--out", required=True, metavar="RUN", help="the run folder to make")
+    sub.add_argument("--epochs", type=int, metavar="N", help="instead of the plan's")
+    sub.add_argument("--resume", action="store_true", help="go on with a stopped run")
+
+
+def recipe_of(options: argparse.Namespace) -> Any:
+    from taskit.training.recipe import Recipe
+
+    names = ("batch_size", "max_length", "epochs", "learning_rate", "gradient_checkpointing", "optimizer")
+    given = {name: getattr(options, name) for name in names}
+    return Recipe(**{name: value for name, value in given.items() if value is not None})
+
+
+def columns_of(options: argparse.Namespace) -> dict[str, str] | None:
+    pairs = [item.partition("=") for item in options.column]
+    for role, equals, name in pairs:
+        if not (role and equals and name):
+            raise TaskITError(f"--column {role}{equals}{name} is not understood; write for example --column label=intent.")
+    return {role: name for role, _, name in pairs} or None
+
+
+def show(options: argparse.Namespace, value: Any, table: Callable[[], Any]) -> None:
+    """Print ``value`` as JSON, or the table for people."""
+    if options.json:
+        json.dump(value, sys.stdout, indent=2, ensure_ascii=False)
+        print()
+        return
+    from rich.console import Console
+
+    Console(highlight=False).print(table())
+
+
+@contextmanager
+def status(_: argparse.Namespace) -> Any:
+    """A spinner on stderr that says what is being done."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    with console.status("starting") as spinner:
+
+        def tell(message: str) -> None:
+            if console.is_terminal:
+                spinner.update(message)
+            else:
+                print(message, file=sys.stderr)
+
+        yield tell
+
+
+@contextmanager
+def progress_bar(_: argparse.Namespace) -> Any:
+    """A bar on stderr with step, loss, metric and time left."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task("loading the backbone", total=None)
+
+        def watch(event: Any) -> None:
+            if event.kind == "note":
+                bar.update(task, description=event.message)
+            elif event.kind == "step":
+                bar.update(task, completed=event.step, total=event.steps, description=f"loss {event.loss:.3f}")
+            elif event.kind == "epoch":
+                bar.console.print(f"epoch {event.epoch}: validation {event.metric:.4f}")
+
+        yield watch
+
+
+@contextmanager
+def quiet_libraries() -> Any:
+    """Our lines only: no progress bars and no chatter of the libraries beneath."""
+    import logging
+    import warnings
+
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    logging.getLogger("datasets").setLevel(logging.ERROR)
+    with warnings.catch_warnings():
+        if not os.environ.get("TASKIT_DEBUG"):
+            warnings.simplefilter("ignore")
+        yield
+
+
+if __name__ == "__main__":
+    sys.exit(main())

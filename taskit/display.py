@@ -1,0 +1,159 @@
+"""Tables for the terminal: similarity, importance and ranks, memory, and what a run gave."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from taskit.budget import show_bytes
+from taskit.inference import Prediction
+from taskit.plan import Plan
+
+if TYPE_CHECKING:
+    from taskit.data.report import Report
+    from taskit.training.run_folder import Result
+    from taskit.zoo import Zoo
+
+BAR = 30
+MOST_CLASSES = 20  # rows of the class table
+# Cividis-like steps from dim to bright: told apart by brightness, so also without colour vision.
+SHADES = ("#00224e", "#2a3f6d", "#575d6d", "#7d7c78", "#a59c74", "#d2c060", "#fee838")
+
+
+def plan_tables(plan: Plan) -> RenderableType:
+    """All that a plan decides, on one screen."""
+    return Group(similarity_table(plan), "", rank_table(plan), "", memory_table(plan))
+
+
+def similarity_table(plan: Plan) -> RenderableType:
+    if not plan.similarity:
+        return Text("No learned task on this backbone: every location counts alike.")
+    table = Table(title=f"Similarity to the learned tasks ({plan.similarity_measure})", title_justify="left")
+    for name in ("learned task", "φ", "", "used"):
+        table.add_column(name, justify="right" if name == "φ" else "left")
+    largest = max(abs(s.phi) for s in plan.similarity) or 1.0
+    for s in sorted(plan.similarity, key=lambda s: -s.phi):
+        bar = "█" * round(max(s.phi, 0) / largest * BAR)
+        table.add_row(s.task, f"{s.phi:+.3f}", Text(bar, "cyan" if s.used else "dim"), "yes" if s.used else "no")
+    return table
+
+
+def rank_table(plan: Plan) -> RenderableType:
+    """Blocks down, roles across; each cell is the rank on a ground as bright as the importance."""
+    roles = list(dict.fromkeys(location.role for location in plan.locations))
+    blocks = sorted({location.block for location in plan.locations})
+    cells: dict[tuple[int, str], list] = {}
+    for location in plan.locations:
+        cells.setdefault((location.block, location.role), []).append(location)
+    table = Table(title="Rank of each location, brighter = more important", title_justify="left")
+    table.add_column("block", justify="right")
+    for role in roles:
+        table.add_column(role, justify="center")
+    largest = max(location.importance for location in plan.locations) or 1.0
+    for block in blocks:
+        row = [_cell(cells.get((block, role), []), largest) for role in roles]
+        table.add_row(str(block), *row)
+    return table
+
+
+def _cell(locations: Sequence, largest: float) -> Text:
+    if not locations:
+        return Text("")
+    level = max(location.importance for location in locations) / largest
+    shade = round(level * (len(SHADES) - 1))
+    ink = "black" if shade > len(SHADES) // 2 else "white"
+    ranks = "/".join(str(location.rank) if location.rank else "·" for location in locations[:4])
+    return Text(f" {ranks:>3} ", f"{ink} on {SHADES[shade]}")
+
+
+def memory_table(plan: Plan) -> RenderableType:
+    memory = plan.memory
+    table = Table(title="Predicted peak memory of training", title_justify="left")
+    for name, justify in (("", "left"), ("bytes", "right"), ("", "right"), ("", "left")):
+        table.add_column(name, justify=justify)
+    scale = max(memory.full_lora_bytes, plan.budget_bytes, memory.peak_bytes)
+    parts = {
+        "weights and batch": memory.constant_bytes,
+        "adapters and optimizer": memory.module_bytes,
+        "activations kept": memory.activation_bytes,
+        "momentary": memory.transient_bytes,
+    }
+    for name, size in parts.items():
+        table.add_row(name, f"{size:,}", show_bytes(size), Text("█" * round(size / scale * BAR), "cyan"))
+    table.add_section()
+    totals = {"peak of this plan": memory.peak_bytes, "budget": plan.budget_bytes}
+    totals |= {"no update": memory.no_update_bytes, "LoRA r = 8 everywhere": memory.full_lora_bytes}
+    for name, size in totals.items():
+        bold = "bold" if name.startswith("peak") else ""
+        table.add_row(Text(name, bold), Text(f"{size:,}", bold), show_bytes(size), Text("█" * round(size / scale * BAR), "blue"))
+    return table
+
+
+def result_table(result: "Result") -> RenderableType:
+    table = Table(title="Result", title_justify="left", show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    table.add_row(f"{result.metric}, linear head alone", f"{result.before:.4f}")
+    table.add_row(Text(f"{result.metric}, with the adapter", "bold"), Text(f"{result.after:.4f}", "bold"))
+    table.add_row("predicted peak", show_bytes(result.predicted_peak_bytes))
+    table.add_row(f"measured peak ({result.measured_with})", show_bytes(result.measured_peak_bytes))
+    table.add_row("trained parameters", f"{result.trainable_parameters:,}")
+    table.add_row("time", f"{result.train_seconds:.0f} s")
+    return table
+
+
+def zoo_table(zoo: "Zoo") -> RenderableType:
+    table = Table(title="Learned tasks", title_justify="left")
+    for name in ("task", "labels", "metric", "head alone", "with LoRA", "licence", "source"):
+        table.add_column(name, justify="right" if name in ("labels", "head alone", "with LoRA") else "left")
+    for task in zoo.tasks:
+        scores = ["" if x is None else f"{x:.3f}" for x in (task.head_alone, task.value)]
+        table.add_row(task.task, str(len(task.labels) or ""), task.metric, *scores, task.licence, task.source)
+    skipped = [Text(f"skipped {name}: {reason}", "yellow") for name, reason in zoo.skipped]
+    return Group(table, *skipped)
+
+
+def prediction_table(predictions: Sequence[Prediction]) -> RenderableType:
+    table = Table(title="Predictions", title_justify="left")
+    for name in ("input", "answer", "probability"):
+        table.add_column(name, justify="right" if name == "probability" else "left")
+    for p in predictions:
+        table.add_row(p.input, p.answer, "" if p.probability is None else f"{p.probability:.1%}")
+    return table
+
+
+def report_table(report: "Report") -> RenderableType:
+    info = report.info
+    facts = Table(title=f"{info.source}: {info.task}", title_justify="left", show_header=False)
+    facts.add_column()
+    facts.add_column(justify="right")
+    facts.add_row("rows read", f"{report.rows:,}")
+    facts.add_row("training / evaluation rows", f"{info.train_rows:,} / {info.eval_rows:,}")
+    facts.add_row("columns", ", ".join(f"{role} = {name}" for role, name in info.columns))
+    for spread in report.spreads:
+        values = f"{spread.minimum} … {spread.median} … {spread.p95} … {spread.maximum}"
+        facts.add_row(f"{spread.field}, {spread.unit} (least, median, p95, most)", values)
+    if report.imbalance is not None:
+        facts.add_row("largest class / smallest", f"{report.imbalance:.1f}")
+    facts.add_row("duplicates in training / evaluation", f"{report.train_duplicates} / {report.eval_duplicates}")
+    facts.add_row("evaluation rows that also train", str(report.leakage_rows))
+    dropped = [
+        Text(f"dropped {d.count}: {d.reason} ({', '.join(d.examples)})", "yellow") for d in report.dropped
+    ]
+    warnings = [Text(warning, "yellow") for warning in report.warnings]
+    return Group(facts, *([class_table(report)] if report.classes else []), *dropped, *warnings)
+
+
+def class_table(report: "Report") -> RenderableType:
+    table = Table(title="Classes", title_justify="left")
+    for name in ("class", "training", "evaluation", ""):
+        table.add_column(name, justify="right" if name in ("training", "evaluation") else "left")
+    largest = max(one.train for one in report.classes) or 1
+    for one in report.classes[:MOST_CLASSES]:
+        bar = Text("█" * round(one.train / largest * BAR), "cyan")
+        table.add_row(one.label, str(one.train), str(one.evaluation), bar)
+    if len(report.classes) > MOST_CLASSES:
+        table.add_row(f"… and {len(report.classes) - MOST_CLASSES} more", "", "", "")
+    return table

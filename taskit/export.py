@@ -1,0 +1,72 @@
+"""Write a trained adapter as a plain PEFT folder: config, safetensors, card and taskit.json."""
+
+import json
+import shutil
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from taskit.card import write_card
+from taskit.plan import Plan
+from taskit.training.lora import adapt
+
+if TYPE_CHECKING:
+    from taskit.training.run_folder import Result
+
+
+def write_adapter(model: Any, plan: Plan, result: "Result", folder: Path) -> None:
+    """Save the LoRA and heads of ``model`` into ``folder``, which appears whole or not at all."""
+    part = folder.with_name(folder.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    write_weights(_as_peft(model, plan), plan, part)
+    (part / "taskit.json").write_text(json.dumps(notes(plan, result), indent=2, ensure_ascii=False) + "\n")
+    write_card(plan, result, part / "README.md")
+    shutil.rmtree(folder, ignore_errors=True)
+    part.rename(folder)
+
+
+def _as_peft(model: Any, plan: Plan) -> Any:
+    """A plan without any insertion trained its heads alone; PEFT knows no adapter without a LoRA, so one of
+    rank 1 that adds exactly zero goes to the last location."""
+    if hasattr(model, "peft_config"):
+        return model
+    heads = [name for name, p in model.named_parameters() if p.requires_grad]
+    last = plan.locations[-1].name
+    return adapt(model, {last: 1}, sorted({name.rsplit(".", 1)[0] for name in heads}), plan.data.task)
+
+
+def write_weights(model: Any, plan: Plan, folder: Path) -> None:
+    from peft import get_peft_model_state_dict
+    from safetensors.torch import save_file
+
+    config = model.peft_config["default"]
+    # The id, not the folder that the base was loaded from: a path of this machine helps nobody.
+    config.base_model_name_or_path = plan.backbone.id
+    config.inference_mode = True
+    config.save_pretrained(folder)
+    tensors = get_peft_model_state_dict(model, save_embedding_layers=False)
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())}
+    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+
+
+def notes(plan: Plan, result: "Result") -> dict:
+    """taskit.json: what a reader of a zoo wants to know before it opens any weight."""
+    return {
+        "taskit": version("taskit"),
+        "name": Path(plan.data.source).stem,
+        "backbone": {"id": plan.backbone.id, "revision": plan.backbone.revision},
+        "task": plan.data.task,
+        "labels": list(plan.data.labels),
+        "metric": result.metric,
+        "value": result.after,
+        "head_alone": result.before,
+        "budget_bytes": plan.budget_bytes,
+        "predicted_peak_bytes": result.predicted_peak_bytes,
+        "measured_peak_bytes": result.measured_peak_bytes,
+        "measured_with": result.measured_with,
+        "trainable_parameters": result.trainable_parameters,
+        "train_rows": plan.data.train_rows,
+        "eval_rows": plan.data.eval_rows,
+        "seed": plan.seed,
+    }

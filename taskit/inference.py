@@ -1,0 +1,116 @@
+"""Use a finished run: score it on data, or ask it for predictions."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from taskit.errors import DataError, RunError
+from taskit.plan import Plan
+
+if TYPE_CHECKING:
+    from taskit.data import Collator
+
+PAIR = "\t"  # between the two sentences of one input
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """``answer`` is a label or a generated text; ``probability`` is None for a text."""
+
+    input: str
+    answer: str
+    probability: float | None
+
+
+def load_run(folder: str | Path) -> tuple[Plan, Any]:
+    """The plan of a run and its backbone with the adapter, loaded as any PEFT user would.
+
+    Raises:
+        RunError: no run, or one that has no adapter yet.
+    """
+    from peft import PeftModel
+
+    from taskit.backbone import load_model
+    from taskit.training.run_folder import RunFolder
+
+    run = RunFolder(folder)
+    plan = Plan.from_dict(run.read_json("plan.json"), str(run.path / "plan.json"))
+    if not (run.adapter / "adapter_config.json").exists():
+        raise RunError(f"The run in {run.path} has no adapter yet; finish it with taskit train --resume.")
+    base = load_model(plan.backbone, task=plan.data.task, labels=plan.data.labels)
+    return plan, PeftModel.from_pretrained(base, run.adapter).eval()
+
+
+def evaluate_run(folder: str | Path, source: str | Path | None = None) -> tuple[str, float, int]:
+    """(metric, value, rows) of a run on its own evaluation rows, or on all rows of ``source``.
+
+    Raises:
+        DataError: ``source`` is another task, or has labels that the run does not know.
+    """
+    import datasets
+    from torch.utils.data import DataLoader
+
+    from taskit.data import load
+    from taskit.planning import make_collator
+    from taskit.training.evaluation import evaluate, metric_of
+
+    plan, model = load_run(folder)
+    data = load(source or plan.data.source, columns=None if source else dict(plan.data.columns), seed=plan.seed)
+    rows = data.evaluation
+    if source:
+        if (data.info.task, data.info.labels) != (plan.data.task, plan.data.labels):
+            raise DataError(
+                f"{source} is {data.info.task} with the labels {', '.join(data.info.labels) or 'none'}; "
+                f"this run needs {plan.data.task} with {', '.join(plan.data.labels) or 'none'}."
+            )
+        rows = datasets.concatenate_datasets([data.train, data.evaluation])
+    collator = make_collator(plan.backbone, plan.data.task, plan.training.max_length)
+    loader = DataLoader(rows, batch_size=plan.training.batch_size, collate_fn=collator)
+    return metric_of(plan.data.task), evaluate(model, loader, plan.data.task), len(rows)
+
+
+def predict(folder: str | Path, inputs: Sequence[str]) -> tuple[Prediction, ...]:
+    """One prediction for each input: an image file, a sentence (a pair parted by a tab), or a prompt."""
+    from taskit.planning import make_collator
+
+    plan, model = load_run(folder)
+    collator = make_collator(plan.backbone, plan.data.task, plan.training.max_length)
+    if plan.data.task == "text-generation":
+        return tuple(_generate(model, collator, prompt) for prompt in inputs)
+    return tuple(_classify(plan, model, collator, _row(plan, text), text) for text in inputs)
+
+
+def _row(plan: Plan, text: str) -> Mapping[str, Any]:
+    if plan.data.modality == "text":
+        first, _, second = text.partition(PAIR)
+        pair = {"text_pair": second} if "text_pair" in dict(plan.data.columns) else {}
+        return {"text": first, **pair}
+    from PIL import Image
+
+    try:
+        return {"image": Image.open(text).convert("RGB")}
+    except OSError as error:
+        raise DataError(f"{text} is no image that can be read; give the path of a PNG or JPEG file.") from error
+
+
+def _classify(plan: Plan, model: Any, collator: "Collator", row: Mapping[str, Any], text: str) -> Prediction:
+    import torch
+
+    batch = collator([{**row, "label": 0}])
+    batch.pop("labels")
+    with torch.no_grad():
+        probabilities = model(**batch).logits[0].float().softmax(-1)
+    best = int(probabilities.argmax())
+    return Prediction(text, plan.data.labels[best], round(float(probabilities[best]), 4))
+
+
+def _generate(model: Any, collator: "Collator", prompt: str) -> Prediction:
+    import torch
+
+    tokenizer = collator.processor
+    inputs = tokenizer(prompt, return_tensors="pt")
+    with torch.no_grad():
+        tokens = model.generate(**inputs, max_new_tokens=128, do_sample=False)
+    skip = 0 if model.config.is_encoder_decoder else inputs["input_ids"].shape[1]
+    return Prediction(prompt, tokenizer.decode(tokens[0, skip:], skip_special_tokens=True).strip(), None)

@@ -1,0 +1,41 @@
+"""What a training step looks like apart from the strategy: batch, optimizer, accumulation."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, slots=True)
+class BatchShape:
+    """Name, shape and dtype of every tensor of the longest batch the data can produce."""
+
+    tensors: tuple[tuple[str, tuple[int, ...], str], ...]
+
+    @classmethod
+    def of(cls, batch: "Mapping[str, torch.Tensor]") -> "BatchShape":
+        return cls(tuple((k, tuple(v.shape), str(v.dtype).removeprefix("torch.")) for k, v in batch.items()))
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers the batch holds."""
+        return sum(prod(shape) for _, shape, _ in self.tensors)
+
+    def empty(self) -> "dict[str, torch.Tensor]":
+        """A batch of zeros of this shape: real, or fake inside a FakeTensorMode."""
+        import torch
+
+        return {name: torch.zeros(shape, dtype=getattr(torch, dtype)) for name, shape, dtype in self.tensors}
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """The rest of a step.  ``optimizer`` is one of taskit.training.step.OPTIMIZERS."""
+
+    batch: BatchShape
+    optimizer: str = "adamw"
+    gradient_accumulation: int = 1
+    gradient_checkpointing: bool = False

@@ -1,0 +1,187 @@
+"""Trace one training step without weights and read from its autograd graph who needs which bytes.
+
+The model is laid out with a LoRA at *every* candidate location and run forward once on fake
+tensors, which have shapes, storages and the CPU's own attention kernels but no memory behind them.
+Each node of the resulting autograd graph holds the tensors it saved for the backward pass:
+
+* a node inside a LoRA branch exists if and only if its location is inserted;
+* any other node exists once a location upstream of it is inserted, which the graph itself tells.
+
+So one trace gives, for every saved storage, the set of locations that need it, and with that the
+bytes of any strategy.  The short-lived rest of the peak comes from a rehearsal (rehearsal.py).
+
+Left out: what a kernel allocates and frees inside one operator; the allocator's rounding; the
+Python process itself.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from taskit.locations import Location
+from taskit.memory.conditions import Conditions
+from taskit.memory.graph import grad_nodes, needed_by, nodes_between, saved_tensors, storage_key, upstream_masks
+from taskit.memory.profile import MemoryProfile, Storage
+from taskit.training.lora import adapt
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+TRACE_RANK = 8
+STATE_BYTES = {  # optimizer state for one trained number of n bytes
+    "adamw": lambda n: 2 * n,
+    "adamw8bit": lambda _: 2,
+    "sgd": lambda n: n,
+}
+
+
+def materialise(model: torch.nn.Module) -> None:
+    """Give a model on the meta device fake CPU tensors; to be called inside a FakeTensorMode."""
+    model._apply(lambda t: torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device="cpu"))
+
+
+def trace(
+    build: "Callable[[], PreTrainedModel]",
+    locations: Sequence[Location],
+    heads: Sequence[str],
+    task: str,
+    conditions: Conditions,
+) -> MemoryProfile:
+    """The memory profile of ``build()``, a model on the meta device, under ``conditions``.
+
+    ``transient_bytes`` is 0 here; ``rehearsal.calibrate`` fills it in.
+    """
+    names = [location.name for location in locations]
+    with torch.device("meta"):
+        model = adapt(build(), dict.fromkeys(names, TRACE_RANK), heads, task)
+    with FakeTensorMode():
+        materialise(model)
+        branches, blocks = _Branches(model, names), _Blocks(model, names)
+        batch = conditions.batch.empty()
+        loss = model(**batch).loss
+        kept = _kept_bytes(loss, model, batch, branches, blocks if conditions.gradient_checkpointing else None)
+    always = 1 << len(names)
+    constant = _constant_bytes(model, branches, batch, conditions.optimizer)
+    constant += sum(size for mask, size in kept.items() if mask & always)
+    return MemoryProfile(
+        locations=tuple(names),
+        blocks=tuple(location.block for location in locations),
+        constant_bytes=constant,
+        rank_bytes=tuple(branches.rank_bytes(i, conditions) for i in range(len(names))),
+        fixed_bytes=(0,) * len(names),
+        storages=tuple(
+            Storage(bytes=size, needed_by=tuple(i for i in range(len(names)) if mask >> i & 1))
+            for mask, size in sorted(kept.items())
+            if mask and not mask & always
+        ),
+        transient_bytes=0,
+    )
+
+
+def _kept_bytes(
+    loss: torch.Tensor,
+    model: torch.nn.Module,
+    batch: dict[str, torch.Tensor],
+    branches: "_Branches",
+    checkpointed: "_Blocks | None",
+) -> dict[int, int]:
+    """Bytes saved for backward, by the bits of the locations that need them.
+
+    The bit after the last location stands for the heads, which are always trained.
+    """
+    always = 1 << len(branches.parameters)
+    leaves = {id(p): always for p in model.parameters() if p.requires_grad} | branches.leaves
+    masks = upstream_masks(loss.grad_fn, leaves)
+    standing = {storage_key(t) for t in (*model.parameters(), *model.buffers(), *batch.values())}
+    sizes: dict[int, int] = {}
+    needs: dict[int, int] = {}
+    for node in masks:
+        if checkpointed and node in checkpointed.inside:
+            continue
+        for attribute, tensor in saved_tensors(node):
+            key = storage_key(tensor)
+            if key not in standing and key not in branches.rank_sized:
+                inside = branches.nodes.get(node)
+                sizes[key] = tensor.untyped_storage().nbytes()
+                needs[key] = needs.get(key, 0) | (needed_by(node, attribute, masks) if inside is None else 1 << inside)
+    if checkpointed:
+        sizes |= checkpointed.inputs
+        needs |= checkpointed.needs
+    kept: dict[int, int] = {}
+    for key, mask in needs.items():
+        kept[mask] = kept.get(mask, 0) + sizes[key]
+    return kept
+
+
+def _constant_bytes(model: torch.nn.Module, branches: "_Branches", batch: dict[str, torch.Tensor], optimizer: str) -> int:
+    """Frozen weights, buffers, the batch, and the trained heads with gradient and optimizer state."""
+    lora = set(branches.leaves)
+    standing = [p for p in model.parameters() if id(p) not in lora] + [*model.buffers(), *batch.values()]
+    weights = {storage_key(t): t.untyped_storage().nbytes() for t in standing}
+    heads = [p for p in model.parameters() if p.requires_grad and id(p) not in lora]
+    return sum(weights.values()) + sum(p.numel() * _training_bytes(p, optimizer) for p in heads)
+
+
+def _training_bytes(parameter: torch.nn.Parameter, optimizer: str) -> int:
+    """Gradient and optimizer state per trained number, in bytes."""
+    return parameter.element_size() + STATE_BYTES[optimizer](parameter.element_size())
+
+
+class _Branches:
+    """Notes, while the model runs, which graph nodes and storages belong to which LoRA branch."""
+
+    def __init__(self, model: torch.nn.Module, names: Sequence[str]) -> None:
+        self.nodes: dict[Any, int] = {}
+        self.rank_sized: dict[int, tuple[int, int]] = {}  # storage -> (location, bytes)
+        self.parameters: list[list[torch.nn.Parameter]] = []
+        modules = {path.removeprefix("base_model.model."): module for path, module in model.named_modules()}
+        for i, name in enumerate(names):
+            down, up = modules[name].lora_A["default"], modules[name].lora_B["default"]
+            self.parameters.append([*down.parameters(), *up.parameters()])
+            down.register_forward_hook(self._note(i, rank_sized=True))
+            up.register_forward_hook(self._note(i, rank_sized=False))
+        self.leaves = {id(p): 1 << i for i, owned in enumerate(self.parameters) for p in owned}
+
+    def _note(self, i: int, rank_sized: bool) -> Callable[..., None]:
+        def hook(_module: torch.nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+            self.nodes.update(dict.fromkeys(nodes_between(grad_nodes(output), grad_nodes(inputs)), i))
+            if rank_sized:
+                self.rank_sized[storage_key(output)] = (i, output.untyped_storage().nbytes())
+
+        return hook
+
+    def rank_bytes(self, i: int, conditions: Conditions) -> int:
+        """Bytes that one more rank at location i costs: weights, gradients, state, its activations."""
+        trained = sum(
+            p.numel() * (p.element_size() + _training_bytes(p, conditions.optimizer)) for p in self.parameters[i]
+        )
+        saved = 0 if conditions.gradient_checkpointing else sum(n for owner, n in self.rank_sized.values() if owner == i)
+        return -(-(trained + saved) // TRACE_RANK)
+
+
+class _Blocks:
+    """Notes the inputs of the blocks that gradient checkpointing recomputes, and the nodes inside them."""
+
+    def __init__(self, model: torch.nn.Module, names: Sequence[str]) -> None:
+        from transformers.modeling_layers import GradientCheckpointingLayer
+
+        self.inside: set[Any] = set()
+        self.inputs: dict[int, int] = {}
+        self.needs: dict[int, int] = {}
+        for path, module in model.named_modules():
+            prefix = path.removeprefix("base_model.model.") + "."
+            held = [i for i, name in enumerate(names) if name.startswith(prefix)]
+            if held and isinstance(module, GradientCheckpointingLayer):
+                module.register_forward_hook(self._note((2 << held[-1]) - 1))
+
+    def _note(self, up_to_here: int) -> Callable[..., None]:
+        def hook(_module: torch.nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+            self.inside.update(nodes_between(grad_nodes(output), grad_nodes(inputs)))
+            hidden = next(t for t in inputs if isinstance(t, torch.Tensor))
+            key = storage_key(hidden)
+            self.inputs[key] = hidden.untyped_storage().nbytes()
+            self.needs[key] = self.needs.get(key, 0) | up_to_here
+
+        return hook

@@ -1,0 +1,282 @@
+"""From a dataset, a backbone, a zoo and a budget to a plan: the one place where all rooms meet."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from taskit.backbone import Backbone, empty_model, find_backbone, final_linear, head_names, load_model, load_processor
+from taskit.budget import parse_budget, show_bytes
+from taskit.data import Collator, Dataset, load, longest_rows
+from taskit.errors import BudgetError, PlanError
+from taskit.importance import transfer
+from taskit.locations import Location, find_locations
+from taskit.memory.conditions import BatchShape, Conditions
+from taskit.memory.profile import MemoryProfile
+from taskit.memory.rehearsal import calibrate, rehearse
+from taskit.memory.trace import trace
+from taskit.plan import MemoryEstimate, Plan, PlannedLocation, SkippedAdapter
+from taskit.scheduler import RANKS, Schedule, cheapest_insertion, rank_gain, schedule
+from taskit.training.recipe import Recipe
+from taskit.transfer import Measurement, measure
+from taskit.zoo import Zoo, bundled_zoo, open_zoo
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+FULL_RANK = 8  # "full LoRA" is what PEFT users run without a plan: rank 8 at every candidate
+PROBE_ROWS = 128
+TOLERANCE = 0.005  # of the budget above no update: a plan that leaves less unspent is not searched further
+ATTEMPTS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What a strategy is rehearsed on: the empty model, its candidates and heads, and the conditions."""
+
+    build: "Callable[[], PreTrainedModel]"
+    locations: tuple[Location, ...]
+    heads: tuple[str, ...]
+    head_parameters: int
+    task: str
+    conditions: Conditions
+
+    def rehearse(self, ranks: Sequence[int]) -> int:
+        """The peak, in bytes, of training with these ranks, one for each location."""
+        strategy = {place.name: rank for place, rank in zip(self.locations, ranks, strict=True)}
+        return rehearse(self.build, strategy, self.heads, self.task, self.conditions)
+
+    def trainable_parameters(self, ranks: Sequence[int]) -> int:
+        lora = (rank * (x.in_features + x.out_features) for x, rank in zip(self.locations, ranks, strict=True))
+        return self.head_parameters + sum(lora)
+
+
+@dataclass(frozen=True, slots=True)
+class Pricing:
+    """What strategies cost: the additive profile, and the rehearsed ends of the budget scale."""
+
+    profile: MemoryProfile
+    no_update_bytes: int
+    full_lora_bytes: int
+
+
+def set_stage(backbone: Backbone, data: Dataset, recipe: Recipe, collator: Collator) -> Stage:
+    """Everything a rehearsal needs; reads no weight."""
+    build = partial(empty_model, backbone, task=data.info.task, labels=data.info.labels)
+    model = build()
+    locations, heads = find_locations(model), head_names(model, data.info.task)
+    if not locations:
+        raise PlanError(f"{backbone.id} has no projection matrix that LoRA could adapt; choose another backbone.")
+    return Stage(
+        build=build,
+        locations=locations,
+        heads=heads,
+        head_parameters=sum(p.numel() for name in heads for p in model.get_submodule(name).parameters()),
+        task=data.info.task,
+        conditions=Conditions(
+            batch=longest_batch(data, collator, recipe.batch_size),
+            optimizer=recipe.optimizer,
+            gradient_accumulation=recipe.gradient_accumulation,
+            gradient_checkpointing=recipe.gradient_checkpointing,
+        ),
+    )
+
+
+def price(stage: Stage) -> Pricing:
+    count = len(stage.locations)
+    full_peak = stage.rehearse((FULL_RANK,) * count)
+    profile = trace(stage.build, stage.locations, stage.heads, stage.task, stage.conditions)
+    profile = calibrate(profile, (FULL_RANK,) * count, full_peak)
+    return Pricing(profile, stage.rehearse((0,) * count), full_peak)
+
+
+def longest_batch(data: Dataset, collator: Collator, batch_size: int) -> BatchShape:
+    """The shape of the largest batch that training or evaluation can meet."""
+    candidates = [
+        BatchShape.of(collator(longest_rows(rows, collator, min(batch_size, len(rows)))))
+        for rows in (data.train, data.evaluation)
+    ]
+    return max(candidates, key=lambda shape: shape.numbers)
+
+
+def search(
+    stage: Stage, pricing: Pricing, importance: Sequence[float], budget: int, ranks: Sequence[int] = RANKS
+) -> tuple[Schedule, int]:
+    """The best schedule whose *rehearsed* peak is within ``budget``, and that peak, in bytes.
+
+    The scheduler optimises the additive profile, which knows the peak only up to a few per cent; so each
+    of its answers is rehearsed, and what turns out to be over or unspent moves the target of the next.
+
+    Raises:
+        BudgetError: even without any insertion the peak lies above the budget.
+    """
+    if budget < pricing.no_update_bytes:
+        missing = pricing.no_update_bytes - budget
+        raise BudgetError(
+            f"The budget of {show_bytes(budget)} is {missing} bytes ({show_bytes(missing)}) short of the "
+            f"{show_bytes(pricing.no_update_bytes)} that the frozen backbone needs; raise it or use a smaller batch."
+        )
+    profile, nothing = pricing.profile, (0,) * len(stage.locations)
+    best, best_peak = Schedule(nothing, 0.0, pricing.no_update_bytes), pricing.no_update_bytes
+    target, floor = budget, profile.bytes(nothing)
+    for _ in range(ATTEMPTS):
+        found = schedule(profile, importance, max(target, floor), ranks=ranks)
+        peak = stage.rehearse(found.ranks)
+        if peak <= budget and found.objective > best.objective:
+            best, best_peak = found, peak
+        unspent = budget - peak
+        if target <= floor or 0 <= unspent <= TOLERANCE * (budget - pricing.no_update_bytes):
+            break
+        target += unspent
+    return best, best_peak
+
+
+def make_plan(
+    source: str | Path,
+    backbone_id: str,
+    budget: str,
+    *,
+    zoo: str | Path | None = None,
+    recipe: Recipe | None = None,
+    columns: Mapping[str, str] | None = None,
+    dtype: str = "float32",
+    quantization: str | None = None,
+    similarity: str = "delta",
+    seed: int = 0,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Plan:
+    """Read the data, compare the task with the zoo, price every location and schedule the best plan.
+
+    ``zoo`` is a folder of PEFT adapters; without one, the bundled adapters of the backbone.  ``tell`` is
+    called with a sentence at the start of every stage.
+
+        plan = make_plan("photos.zip", "vit-mini-tiny32", "60%")
+        plan.save("plan.json")
+    """
+    wanted = parse_budget(budget)
+    recipe = recipe or Recipe()
+    tell("reading the data")
+    data = load(source, columns=columns, seed=seed)
+    backbone = find_backbone(backbone_id, dtype=dtype, quantization=quantization)
+    tell("tracing a training step without weights")
+    collator = make_collator(backbone, data.info.task, recipe.max_length)
+    stage = set_stage(backbone, data, recipe, collator)
+    pricing = price(stage)
+    limit = wanted.resolve(pricing.no_update_bytes, pricing.full_lora_bytes)
+    tell("loading the backbone")
+    learned = open_zoo(zoo, backbone.id) if zoo else bundled_zoo(backbone.id)
+    model = load_model(backbone, task=data.info.task, labels=data.info.labels)
+    tell(f"comparing the task with {len(learned.tasks)} learned ones")
+    found = compare(model, data, collator, [place.name for place in stage.locations], learned, recipe, seed)
+    similarities = found.similarities(similarity)
+    importance = transfer(similarities, found.importances, len(stage.locations))
+    tell("scheduling ranks inside the budget")
+    best, peak = search(stage, pricing, importance, limit)
+    if not any(best.ranks) and not stage.heads:
+        cheapest = pricing.no_update_bytes + cheapest_insertion(pricing.profile, RANKS)
+        raise BudgetError(
+            f"The budget of {show_bytes(limit)} admits no LoRA at all; give about {show_bytes(cheapest)} or more."
+        )
+    return Plan(
+        method="taskit",
+        seed=seed,
+        backbone=backbone,
+        data=data.info,
+        budget_bytes=limit,
+        memory=estimate(pricing, best.ranks, peak),
+        similarity_measure=similarity,
+        similarity=similarities,
+        skipped=tuple(SkippedAdapter(*item) for item in (*learned.skipped, *found.skipped)),
+        locations=planned_locations(stage.locations, importance, best.ranks, pricing.profile),
+        objective=best.objective,
+        trainable_parameters=stage.trainable_parameters(best.ranks),
+        training=recipe,
+    )
+
+
+def make_collator(backbone: Backbone, task: str, max_length: int | None) -> Collator:
+    processor = load_processor(backbone, task=task)
+    return Collator(task, processor, max_length)
+
+
+def compare(
+    model: "PreTrainedModel",
+    data: Dataset,
+    collator: Collator,
+    names: Sequence[str],
+    zoo: Zoo,
+    recipe: Recipe,
+    seed: int,
+) -> Measurement:
+    """Similarity and importance of every learned task, on a probe drawn from the training rows."""
+    rows = min(len(data.train), max(PROBE_ROWS, 4 * len(data.info.labels)))
+    probe = data.train.shuffle(seed=seed).select(range(rows))
+    step = recipe.batch_size
+    batches = [collator([probe[i] for i in range(start, min(start + step, rows))]) for start in range(0, rows, step)]
+    head = final_linear(model) if data.info.labels else None
+    return measure(model, batches, names, head, zoo.tasks)
+
+
+def estimate(pricing: Pricing, ranks: Sequence[int], peak: int) -> MemoryEstimate:
+    """Split the rehearsed peak into parts that add up to it exactly."""
+    parts = pricing.profile.breakdown(ranks)
+    transient = peak - parts.constant_bytes - parts.module_bytes - parts.activation_bytes
+    # At a peak inside the backward pass some of the kept activations are gone already.
+    return MemoryEstimate(
+        constant_bytes=parts.constant_bytes,
+        module_bytes=parts.module_bytes,
+        activation_bytes=parts.activation_bytes + min(transient, 0),
+        transient_bytes=max(transient, 0),
+        peak_bytes=peak,
+        no_update_bytes=pricing.no_update_bytes,
+        full_lora_bytes=pricing.full_lora_bytes,
+    )
+
+
+def planned_locations(
+    locations: Sequence[Location], importance: Sequence[float], ranks: Sequence[int], profile: MemoryProfile
+) -> tuple[PlannedLocation, ...]:
+    total = profile.bytes(ranks)
+
+    def saving(k: int) -> int:
+        return total - profile.bytes([0 if i == k else rank for i, rank in enumerate(ranks)])
+
+    return tuple(
+        PlannedLocation(place.name, place.block, place.role, importance[k], ranks[k], saving(k) if ranks[k] else 0)
+        for k, place in enumerate(locations)
+    )
+
+
+def reprice(plan: Plan, data: Dataset, collator: Collator) -> Plan:
+    """The plan with its memory recomputed, after a person may have changed its ranks.
+
+    Raises:
+        PlanError: the plan names a location that the backbone does not have.
+        BudgetError: the ranks need more than the plan's budget.
+    """
+    stage = set_stage(plan.backbone, data, plan.training, collator)
+    known = {place.name for place in stage.locations}
+    stranger = next((name for name in plan.ranks if name not in known), None)
+    if stranger:
+        raise PlanError(f"The plan names the location {stranger}, which {plan.backbone.id} does not have; remove it.")
+    ranks = [plan.ranks.get(place.name, 0) for place in stage.locations]
+    peak = stage.rehearse(ranks)
+    if peak == plan.memory.peak_bytes:
+        return plan
+    if peak > plan.budget_bytes:
+        raise BudgetError(
+            f"The plan's ranks need {show_bytes(peak)}, {peak - plan.budget_bytes} bytes more than its budget of "
+            f"{show_bytes(plan.budget_bytes)}; lower a rank or raise budget_bytes."
+        )
+    pricing = price(stage)
+    importance = {planned.name: planned.importance for planned in plan.locations}
+    lambdas = [importance.get(place.name, 0.0) for place in stage.locations]
+    gains = (rank_gain(rank, max(RANKS)) * value for rank, value in zip(ranks, lambdas, strict=True))
+    return replace(
+        plan,
+        memory=estimate(pricing, ranks, peak),
+        locations=planned_locations(stage.locations, lambdas, ranks, pricing.profile),
+        objective=sum(gains),
+        trainable_parameters=stage.trainable_parameters(ranks),
+    )

@@ -1,0 +1,52 @@
+"""Put LoRA into a model exactly where a strategy says, as one plain PEFT configuration."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from peft import LoraConfig, PeftModel
+    from transformers import PreTrainedModel
+
+PEFT_TASKS = {"text-classification": "SEQ_CLS", "text-generation": "CAUSAL_LM", "image-classification": None}
+SCALING = 1  # c in alpha = c * r: every location keeps the same scaling whatever its rank
+
+
+def lora_config(ranks: Mapping[str, int], heads: Sequence[str], task: str, encoder_decoder: bool = False) -> "LoraConfig":
+    """The PEFT configuration of a strategy: location name -> rank, locations of rank 0 left out.
+
+    PEFT reads the keys of its patterns as regular expressions and takes the first that matches, so
+    every key is one escaped full path, anchored at its start.  Both patterns are written, so that a
+    reader which knows only ``r`` and ``lora_alpha`` still gets the scaling right.
+    """
+    from peft import LoraConfig
+
+    inserted = {name: rank for name, rank in ranks.items() if rank > 0}
+    largest = max(inserted.values())
+    return LoraConfig(
+        r=largest,
+        lora_alpha=SCALING * largest,
+        target_modules="|".join(re.escape(name) for name in inserted),
+        rank_pattern={"^" + re.escape(name): rank for name, rank in inserted.items()},
+        alpha_pattern={"^" + re.escape(name): SCALING * rank for name, rank in inserted.items()},
+        modules_to_save=list(heads) or None,
+        task_type="SEQ_2_SEQ_LM" if encoder_decoder else PEFT_TASKS[task],
+    )
+
+
+def adapt(model: "PreTrainedModel", ranks: Mapping[str, int], heads: Sequence[str], task: str) -> "PreTrainedModel | PeftModel":
+    """Freeze ``model``, insert the strategy and make the heads trainable.
+
+    A strategy that inserts nothing trains the heads alone and needs no PEFT around the model.
+    Adapters take the backbone's dtype: fp32 adapters over a bf16 base would keep an fp32 copy of
+    every LoRA input (measured a third more activation memory).
+    """
+    model.requires_grad_(False)
+    if not any(ranks.values()):
+        for head in heads:
+            model.get_submodule(head).requires_grad_(True)
+        return model
+    from peft import get_peft_model
+
+    config = lora_config(ranks, heads, task, model.config.is_encoder_decoder)
+    return get_peft_model(model, config, autocast_adapter_dtype=False)

@@ -1,0 +1,40 @@
+"""How a plan is trained: everything but the strategy and the data."""
+
+from dataclasses import dataclass
+
+from taskit.errors import PlanError
+from taskit.training.step import OPTIMIZERS
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Hyper-parameters of a run; ``learning_rate`` is the peak of a warm-up and cosine schedule.
+
+    ``batch_size`` rows pass through the model at once; an optimizer step takes
+    ``gradient_accumulation`` such batches.  ``max_length`` (tokens, text only) truncates.
+
+    Raises:
+        PlanError: a value that cannot be trained with.
+    """
+
+    epochs: int = 10
+    batch_size: int = 16
+    gradient_accumulation: int = 1
+    max_length: int | None = None
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.01
+    warmup: float = 0.06
+    optimizer: str = "adamw"
+    gradient_checkpointing: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "gradient_accumulation"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise PlanError(f"{name} is {value}; give a whole number of at least 1.")
+        if self.max_length is not None and self.max_length < 4:
+            raise PlanError(f"max_length is {self.max_length}; give at least 4 tokens.")
+        if not 0 < self.learning_rate < 1:
+            raise PlanError(f"learning_rate is {self.learning_rate}; give a number between 0 and 1.")
+        if self.optimizer not in OPTIMIZERS:
+            raise PlanError(f"The optimizer {self.optimizer!r} is unknown; choose one of {', '.join(OPTIMIZERS)}.")
