@@ -83,5 +83,8 @@ def longest_rows(data: datasets.Dataset, collator: Collator, count: int) -> list
     by_sum = sorted(range(len(data)), key=lambda position: -sum(lengths[position]))
     if count == 1:
         return [data[by_sum[0]]]
-    peaks = [max(range(len(data)), key=lambda position: lengths[position][side]) for side in (0, 1)]
+    peaks = [
+        max(range(len(data)), key=lambda position: (lengths[position][side], sum(lengths[position])))
+        for side in (0, 1)
+    ]
     return [data[position] for position in list(dict.fromkeys((*peaks, *by_sum)))[:count]]

@@ -11,7 +11,7 @@ from taskit.data.tables import frame_of
 from taskit.errors import DataError
 
 PREFIX = "hub:"
-_NAME = re.compile(r"hub:(?P<name>[\w.-]+/[\w.-]+)(?::(?P<config>[\w.-]+))?")
+_NAME = re.compile(r"hub:(?P<name>\w[\w.-]*/\w[\w.-]*)(?::(?P<config>[\w.-]+))?")
 
 
 def read_hub(source: str) -> dict[str, DataFrame]:

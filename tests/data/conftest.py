@@ -23,7 +23,9 @@ def png(seed: int, size: tuple[int, int] = (8, 8), kind: str = "PNG") -> bytes:
 def image_files(rows: int = 4, prefix: str = "") -> dict[str, bytes]:
     """Two classes of images by their path."""
     return {
-        f"{prefix}{label}/{n}.png": png(100 * seed + n) for seed, label in enumerate(("cat", "dog")) for n in range(rows)
+        f"{prefix}{label}/{n}.png": png(100 * seed + n)
+        for seed, label in enumerate(("cat", "dog"))
+        for n in range(rows)
     }
 
 

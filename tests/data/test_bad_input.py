@@ -38,7 +38,11 @@ FILES = {
         ["first line", "column names"],
     ),
     "regression": (CSV, b"text,label\n" + b"".join(b"row %d,%d.5\n" % (n, n) for n in range(30)), ["regression"]),
-    "image names": (CSV, b"image,label\na.png,a\nb.png,b\nc.png,a\nd.png,b\n", ["image files", "one folder per class"]),
+    "image names": (
+        CSV,
+        b"image,label\na.png,a\nb.png,b\nc.png,a\nd.png,b\n",
+        ["image files", "one folder per class"],
+    ),
     "binary": (CSV, b"\x89PNG\0\0\0", ["data.csv", "not a text file"]),
     "broken json": ("data.json", b'[{"text": "a",\n "label": }]', ["data.json line 2", "JSON"]),
     "json of numbers": ("data.json", b"[1, 2]", ["row 1", "object"]),

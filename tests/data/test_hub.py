@@ -27,7 +27,9 @@ def hub(monkeypatch):
 
 
 def _texts(labels):
-    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["no", "yes"])})
+    features = datasets.Features(
+        {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["no", "yes"])}
+    )
     rows = {"text": [f"words {n} of {len(labels)}" for n in range(len(labels))], "label": labels}
     return datasets.Dataset.from_dict(rows, features=features)
 

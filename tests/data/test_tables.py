@@ -106,7 +106,9 @@ def test_parquet_keeps_class_names_and_images(tmp_path):
 
 def test_paths_inside_a_parquet_are_not_followed(tmp_path):
     write_files(tmp_path, {"secret.png": png(1)})
-    cells = [{"bytes": png(n), "path": None} for n in range(6)] + [{"bytes": None, "path": str(tmp_path / "secret.png")}]
+    cells = [{"bytes": png(n), "path": None} for n in range(6)] + [
+        {"bytes": None, "path": str(tmp_path / "secret.png")}
+    ]
     frame = pandas.DataFrame({"image": cells, "label": ["a", "b"] * 3 + ["a"]})
     frame.to_parquet(tmp_path / "data.parquet")
     report = load(tmp_path / "data.parquet").report
