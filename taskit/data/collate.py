@@ -77,14 +77,13 @@ def longest_rows(data: datasets.Dataset, collator: Collator, count: int) -> list
     count = min(count, len(data))
     if collator.task == "image-classification":
         return [data[position] for position in range(count)]
-    encoded = collator.encode(list(data))
-    # An encoder-decoder pads inputs and labels apart: the longest of each comes first, then the longest together.
-    lengths = [(len(one["input_ids"]), len(one.get("labels", ()))) for one in encoded]
-    by_sum = sorted(range(len(data)), key=lambda position: -sum(lengths[position]))
-    if count == 1:
-        return [data[by_sum[0]]]
-    peaks = [
-        max(range(len(data)), key=lambda position: (lengths[position][side], sum(lengths[position])))
-        for side in (0, 1)
-    ]
-    return [data[position] for position in list(dict.fromkeys((*peaks, *by_sum)))[:count]]
+    sizes = [(len(one["input_ids"]), len(one.get("labels", ()))) for one in collator.encode(list(data))]
+    order = sorted(range(len(data)), key=lambda position: -sum(sizes[position]))
+    if count > 1:
+        # An encoder-decoder pads inputs and labels apart, so that the longest of each must be there.
+        peaks = (
+            max(order, key=lambda position: sizes[position][0]),
+            max(order, key=lambda position: sizes[position][1]),
+        )
+        order = list(dict.fromkeys((*peaks, *order)))
+    return [data[position] for position in order[:count]]

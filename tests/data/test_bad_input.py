@@ -59,7 +59,6 @@ ZIPS = {
     "climbs out, backslash": ({**image_files(), "a\\..\\..\\evil.png": png(1)}, ["outside"]),
     "absolute": ({**image_files(), "/etc/evil.png": png(1)}, ["'/etc/evil.png'", "outside"]),
     "drive": ({**image_files(), "C:/evil.png": png(1)}, ["outside"]),
-    "bomb": ({"cat/zeros.png": bytes(200 * 10**6)}, ["data.zip", "64 MiB"]),
     "bomb of many": ({f"cat/{n}.png": bytes(10**6) for n in range(20)}, ["data.zip", "100 times"]),
     "no image": ({"readme.txt": b"words"}, ["data.zip", "no image"]),
     "only leftovers": ({"__MACOSX/cat/._1.png": png(1), "cat/.2.png": png(2)}, ["no image"]),
@@ -142,12 +141,11 @@ def test_too_large_in_all(tmp_path, snapshot, monkeypatch):
     _refused(write_zip(tmp_path / ZIP, image_files()), ["4 GiB"], snapshot)
 
 
-def test_a_bomb_is_refused_before_it_is_expanded(tmp_path, monkeypatch):
+def test_a_bomb_is_refused_before_it_is_expanded(tmp_path, snapshot, monkeypatch):
     path = write_zip(tmp_path / ZIP, {"cat/zeros.png": bytes(200 * 10**6)})
     assert path.stat().st_size < 200 * 1024
     monkeypatch.setattr(zipfile.ZipFile, "open", lambda *_: pytest.fail("a member was opened"))
-    with pytest.raises(DataError, match="64 MiB"):
-        load(path)
+    _refused(path, ["data.zip", "64 MiB"], snapshot)
 
 
 @pytest.mark.parametrize(

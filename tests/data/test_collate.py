@@ -29,7 +29,9 @@ def _tokenizer(closing: bool = False, **options) -> PreTrainedTokenizerFast:
     core.pre_tokenizer = pre_tokenizers.Split(" ", "removed")
     end = " </s>" if closing else ""
     core.post_processor = processors.TemplateProcessing(
-        single=f"<s> $A{end}", pair=f"<s> $A </s> $B:1{end}", special_tokens=[("<s>", BOS), ("</s>", EOS)]
+        single=f"<s> $A{end}",
+        pair=f"<s> $A </s> $B:1{end and end + ':1'}",
+        special_tokens=[("<s>", BOS), ("</s>", EOS)],
     )
     names = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>", **options}
     return PreTrainedTokenizerFast(tokenizer_object=core, **names)

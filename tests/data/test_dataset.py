@@ -110,7 +110,8 @@ def test_images_with_too_many_pixels(images, monkeypatch):
 
 
 def test_report_by_hand(tmp_path):
-    train = 'text,label\naa,x\naa,x\n"bbbb b",x\ncc c c,x\n,x\n   ,y\ndd,\nee,y\nff,y\ngg,lone\nhh,only in training\nii,only in training\n'
+    lines = ["aa,x", "aa,x", '"bbbb b",x', "cc c c,x", ",x", "   ,y", "dd,", "ee,y", "ff,y", "gg,lone"]
+    train = "\n".join(["text,label", *lines, "hh,only in training", "ii,only in training"])
     write_files(tmp_path / "set", {"train.csv": train, "test.csv": "text,label\naa,x\njj,y\njj,y\n"})
     report = load(tmp_path / "set").report
     assert report.rows == 15
