@@ -1,0 +1,89 @@
+"""Batches: normalised rows in, the tensors that `model(**batch)` takes out."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import datasets
+
+from taskit.data.generation import IGNORED, Encoder
+
+if TYPE_CHECKING:
+    import torch
+
+MAX_LENGTH = 512  # tokens, where neither the user nor the tokenizer sets a lower bound
+
+
+class Collator:
+    """Turns a list of rows into one batch of tensors.
+
+    task: "image-classification", "text-classification" or "text-generation".
+    processor: an image processor of Transformers, or a tokenizer.
+    max_length: tokens per row; None means what the tokenizer allows, at most 512.
+    encoder_decoder: for generation, the prompt becomes the encoder's input and the completion the labels.
+
+    A batch of B rows holds `pixel_values` (B, channels, height, width) and `labels` (B), or `input_ids` and
+    `attention_mask` (B, T), T the longest row, with `labels` (B), or (B, T) for generation. Rows without a label
+    give a batch without labels. Raises DataError for rows that the tokenizer cannot express.
+    """
+
+    def __init__(self, task: str, processor, max_length: int | None = None, *, encoder_decoder: bool = False):
+        self.task = task
+        self.processor = processor
+        if task != "image-classification":
+            # A tokenizer without a limit reports an absurdly large one.
+            self.max_length = max_length or min(processor.model_max_length, MAX_LENGTH)
+            self._encoder = Encoder(processor, self.max_length, encoder_decoder)
+
+    def __call__(self, rows: Sequence[dict]) -> "dict[str, torch.Tensor]":
+        import torch
+
+        if self.task == "image-classification":
+            images = [row["image"].convert("RGB") for row in rows]
+            batch = dict(self.processor(images=images, return_tensors="pt"))
+        else:
+            batch = self._pad(self.encode(rows))
+        if "label" in rows[0]:
+            batch["labels"] = torch.tensor([row["label"] for row in rows])
+        return batch
+
+    def encode(self, rows: Sequence[dict]) -> list[dict[str, list[int]]]:
+        """Token ids per row, truncated and not yet padded."""
+        if self.task == "text-generation":
+            return [self._encoder(row) for row in rows]
+        pairs = [row["text_pair"] for row in rows] if "text_pair" in rows[0] else None
+        texts = [row["text"] for row in rows]
+        encoded = self.processor(texts, pairs, truncation=True, max_length=self.max_length)
+        return [{key: encoded[key][position] for key in encoded} for position in range(len(rows))]
+
+    def _pad(self, encoded: Sequence[dict[str, list[int]]]) -> "dict[str, torch.Tensor]":
+        """Pad on the right, where position ids count from the first token and the loss masks the rest."""
+        import torch
+        from torch.nn.utils.rnn import pad_sequence
+
+        tokenizer = self.processor
+        pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
+        fill = {"input_ids": pad or 0, "token_type_ids": tokenizer.pad_token_type_id, "labels": IGNORED}
+        return {
+            key: pad_sequence([torch.tensor(one[key]) for one in encoded], True, fill.get(key, 0))
+            for key in encoded[0]
+        }
+
+
+def longest_rows(data: datasets.Dataset, collator: Collator, count: int) -> list[dict]:
+    """The rows that make the largest batch of a size: the longest ones, in tokens.
+
+    Images reach the model at one size, so that the first rows do. Fewer rows come back when there are fewer.
+    """
+    count = min(count, len(data))
+    if collator.task == "image-classification":
+        return [data[position] for position in range(count)]
+    sizes = [(len(one["input_ids"]), len(one.get("labels", ()))) for one in collator.encode(list(data))]
+    order = sorted(range(len(data)), key=lambda position: -sum(sizes[position]))
+    if count > 1:
+        # An encoder-decoder pads inputs and labels apart, so that the longest of each must be there.
+        peaks = (
+            max(order, key=lambda position: sizes[position][0]),
+            max(order, key=lambda position: sizes[position][1]),
+        )
+        order = list(dict.fromkeys((*peaks, *order)))
+    return [data[position] for position in order[:count]]
