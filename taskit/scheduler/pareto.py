@@ -7,7 +7,7 @@ import numpy as np
 
 from taskit.scheduler.trellis import Edges, Trellis
 
-MAX_POINTS = 8192  # per location; beyond it the bins are faster and as good
+MAX_POINTS = 16_384  # per location; beyond it the bins are faster and as good
 
 
 @dataclass(frozen=True, slots=True)

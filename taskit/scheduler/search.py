@@ -18,6 +18,7 @@ from taskit.scheduler.leftover import spend_leftover
 from taskit.scheduler.pareto import pareto_plans
 from taskit.scheduler.trellis import MAX_STATES, Option, build_trellis, coverage
 
+EXACT_LOCATIONS = 24  # up to here Pareto lists are tried before the bins
 BINS = 20_000  # U; the paper's 500 lose 5 to 14 % of the objective
 
 
@@ -100,7 +101,7 @@ def _best_ranks(
     needs, sizes = coverage(profile)
     needs = needs[useful]
     trellis = build_trellis(needs, sizes, options)
-    plans = pareto_plans(trellis, rooms)
+    plans = pareto_plans(trellis, rooms) if len(useful) <= EXACT_LOCATIONS else None
     if plans is None:
         span = sum(choices[-1].bytes for choices in options) + int(sizes[needs.any(axis=0)].sum())
         plans = binned_plans(trellis, rooms, span, bins)

@@ -63,7 +63,7 @@ def build_trellis(needs: np.ndarray, sizes: np.ndarray, options: Sequence[Sequen
     paid = np.zeros((1, len(sizes)), bool)
     layers, exact = [], True
     for k, choices in enumerate(options):
-        unpaid_bytes = ((needs[k] & ~paid) @ sizes).tolist()
+        unpaid_bytes = np.where(needs[k] & ~paid, sizes, 0).sum(axis=1).tolist()
         after, targets = _distinct(np.concatenate([paid, paid | needs[k]]) & later[k])
         if len(after) > MAX_STATES:
             after, merged = _forget_cheapest(after, sizes)
