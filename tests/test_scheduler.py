@@ -106,7 +106,7 @@ def milp_optimum(profile, importance, budget):
     return -solution.fun
 
 
-@pytest.mark.parametrize(("blocks", "fraction"), [(6, 0.35), (6, 0.8), (12, 0.5)])
+@pytest.mark.parametrize(("blocks", "fraction"), [(6, 0.25), (6, 0.85), (12, 0.25)])
 def test_within_a_thousandth_of_the_mixed_integer_optimum(blocks, fraction):
     profile = llama_profile(blocks)
     importance = np.random.default_rng(blocks).gamma(1.5, 1.0, 7 * blocks).tolist()
@@ -165,13 +165,12 @@ def test_equal_strategies_are_chosen_by_bytes_then_by_the_later_location():
 
 def test_merged_states_stay_within_budget():
     """Far more overlapping sets than states that are tracked: priced too high, then the leftover is spent."""
-    for seed in range(10):
+    for seed in range(4):
         rng = np.random.default_rng([seed, 8])
         profile = random_profile(rng, locations=30, storages=60)
         importance = random_importance(rng, 30)
-        for budget, plan in zip(
-            budgets_between(profile, 6), frontier(profile, importance, budgets_between(profile, 6)), strict=True
-        ):
+        budgets = budgets_between(profile, 6)
+        for budget, plan in zip(budgets, frontier(profile, importance, budgets, bins=2000), strict=True):
             assert plan.predicted_bytes == union_bytes(profile, plan.ranks) <= budget
             for k, rank in enumerate(plan.ranks):  # nothing more fits
                 for more in (r for r in RANKS if r > rank and importance[k]):

@@ -78,11 +78,7 @@ class MemoryProfile:
             raise PlanError("The blocks of a memory profile decrease; list its locations in forward order.")
         if min(self.constant_bytes, self.transient_bytes, *self.rank_bytes, *self.fixed_bytes) < 0:
             raise PlanError("A memory profile holds a negative number of bytes; trace it again.")
-        if any(
-            not 0 <= k < len(self.locations)
-            for storage in self.storages
-            for k in storage.needed_by[:: len(storage.needed_by) - 1 or 1]
-        ):
+        if any(s.needed_by[0] < 0 or s.needed_by[-1] >= len(self.locations) for s in self.storages):
             raise PlanError(
                 f"A storage is needed by a location outside the {len(self.locations)} of its memory profile; "
                 "trace the profile again."

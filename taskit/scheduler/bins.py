@@ -15,15 +15,14 @@ import numpy as np
 from taskit.scheduler.trellis import Edges, Trellis
 
 GOLDEN_RATIO = (1 + math.sqrt(5)) / 2
-UNREACHABLE = -(2**62)  # stays negative after any sum of gains, see `gain_quantum` in search.py
+UNREACHABLE = -(2**62)  # stays negative after any sum of gains, see `_gain_quantum` in search.py
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Best values of one state, and the edges that reach them, for the bins `start`, `start + 1`, ..."""
+    """The edges that reach the best values of one state, for the bins `start`, `start + 1`, ..."""
 
     start: int
-    value: np.ndarray  # int64 (bins,), already shifted left by the width of an edge's number
     edge: np.ndarray  # uint16 (bins,)
 
 
@@ -37,8 +36,7 @@ def binned_plans(trellis: Trellis, budgets: Sequence[int], span_bytes: int, bins
     room = np.minimum(np.array(budgets), span_bytes)
     reach = room // width + np.where(room < span_bytes, drift, len(trellis.layers))
     nominal = _round_bytes(trellis, width)
-    table = _fill(trellis, nominal, int(reach.max()))
-    value = table[-1][0].value
+    table, value = _fill(trellis, nominal, int(reach.max()))
     rises = np.flatnonzero(value > np.maximum.accumulate(np.append(-1, value))[:-1])
     plans: list[list[int]] = [[0] * len(trellis.layers) for _ in budgets]
     top = np.searchsorted(rises, reach, side="right")
@@ -70,38 +68,42 @@ def _round_bytes(trellis: Trellis, width: int) -> list[list[np.ndarray]]:
     ]
 
 
-def _fill(trellis: Trellis, nominal: Sequence[Sequence[np.ndarray]], limit: int) -> list[list[Row]]:
-    """Return the table: for every location and state a row of best values up to bin `limit`."""
+def _fill(
+    trellis: Trellis, nominal: Sequence[Sequence[np.ndarray]], limit: int
+) -> tuple[list[list[Row]], np.ndarray]:
+    """Return a row per location and state up to bin `limit`, and the final values (negative where unreachable)."""
     shift = max(len(edges.source) for layer in trellis.layers for edges in layer).bit_length()
-    table = [[Row(0, np.zeros(1, np.int64), np.zeros(1, np.uint16))]]
+    table, values = [[Row(0, np.zeros(1, np.uint16))]], [np.zeros(1, np.int64)]
     for layer, costs in zip(trellis.layers, nominal, strict=True):
-        table.append([_relax(table[-1], edges, c, limit, shift) for edges, c in zip(layer, costs, strict=True)])
-        table[-2] = [Row(row.start, row.value[:0], row.edge) for row in table[-2]]  # only the edges are read again
-    return table
+        known = [(row.start, value) for row, value in zip(table[-1], values, strict=True)]
+        relaxed = [_relax(known, edges, cost, limit, shift) for edges, cost in zip(layer, costs, strict=True)]
+        table.append([row for row, _ in relaxed])
+        values = [value for _, value in relaxed]
+    return table, values[0]
 
 
-def _relax(sources: Sequence[Row], edges: Edges, costs: np.ndarray, limit: int, shift: int) -> Row:
-    """Take the maximum over all edges into one state.
+def _relax(
+    known: Sequence[tuple[int, np.ndarray]], edges: Edges, costs: np.ndarray, limit: int, shift: int
+) -> tuple[Row, np.ndarray]:
+    """Take the maximum over all edges into one state; `known` holds the sources' first bins and values.
 
     The edge's number rides in the low bits of the value, so one maximum finds the value, the edge and the winner
     among equals.
     """
-    moves = [
-        (row.start + cost, row.value[: max(0, limit + 1 - row.start - cost)], (gain << shift) | edge)
-        for edge, (row, cost, gain) in enumerate(
-            zip((sources[s] for s in edges.source), costs.tolist(), edges.gain.tolist(), strict=True)
-        )
-    ]
-    start = min(first for first, _, _ in moves)
-    value = np.full(max(first + len(known) for first, known, _ in moves) - start, UNREACHABLE)
-    scratch = np.empty_like(value)
-    for first, known, gain in moves:
-        grown = np.add(known, gain, out=scratch[: len(known)])
-        here = value[first - start : first - start + len(known)]
+    moves = []
+    for edge, (source, cost, gain) in enumerate(zip(edges.source, costs.tolist(), edges.gain.tolist(), strict=True)):
+        start, value = known[source]
+        moves.append((start + cost, value[: max(0, limit + 1 - start - cost)], (gain << shift) | edge))
+    first = min(start for start, _, _ in moves)
+    best = np.full(max(start + len(value) for start, value, _ in moves) - first, UNREACHABLE)
+    scratch = np.empty_like(best)
+    for start, value, gain in moves:
+        grown = np.add(value, gain, out=scratch[: len(value)])
+        here = best[start - first : start - first + len(value)]
         np.maximum(here, grown, out=here)
-    edge = value.astype(np.uint16) & np.uint16((1 << shift) - 1)
-    value &= -1 << shift
-    return Row(start, value, edge)
+    edge = best.astype(np.uint16) & np.uint16((1 << shift) - 1)
+    best &= -1 << shift
+    return Row(first, edge), best
 
 
 def _backtrack(

@@ -133,9 +133,9 @@ def _gain_quantum(locations: int, choices: int) -> float:
     """Return the unit in which values are counted, relative to the largest importance.
 
     Whole numbers make sums associative, so equal strategies tie exactly and scaling all importances changes nothing.
-    Their sum, with the number of an edge in the low bits, has to stay below 2^61 (bins.py).
+    Their sum, shifted by the width of an edge's number, has to stay below 2^62 (bins.py); this leaves a factor of 2.
     """
-    return 2.0 ** -min(40, 61 - (locations * MAX_STATES * choices).bit_length())
+    return 2.0 ** -min(40, 60 - (locations * MAX_STATES * choices).bit_length())
 
 
 def _check_importance(profile: MemoryProfile, importance: Sequence[float]) -> None:
