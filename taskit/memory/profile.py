@@ -1,0 +1,119 @@
+"""The memory profile: the training peak of every strategy, from one trace (architecture.md §4.1).
+
+M(s) = M_con + M_w(s) + M_x(s) in the paper's symbols (Table 1): constant, module and activation bytes. M_x is the
+sum over a *union*: a storage that several inserted locations need is kept once. All sizes are whole bytes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import pairwise
+from typing import Any
+
+from taskit.errors import PlanError
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """Activations saved for the backward pass, merged by who needs them.
+
+    `needed_by` holds sorted location indices; the storage is kept if and only if one of them has rank > 0.
+    """
+
+    bytes: int
+    needed_by: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if self.bytes < 0:
+            raise PlanError(f"A storage has a negative size, {self.bytes} bytes; trace the memory profile again.")
+        if not self.needed_by or any(a >= b for a, b in pairwise(self.needed_by)):
+            raise PlanError(
+                f"A storage names {self.needed_by} as the locations that need it, which is not a sorted set of "
+                "at least one; trace the memory profile again."
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryBreakdown:
+    """The terms of M(s) in bytes; `peak_bytes` is their exact sum."""
+
+    constant_bytes: int
+    module_bytes: int
+    activation_bytes: int
+    transient_bytes: int
+
+    @property
+    def peak_bytes(self) -> int:
+        return self.constant_bytes + self.module_bytes + self.activation_bytes + self.transient_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryProfile:
+    """Bytes of any strategy over |K| locations.
+
+    Args:
+        locations: names of the |K| candidate locations, in forward order.
+        blocks: block index of each location, non-decreasing.
+        constant_bytes: always there, M_con: frozen weights, the trained head with its optimizer state, the batch.
+        rank_bytes: per location, bytes per unit of rank: weights, gradients, optimizer state, rank-sized activations.
+        fixed_bytes: per location, bytes once it is inserted, whatever its rank.
+        storages: saved activations and who needs them.
+        transient_bytes: short-lived bytes on top of everything else at the peak.
+
+    Raises:
+        PlanError: when the parts disagree in length, a size is negative or an index names no location.
+    """
+
+    locations: tuple[str, ...]
+    blocks: tuple[int, ...]
+    constant_bytes: int
+    rank_bytes: tuple[int, ...]
+    fixed_bytes: tuple[int, ...]
+    storages: tuple[Storage, ...]
+    transient_bytes: int
+
+    def __post_init__(self) -> None:
+        for part in ("blocks", "rank_bytes", "fixed_bytes"):
+            self._check_length(part, getattr(self, part))
+        if any(a > b for a, b in pairwise(self.blocks)):
+            raise PlanError("The blocks of a memory profile decrease; list its locations in forward order.")
+        if min(self.constant_bytes, self.transient_bytes, *self.rank_bytes, *self.fixed_bytes) < 0:
+            raise PlanError("A memory profile holds a negative number of bytes; trace it again.")
+        if any(s.needed_by[0] < 0 or s.needed_by[-1] >= len(self.locations) for s in self.storages):
+            raise PlanError(
+                f"A storage is needed by a location outside the {len(self.locations)} of its memory profile; "
+                "trace the profile again."
+            )
+
+    def _check_length(self, part: str, values: Sequence[Any]) -> None:
+        if len(values) != len(self.locations):
+            raise PlanError(
+                f"The {part} of a strategy or memory profile have {len(values)} entries for {len(self.locations)} "
+                "locations; give exactly one per location."
+            )
+
+    def breakdown(self, ranks: Sequence[int]) -> MemoryBreakdown:
+        """Split M(s) into its terms; `ranks` holds one rank per location, 0 = not inserted."""
+        self._check_length("ranks", ranks)
+        inserted = {k for k, rank in enumerate(ranks) if rank}
+        if inserted and min(ranks) < 0:
+            raise PlanError(f"The lowest rank is {min(ranks)}; give ranks of 0 (not inserted) or more.")
+        return MemoryBreakdown(
+            constant_bytes=self.constant_bytes,
+            module_bytes=sum(self.fixed_bytes[k] + ranks[k] * self.rank_bytes[k] for k in inserted),
+            activation_bytes=sum(s.bytes for s in self.storages if not inserted.isdisjoint(s.needed_by)),
+            transient_bytes=self.transient_bytes,
+        )
+
+    def bytes(self, ranks: Sequence[int]) -> int:
+        """M(s): the peak in bytes of the strategy that gives `ranks[k]` to location k."""
+        return self.breakdown(ranks).peak_bytes
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> "MemoryProfile":
+        """Rebuild a profile from `to_json`, also after a trip through a file (lists for tuples)."""
+        storages = tuple(Storage(s["bytes"], tuple(s["needed_by"])) for s in data["storages"])
+        lists = {part: tuple(data[part]) for part in ("locations", "blocks", "rank_bytes", "fixed_bytes")}
+        return cls(**{**data, **lists, "storages": storages})
