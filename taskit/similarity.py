@@ -1,0 +1,71 @@
+"""Similarity of the new task to a learned one, Eq. (4): does the adapter move the features where the loss wants them?
+
+    raw    phi_i = cos(x*, x(theta + w_i; d))                           the paper's
+    delta  phi_i = cos(-grad_x L, x(theta + w_i; d) - x(theta; d))      centred at 0, the same for every eta
+
+Both flatten the tokens that are no padding, example by example, and are averaged over examples (our reading).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+STEP = 0.1  # ||eta grad|| / ||x||; the paper's eta = 10 depends on the reduction of the loss
+THRESHOLDS = {
+    "raw": 0.35,
+    "delta": 0.0,
+}  # 0.35 is the paper's; 0: the adapter helps rather than hurts, to first order
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSimilarity:
+    """phi of one learned task, and whether it lies above the threshold."""
+
+    task: str
+    adapter: str
+    phi: float
+    used: bool
+
+
+def ideal_feature(x: Tensor, gradient: Tensor) -> Tensor:
+    """x* = x - eta grad_x L with ||eta grad|| = 0.1 ||x|| over the batch; x itself where there is no gradient."""
+    norm = gradient.norm()
+    return x - STEP * x.norm() / norm * gradient if norm > 0 else x
+
+
+def raw_cosine(ideal: Tensor, moved: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Eq. (4), raw: cos(x*, x(theta + w_i)) for each example, (n,).
+
+    ``ideal`` and ``moved`` are (n, d) or (n, t, d); ``mask`` (n, t) is nonzero at tokens that count.
+    """
+    return _cosine(ideal, moved, mask)
+
+
+def delta_cosine(gradient: Tensor, x: Tensor, moved: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Eq. (4), delta: cos(-grad_x L, x(theta + w_i) - x(theta)) for each example, (n,); 0 where either vanishes."""
+    return _cosine(-gradient, moved - x, mask)
+
+
+def judge(named: Sequence[tuple[str, str]], phis: Sequence[float], kind: str = "delta") -> tuple[TaskSimilarity, ...]:
+    """One TaskSimilarity for each (task, adapter); a task is used if its phi exceeds the threshold of ``kind``."""
+    threshold = THRESHOLDS[kind]
+    return tuple(
+        TaskSimilarity(task, adapter, phi, phi > threshold) for (task, adapter), phi in zip(named, phis, strict=True)
+    )
+
+
+def _cosine(left: Tensor, right: Tensor, mask: Tensor | None) -> Tensor:
+    left, right = _unit(left, mask), _unit(right, mask)
+    return (left * right).sum(1)
+
+
+def _unit(x: Tensor, mask: Tensor | None) -> Tensor:
+    """Each example as one vector (n, -1) of length 1, or of length 0 if it vanishes."""
+    x = x.double()  # gradients of a batch-mean loss are small enough for float32 to lose their squares
+    if mask is not None:
+        x = torch.where(mask.bool()[..., None], x, 0.0)  # where, not *: padding may hold NaN
+    x = x.flatten(1)
+    norm = x.norm(dim=1, keepdim=True)
+    return torch.where(norm > 0, x / norm.clamp_min(1e-300), 0.0)
