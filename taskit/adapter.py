@@ -1,80 +1,63 @@
-"""One learned task's LoRA: read from files that a stranger may have written, attached to the base model by hooks.
+"""One learned task's LoRA, read from files that a stranger may have written.
 
-Nothing in an adapter folder is executed, and no tensor of it is ever copied into the base model, so no base
-weight can be overwritten.  The tensor names in the safetensors header say which modules are adapted; the
-patterns of ``adapter_config.json`` are compared as strings and never run as regular expressions.
+Nothing in an adapter folder is executed, and no tensor of it is copied into the base model, so no base weight
+can be overwritten.  The tensor names in the safetensors header say which modules are adapted; the patterns of
+``adapter_config.json`` are compared as strings and never run as regular expressions.
 """
 
 import json
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
-from torch import Tensor, nn
-from transformers.pytorch_utils import Conv1D
 
+from taskit.branch import Branch
 from taskit.errors import ZooError
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 MAX_RANK = 1024
 MAX_JSON_BYTES = 1 << 20
-MAX_HEADER_BYTES = 16 << 20
+MAX_HEADER_BYTES = 8 << 20  # some 50 000 tensors
+MAX_NAME = 512  # characters in a module path
+MAX_HEADS = 16
 PREFIX, A_SUFFIX, B_SUFFIX = "base_model.model.", ".lora_A.weight", ".lora_B.weight"
 FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
 
-# Read below, or without effect on what an existing LoRA computes in evaluation.
-UNDERSTOOD = frozenset(
-    "peft_type base_model_name_or_path r lora_alpha rank_pattern alpha_pattern use_rslora modules_to_save bias "
-    "init_lora_weights target_modules task_type auto_mapping peft_version revision inference_mode lora_dropout "
-    "exclude_modules layers_to_transform layers_pattern fan_in_fan_out megatron_core qalora_group_size".split()
-)
+READ = {"peft_type", "base_model_name_or_path", "r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora"}
+READ |= {"modules_to_save", "bias", "init_lora_weights"}
+# Without effect on what an existing LoRA computes in evaluation, or (targets) told by the tensors themselves.
+HARMLESS = {"target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "fan_in_fan_out"}
+HARMLESS |= {"task_type", "auto_mapping", "peft_version", "revision", "inference_mode", "lora_dropout"}
+HARMLESS |= {"megatron_core", "qalora_group_size"}  # set in every file of recent PEFT; inert without their switch
 
 
 @dataclass(frozen=True, slots=True)
 class AdapterConfig:
-    """What an adapter_config.json says about ranks, scaling and heads; patterns keep the order of the file."""
+    """What an adapter_config.json says about ranks, scaling and heads."""
 
     backbone: str
     rank: int
     alpha: float
-    rank_pattern: tuple[tuple[str, int], ...]
-    alpha_pattern: tuple[tuple[str, float], ...]
+    rank_pattern: Mapping[str, tuple[int, int]]  # key -> (position in the file, rank)
+    alpha_pattern: Mapping[str, tuple[int, float]]
     rslora: bool
     heads: tuple[str, ...]
 
     def rank_of(self, module: str) -> int:
         """Rank that the configuration gives to ``module`` (a full path)."""
-        return next((rank for key, rank in self.rank_pattern if _names(key, module)), self.rank)
+        return _first(self.rank_pattern, module, self.rank)
 
     def scaling(self, module: str) -> float:
         """Factor on B(A(x)), as PEFT defines it: alpha/r, or alpha/sqrt(r) with rank-stabilised LoRA."""
-        alpha = next((alpha for key, alpha in self.alpha_pattern if _names(key, module)), self.alpha)
+        alpha = _first(self.alpha_pattern, module, self.alpha)
         rank = self.rank_of(module)
         return alpha / (math.sqrt(rank) if self.rslora else rank)
-
-
-@dataclass(frozen=True, slots=True)
-class Branch:
-    """One LoRA branch w_i^k: x -> scaling * B(A(x)), with ``a`` (r, in) and ``b`` (out, r) in float32."""
-
-    a: Tensor
-    b: Tensor
-    scaling: float
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Output (..., out) of the branch on its input ``x`` (..., in), in the order in which PEFT multiplies."""
-        return F.linear(F.linear(x.to(self.a.dtype), self.a), self.b) * self.scaling
-
-
-# Called for each attached module at each forward: name, module, output of the base, output of the branch.
-Observer = Callable[[str, nn.Module, Tensor, Tensor], None]
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -102,8 +85,10 @@ def read_config(folder: str | Path) -> AdapterConfig:
     backbone, heads = raw.get("base_model_name_or_path"), raw.get("modules_to_save") or []
     if not isinstance(backbone, str) or not backbone:
         raise ZooError(f"{CONFIG} names no base model; set base_model_name_or_path to the backbone's id.")
-    if not isinstance(heads, list) or not all(isinstance(name, str) and name for name in heads):
+    if not isinstance(heads, list) or not all(isinstance(name, str) and name for name in heads[: MAX_HEADS + 1]):
         raise ZooError(f"{CONFIG} has modules_to_save that is no list of names; save the adapter again with PEFT.")
+    if len(heads) > MAX_HEADS:
+        raise ZooError(f"{CONFIG} saves {len(heads)} modules in full; at most {MAX_HEADS} can be a head.")
     return AdapterConfig(
         backbone=backbone,
         rank=_rank(raw.get("r", 8)),  # 8 and 8: the defaults of PEFT
@@ -134,59 +119,13 @@ def read_tensors(
     finite, or an adapter whose B are all zero.
     """
     with _opened(Path(folder) / WEIGHTS) as file:
-        for module, (a, b) in _pairs(file, config).items():
-            if module not in shapes:
-                raise ZooError(f"It adapts {module}, which the backbone lacks; use one made for this backbone.")
-            if (a[1], b[0]) != tuple(shapes[module]):
-                raise ZooError(
-                    f"It adapts {module} as {a[1]} -> {b[0]} where the backbone has {shapes[module][0]} -> "
-                    f"{shapes[module][1]}; use an adapter made for this backbone."
-                )
-        branches = {module: _branch(file, module, config) for module in _pairs(file, config)}
+        pairs = _pairs(file, config)
+        for module, (a, b) in pairs.items():
+            _check_shape(module, (a[1], b[0]), shapes)
+        branches = {module: _branch(file, module, config) for module in pairs}
     if not any(branch.b.any() for branch in branches.values()):
         raise ZooError("Every lora_B in it is zero, so it changes nothing; train it first.")
     return branches
-
-
-def linear_shapes(model: nn.Module) -> dict[str, tuple[int, int]]:
-    """(in, out) of every linear module of ``model``, GPT-2's transposed Conv1D and quantised layers included."""
-    shapes = {}
-    for name, module in model.named_modules():
-        if isinstance(module, nn.Linear):
-            shapes[name] = (module.in_features, module.out_features)
-        elif isinstance(module, Conv1D):
-            shapes[name] = (module.nx, module.nf)
-    return shapes
-
-
-@contextmanager
-def attached(
-    model: nn.Module, branches: Mapping[str, Branch], observe: Observer | None = None
-) -> Iterator[dict[str, Branch]]:
-    """Let ``model`` compute W_k x + s B A x at each module of ``branches``; afterwards it is what it was.
-
-    Forward hooks only: no module is replaced and no parameter is touched.  Yields the branches as moved to
-    their modules' devices; ``observe`` sees every base output and branch output on its way.
-    """
-    here = {}
-    with ExitStack() as stack:
-        for name, branch in branches.items():
-            module = model.get_submodule(name)
-            device = next(module.parameters()).device
-            here[name] = Branch(branch.a.to(device), branch.b.to(device), branch.scaling)
-            handle = module.register_forward_hook(_hook(name, here[name], observe))
-            stack.callback(handle.remove)
-        yield here
-
-
-def _hook(name: str, branch: Branch, observe: Observer | None) -> Callable[..., Tensor]:
-    def add_branch(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        addition = branch(inputs[0])
-        if observe is not None:
-            observe(name, module, output, addition)
-        return (output + addition).to(output.dtype)
-
-    return add_branch
 
 
 def _refuse_variants(raw: Mapping[str, Any]) -> None:
@@ -197,7 +136,7 @@ def _refuse_variants(raw: Mapping[str, Any]) -> None:
     if raw.get("init_lora_weights", True) not in (True, False, "gaussian"):
         # pissa, olora, corda and loftq subtract their start from the base weights when they are loaded.
         raise ZooError("Its init_lora_weights changes the base weights; convert it to a plain LoRA with PEFT first.")
-    unknown = sorted(key for key, value in raw.items() if key not in UNDERSTOOD and value)
+    unknown = sorted(key for key, value in raw.items() if key not in READ | HARMLESS and value)
     if unknown:
         raise ZooError(f"It sets {unknown[0][:40]!r}, which a plain LoRA does not have; convert it to a plain LoRA.")
 
@@ -214,11 +153,14 @@ def _alpha(value: Any) -> float:
     return float(value)
 
 
-def _pattern(raw: Mapping[str, Any], field: str, check: Callable[[Any], Any]) -> tuple[tuple[str, Any], ...]:
+def _pattern(raw: Mapping[str, Any], field: str, check: Callable[[Any], Any]) -> dict[str, tuple[int, Any]]:
     pattern = raw.get(field) or {}
     if not isinstance(pattern, dict):
         raise ZooError(f"{CONFIG} has a {field} that is no object; save the adapter again with PEFT.")
-    return tuple((_literal(key), check(value)) for key, value in pattern.items())
+    found: dict[str, tuple[int, Any]] = {}
+    for position, (key, value) in enumerate(pattern.items()):
+        found.setdefault(_literal(key), (position, check(value)))
+    return found
 
 
 def _literal(key: str) -> str:
@@ -230,9 +172,11 @@ def _literal(key: str) -> str:
     return anchor + plain
 
 
-def _names(key: str, module: str) -> bool:
-    """PEFT's ``(.*\\.)?(KEY)$`` for a literal key: the whole path after "^", else the path or its last parts."""
-    return module == key[1:] if key.startswith("^") else f".{module}".endswith(f".{key}")
+def _first(pattern: Mapping[str, tuple[int, Any]], module: str, default: Any) -> Any:
+    """PEFT's ``(.*\\.)?(KEY)$`` for literal keys, first match wins: the whole path after "^", or its last parts."""
+    tails = (module[i + 1 :] for i, character in enumerate(module) if character == ".")
+    found = [pattern[key] for key in (f"^{module}", module, *tails) if key in pattern]
+    return min(found)[1] if found else default
 
 
 def _plain_file(path: Path) -> None:
@@ -265,15 +209,17 @@ def _pairs(file: Any, config: AdapterConfig) -> dict[str, tuple[list[int], list[
         if side is None or not key.startswith(PREFIX):
             rest.append(key)
             continue
+        if len(key) > MAX_NAME:
+            raise ZooError(f"Its tensor {key[:80]!r}... has a name too long; save the adapter again with PEFT.")
         part = file.get_slice(key)
         if part.get_dtype() not in FLOATS or len(part.get_shape()) != 2:
-            raise ZooError(f"Its tensor {key[:80]} is no floating-point matrix; save the adapter again with PEFT.")
+            raise ZooError(f"Its tensor {key!r} is no floating-point matrix; save the adapter again with PEFT.")
         side[key[len(PREFIX) : -len(A_SUFFIX)]] = part.get_shape()
     if not a or a.keys() != b.keys():
         raise ZooError(f"{WEIGHTS} holds no complete pairs of lora_A and lora_B; save the adapter again with PEFT.")
     for module in a:
         if not a[module][0] == b[module][1] == config.rank_of(module):
-            raise ZooError(f"Its ranks at {module[:80]} contradict {CONFIG}; save the adapter again with PEFT.")
+            raise ZooError(f"Its ranks at {module!r} contradict {CONFIG}; save the adapter again with PEFT.")
     _check_heads(rest, config, a)
     return {module: (a[module], b[module]) for module in sorted(a)}
 
@@ -285,11 +231,19 @@ def _check_heads(keys: list[str], config: AdapterConfig, adapted: Mapping[str, A
         path = key.removeprefix(PREFIX)
         declared = any(f".{head}." in f".{path}" for head in config.heads)
         if not (key.startswith(PREFIX) and declared) or path.startswith(stacks):
-            raise ZooError(f"{WEIGHTS} holds {key[:80]}, which belongs to no LoRA and no head; remove that tensor.")
+            raise ZooError(f"{WEIGHTS} holds {key[:80]!r}, which belongs to no LoRA and no head; remove that tensor.")
+
+
+def _check_shape(module: str, found: tuple[int, int], shapes: Mapping[str, tuple[int, int]]) -> None:
+    if module not in shapes:
+        raise ZooError(f"It adapts {module!r}, which the backbone lacks; use an adapter made for this backbone.")
+    if found != tuple(shapes[module]):
+        (a, b), (c, d) = found, shapes[module]
+        raise ZooError(f"It adapts {module!r} as {a} -> {b}, not {c} -> {d}; use an adapter made for this backbone.")
 
 
 def _branch(file: Any, module: str, config: AdapterConfig) -> Branch:
     a, b = (file.get_tensor(f"{PREFIX}{module}{suffix}").float() for suffix in (A_SUFFIX, B_SUFFIX))
     if not (torch.isfinite(a).all() and torch.isfinite(b).all()):
-        raise ZooError(f"Its tensors at {module} hold NaN or infinity; train it again.")
+        raise ZooError(f"Its tensors at {module!r} hold NaN or infinity; train it again.")
     return Branch(a, b, config.scaling(module))

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 STEP = 0.1  # ||eta grad|| / ||x||; the paper's eta = 10 depends on the reduction of the loss
+TINY = 1e-300  # a vector that vanishes has cosine 0
 THRESHOLDS = {
     "raw": 0.35,
     "delta": 0.0,
@@ -56,16 +57,18 @@ def judge(named: Sequence[tuple[str, str]], phis: Sequence[float], kind: str = "
     )
 
 
+def drift(x: Tensor, moved: Tensor, mask: Tensor | None = None) -> Tensor:
+    """||x(theta + w_i) - x(theta)|| / ||x(theta)|| for each example, (n,): what raw cosines mostly measure."""
+    return _flat(moved - x, mask).norm(dim=1) / _flat(x, mask).norm(dim=1).clamp_min(TINY)
+
+
 def _cosine(left: Tensor, right: Tensor, mask: Tensor | None) -> Tensor:
-    left, right = _unit(left, mask), _unit(right, mask)
-    return (left * right).sum(1)
+    left, right = _flat(left, mask), _flat(right, mask)
+    return (left * right).sum(1) / (left.norm(dim=1) * right.norm(dim=1)).clamp_min(TINY)
 
 
-def _unit(x: Tensor, mask: Tensor | None) -> Tensor:
-    """Each example as one vector (n, -1) of length 1, or of length 0 if it vanishes."""
-    x = x.double()  # gradients of a batch-mean loss are small enough for float32 to lose their squares
+def _flat(x: Tensor, mask: Tensor | None) -> Tensor:
+    """Each example as one vector (n, -1), padding zeroed; float64, as the squares of small gradients underflow."""
     if mask is not None:
         x = torch.where(mask.bool()[..., None], x, 0.0)  # where, not *: padding may hold NaN
-    x = x.flatten(1)
-    norm = x.norm(dim=1, keepdim=True)
-    return torch.where(norm > 0, x / norm.clamp_min(1e-300), 0.0)
+    return x.double().flatten(1)

@@ -69,7 +69,7 @@ def _learned_task(folder: Path, name: str, backbone_id: str) -> LearnedTask:
     config = read_config(folder)
     if config.backbone != backbone_id:
         raise ZooError(
-            f"It was learned on {config.backbone!r}, not on {backbone_id!r}; choose that backbone to use it."
+            f"It was learned on {config.backbone[:120]!r}, not on {backbone_id!r}; choose that backbone to use it."
         )
     ranks = read_ranks(folder, config)
     notes = read_json(folder / NOTES) if (folder / NOTES).exists() else {}
