@@ -85,17 +85,15 @@ def read_config(folder: str | Path) -> AdapterConfig:
     backbone, heads = raw.get("base_model_name_or_path"), raw.get("modules_to_save") or []
     if not isinstance(backbone, str) or not backbone:
         raise ZooError(f"{CONFIG} names no base model; set base_model_name_or_path to the backbone's id.")
-    if not isinstance(heads, list) or not all(isinstance(name, str) and name for name in heads[: MAX_HEADS + 1]):
-        raise ZooError(f"{CONFIG} has modules_to_save that is no list of names; save the adapter again with PEFT.")
-    if len(heads) > MAX_HEADS:
-        raise ZooError(f"{CONFIG} saves {len(heads)} modules in full; at most {MAX_HEADS} can be a head.")
+    if not isinstance(heads, list) or len(heads) > MAX_HEADS or not all(isinstance(h, str) and h for h in heads):
+        raise ZooError(f"{CONFIG} has modules_to_save that is no short list of names; save the adapter with PEFT.")
     return AdapterConfig(
         backbone=backbone,
         rank=_rank(raw.get("r", 8)),  # 8 and 8: the defaults of PEFT
         alpha=_alpha(raw.get("lora_alpha", 8)),
         rank_pattern=_pattern(raw, "rank_pattern", _rank),
         alpha_pattern=_pattern(raw, "alpha_pattern", _alpha),
-        rslora=raw.get("use_rslora") is True,
+        rslora=bool(raw.get("use_rslora")),
         heads=tuple(heads),
     )
 
