@@ -44,14 +44,14 @@ def class_probes(model: nn.Module, batches: Sequence[Mapping[str, Tensor]], head
 
 
 def text_probes(model: nn.Module, batches: Sequence[Mapping[str, Tensor]]) -> list[Probe]:
-    """Probes of a generation task, token by token; raises DataError where the loss has no gradient to follow."""
+    """Probes of a generation task, token by token; raises DataError where no token of a batch is to be learned."""
     probes = []
     for batch in batches:
         with torch.enable_grad(), _captured(model.get_output_embeddings(), leaf=True) as seen:
             loss = model(**batch).loss
-        gradient = torch.autograd.grad(loss, seen[0])[0].float()
-        if not torch.isfinite(gradient).all():
+        if not torch.isfinite(loss):
             raise DataError("The probe gives no finite loss; check that its completions are not empty or cut off.")
+        gradient = torch.autograd.grad(loss, seen[0])[0].float()
         x = seen[0].detach().float()
         probes.append(Probe(batch, x, gradient, _text_mask(model, batch, x)))
     return probes

@@ -30,10 +30,14 @@ class TaskSimilarity:
     used: bool
 
 
-def ideal_feature(x: Tensor, gradient: Tensor) -> Tensor:
-    """x* = x - eta grad_x L with ||eta grad|| = 0.1 ||x|| over the batch; x itself where there is no gradient."""
-    norm = gradient.norm()
-    return x - STEP * x.norm() / norm * gradient if norm > 0 else x
+def ideal_feature(x: Tensor, gradient: Tensor, mask: Tensor | None = None) -> Tensor:
+    """x* = x - eta grad_x L with ||eta grad|| = 0.1 ||x|| over the batch; x itself where there is no gradient.
+
+    ``x`` and ``gradient`` are (n, d) or (n, t, d); ``mask`` (n, t) is nonzero at tokens that count.
+    """
+    length, slope = _flat(x, mask).norm(), _flat(gradient, mask).norm()
+    eta = STEP * length / slope if slope > 0 else 0.0
+    return x - eta * gradient
 
 
 def raw_cosine(ideal: Tensor, moved: Tensor, mask: Tensor | None = None) -> Tensor:

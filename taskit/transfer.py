@@ -102,7 +102,7 @@ def _similarity_row(
     for probe in probes:
         loudness.mask = probe.inputs.get("attention_mask")
         moved = read(probe.inputs)
-        raw = raw_cosine(ideal_feature(probe.x, probe.gradient), moved, probe.mask)
+        raw = raw_cosine(ideal_feature(probe.x, probe.gradient, probe.mask), moved, probe.mask)
         delta = delta_cosine(probe.gradient, probe.x, moved, probe.mask)
         rows.append(torch.stack((raw, delta, drift(probe.x, moved, probe.mask))))
     return tuple(torch.cat(rows, 1).mean(1).tolist())

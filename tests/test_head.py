@@ -35,11 +35,11 @@ def test_leave_one_out_equals_refitting(n, d, ridge):
 
 
 def test_generalises_with_usable_logits():
-    features, labels = clusters(600, 20, 4, spread=0.8)
+    features, labels = clusters(600, 20, 4, spread=1.3)
     weight, bias = fit_head(features[:80], labels[:80], 4)
     logits = F.linear(features[80:], weight, bias)
     loss = F.cross_entropy(logits, labels[80:])
-    assert (logits.argmax(1) == labels[80:]).float().mean() > 0.9
+    assert (logits.argmax(1) == labels[80:]).float().mean() > 0.8
     assert loss < min(F.cross_entropy(scale * logits, labels[80:]) for scale in (0.4, 2.5))
 
 

@@ -126,7 +126,7 @@ def test_an_adapter_trained_the_right_way_is_similar_and_its_opposite_is_not(
 def test_what_cannot_be_used_is_skipped_and_the_model_is_left_as_it_was(tiny_vit, images, make_adapter, tmp_path):
     make_adapter(tiny_vit, tmp_path / "fine", {VIT[0]: 2})
     make_adapter(tiny_vit, tmp_path / "silent", {VIT[0]: 2}, scale=0.0)
-    make_adapter(tiny_vit, tmp_path / "loud", {VIT[0]: 2}, scale=1e30)
+    make_adapter(tiny_vit, tmp_path / "loud", {VIT[2]: 2}, scale=1e38)
     tasks = open_zoo(tmp_path, BACKBONE).tasks
     (tmp_path / "fine" / "adapter_model.safetensors").rename(tmp_path / "kept")
     tiny_vit.train()
