@@ -1,0 +1,49 @@
+"""A classification head in closed form: ridge regression on frozen features, chosen and scaled by leave-one-out."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# Candidates relative to the largest squared singular value, strongest first, so that a tie goes to the simpler head.
+RIDGES = tuple(10.0 ** (k / 2) for k in range(4, -15, -1))
+# Inverse temperatures for predictions that lie near 0 and 1; neighbours differ by 5 %.
+SCALES = tuple(10.0 ** (k / 48) for k in range(-48, 97))
+
+
+def fit_head(features: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
+    """Weight (classes, d) and bias (classes,) so that ``features @ weight.T + bias`` are usable logits.
+
+    ``features`` is (n, d), ``labels`` (n,) with values in 0..classes-1.  Ridge regression of the centred one-hot
+    labels on standardised features; the ridge has the least leave-one-out squared error, and one scale gives
+    the leave-one-out predictions the least cross-entropy.  Deterministic; n < d and absent classes are fine.
+    """
+    x = features.detach().double()
+    y = F.one_hot(labels.to(x.device), classes).double()
+    mean, sigma = x.mean(0), x.std(0, correction=0)
+    sigma = torch.where(sigma > 1e-6 * sigma.max(), sigma, 1.0)  # a constant feature stays constant
+    u, s, vt = torch.linalg.svd((x - mean) / sigma, full_matrices=False)
+    left_out = min((_leave_one_out(u, s, y, ridge) for ridge in _ridges(s)), key=lambda found: found[0])
+    _, ridge, predictions = left_out
+    scale = min(SCALES, key=lambda c: float(F.cross_entropy(c * predictions, labels.to(x.device))))
+    coefficients = vt.T @ ((s / (s**2 + ridge))[:, None] * (u.T @ (y - y.mean(0))))  # (d, classes)
+    weight = scale * (coefficients / sigma[:, None]).T
+    bias = scale * y.mean(0) - weight @ mean
+    return weight.to(features.dtype), bias.to(features.dtype)
+
+
+def _ridges(s: Tensor) -> list[float]:
+    largest = max(float(s.max()) ** 2, 1e-12)
+    return [ridge * largest for ridge in RIDGES]
+
+
+def _leave_one_out(u: Tensor, s: Tensor, y: Tensor, ridge: float) -> tuple[float, float, Tensor]:
+    """(squared error, ridge, predictions (n, classes)), each row predicted by the fit to all the others.
+
+    The intercept is not penalised, so the hat matrix is 11'/n + U diag(s^2 / (s^2 + ridge)) U', and a left-out
+    residual is the residual over 1 - h_ii: exact, with no refit.
+    """
+    shrink = s**2 / (s**2 + ridge)
+    fitted = y.mean(0) + u @ (shrink[:, None] * (u.T @ (y - y.mean(0))))
+    leverage = 1 / len(y) + (u**2 * shrink).sum(1)
+    residual = (y - fitted) / (1 - leverage).clamp_min(1e-9)[:, None]
+    return float((residual**2).sum()), ridge, y - residual

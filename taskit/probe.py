@@ -1,0 +1,137 @@
+"""A probe of the new task: the features x(theta; d) that the head reads, and the gradient of the loss there.
+
+The head of a classifier does not exist before training, and a random one points in a random direction; so its
+place is taken by closed-form heads fitted on the probe itself.  For generation the model's own head serves.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from taskit.errors import DataError
+from taskit.head import fit_head
+
+FOLDS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """One batch: its inputs, x(theta; d) and grad_x L, both (n, d) or (n, t, d), and the tokens (n, t) that count."""
+
+    inputs: Mapping[str, Tensor]
+    x: Tensor
+    gradient: Tensor
+    mask: Tensor | None
+
+
+def class_probes(model: nn.Module, batches: Sequence[Mapping[str, Tensor]], head: nn.Linear) -> list[Probe]:
+    """Probes of a classification task; ``head`` is the last linear, and only its input and width are used.
+
+    Raises DataError for labels outside the head and for a single class.
+    """
+    labels = torch.cat([batch["labels"] for batch in batches])
+    _check_labels(labels, head.out_features)
+    # The labels stay out of the forward: the loss of a random head is of no use.
+    inputs = [{key: value for key, value in batch.items() if key != "labels"} for batch in batches]
+    xs = [example_features(model, head, batch) for batch in inputs]
+    gradient = cross_fitted_gradient(torch.cat(xs), labels, head.out_features)
+    parts = gradient.split([len(x) for x in xs])
+    return [Probe(batch, x, part, None) for batch, x, part in zip(inputs, xs, parts, strict=True)]
+
+
+def text_probes(model: nn.Module, batches: Sequence[Mapping[str, Tensor]]) -> list[Probe]:
+    """Probes of a generation task, token by token; raises DataError where no token of a batch is to be learned."""
+    probes = []
+    for batch in batches:
+        with torch.enable_grad(), _captured(model.get_output_embeddings(), leaf=True) as seen:
+            loss = model(**batch).loss
+        if not torch.isfinite(loss):
+            raise DataError("The probe gives no finite loss; check that its completions are not empty or cut off.")
+        gradient = torch.autograd.grad(loss, seen[0])[0].float()
+        x = seen[0].detach().float()
+        probes.append(Probe(batch, x, gradient, _text_mask(model, batch, x)))
+    return probes
+
+
+def token_features(model: nn.Module, reader: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
+    """x: the direct input of ``reader``, the last linear of a head, in float32."""
+    with torch.no_grad(), _captured(reader) as seen:
+        model(**inputs)
+    return seen[0].float()
+
+
+def example_features(model: nn.Module, reader: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
+    """x (n, d) of a classifier; a decoder scores every token and keeps the last one that is no padding."""
+    x = token_features(model, reader, inputs)
+    if x.ndim == 2:
+        return x
+    mask = inputs.get("attention_mask", torch.ones(x.shape[:2], dtype=torch.long, device=x.device))
+    last = (torch.arange(x.shape[1], device=x.device) * mask).argmax(-1)
+    return x[torch.arange(len(x), device=x.device), last]
+
+
+def cross_fitted_gradient(x: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """grad_x of the mean cross-entropy at ``x`` (n, d), under closed-form heads that never saw the example.
+
+    A head fitted to the very examples can explain them all, and its gradient vanishes; so each half of the
+    probe, every class split evenly, gets the head of the other half (our reading).
+    """
+    gradient = torch.zeros_like(x)
+    turn = torch.empty_like(labels)
+    turn[labels.argsort(stable=True)] = torch.arange(len(labels), device=labels.device)
+    for fold in range(FOLDS):
+        held_out = turn % FOLDS == fold
+        weight, bias = fit_head(x[~held_out], labels[~held_out], classes)
+        error = F.softmax(F.linear(x[held_out], weight, bias), -1) - F.one_hot(labels[held_out], classes)
+        gradient[held_out] = error @ weight / len(x)
+    return gradient
+
+
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """Dropout off and no gradient of any parameter, so that the one graph is from x to the loss; undone after."""
+    modes = [(module, module.training) for module in model.modules()]
+    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
+    try:
+        model.eval().requires_grad_(False)
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+        for parameter, flag in flags:
+            parameter.requires_grad_(flag)
+
+
+@contextmanager
+def _captured(module: nn.Module, *, leaf: bool = False) -> Iterator[list[Tensor]]:
+    """The inputs of ``module`` in the forwards inside; as a ``leaf`` each starts the graph of the loss."""
+    seen: list[Tensor] = []
+
+    def keep(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        seen.append(inputs[0].detach().requires_grad_(leaf))
+        return (seen[-1], *inputs[1:])
+
+    handle = module.register_forward_pre_hook(keep)
+    try:
+        yield seen
+    finally:
+        handle.remove()
+
+
+def _check_labels(labels: Tensor, classes: int) -> None:
+    if labels.min() < 0 or labels.max() >= classes:
+        raise DataError(f"The probe holds a label outside 0..{classes - 1}; give the head one output for each label.")
+    if labels.unique().numel() < 2:
+        raise DataError(
+            "The probe holds a single class, which gives no direction; draw it from at least two classes."
+        )
+
+
+def _text_mask(model: nn.Module, batch: Mapping[str, Tensor], x: Tensor) -> Tensor | None:
+    """What of x (n, t, d) is no padding; a decoder beside an encoder pads its labels, the mask is the encoder's."""
+    mask = batch["labels"] != -100 if model.config.is_encoder_decoder else batch.get("attention_mask")
+    return mask if mask is not None and mask.shape == x.shape[:2] else None

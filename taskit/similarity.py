@@ -1,0 +1,78 @@
+"""Similarity of the new task to a learned one, Eq. (4): does the adapter move the features where the loss wants them?
+
+    raw    phi_i = cos(x*, x(theta + w_i; d))                           the paper's
+    delta  phi_i = cos(-grad_x L, x(theta + w_i; d) - x(theta; d))      centred at 0, the same for every eta
+
+Both flatten the tokens that are no padding, example by example, and are averaged over examples (our reading).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+STEP = 0.1  # ||eta grad|| / ||x||; the paper's eta = 10 depends on the reduction of the loss
+TINY = 1e-300  # a vector that vanishes has cosine 0
+THRESHOLDS = {
+    "raw": 0.35,
+    "delta": 0.0,
+}  # 0.35 is the paper's; 0: the adapter helps rather than hurts, to first order
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSimilarity:
+    """phi of one learned task, and whether it lies above the threshold."""
+
+    task: str
+    adapter: str
+    phi: float
+    used: bool
+
+
+def ideal_feature(x: Tensor, gradient: Tensor, mask: Tensor | None = None) -> Tensor:
+    """x* = x - eta grad_x L with ||eta grad|| = 0.1 ||x|| over the batch; x itself where there is no gradient.
+
+    ``x`` and ``gradient`` are (n, d) or (n, t, d); ``mask`` (n, t) is nonzero at tokens that count.
+    """
+    length, slope = _flat(x, mask).norm(), _flat(gradient, mask).norm()
+    eta = STEP * length / slope if slope > 0 else 0.0
+    return x - eta * gradient
+
+
+def raw_cosine(ideal: Tensor, moved: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Eq. (4), raw: cos(x*, x(theta + w_i)) for each example, (n,).
+
+    ``ideal`` and ``moved`` are (n, d) or (n, t, d); ``mask`` (n, t) is nonzero at tokens that count.
+    """
+    return _cosine(ideal, moved, mask)
+
+
+def delta_cosine(gradient: Tensor, x: Tensor, moved: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Eq. (4), delta: cos(-grad_x L, x(theta + w_i) - x(theta)) for each example, (n,); 0 where either vanishes."""
+    return _cosine(-gradient, moved - x, mask)
+
+
+def judge(named: Sequence[tuple[str, str]], phis: Sequence[float], kind: str = "delta") -> tuple[TaskSimilarity, ...]:
+    """One TaskSimilarity for each (task, adapter); a task is used if its phi exceeds the threshold of ``kind``."""
+    threshold = THRESHOLDS[kind]
+    return tuple(
+        TaskSimilarity(task, adapter, phi, phi > threshold) for (task, adapter), phi in zip(named, phis, strict=True)
+    )
+
+
+def drift(x: Tensor, moved: Tensor, mask: Tensor | None = None) -> Tensor:
+    """||x(theta + w_i) - x(theta)|| / ||x(theta)|| for each example, (n,): what raw cosines mostly measure."""
+    return _flat(moved - x, mask).norm(dim=1) / _flat(x, mask).norm(dim=1).clamp_min(TINY)
+
+
+def _cosine(left: Tensor, right: Tensor, mask: Tensor | None) -> Tensor:
+    left, right = _flat(left, mask), _flat(right, mask)
+    return (left * right).sum(1) / (left.norm(dim=1) * right.norm(dim=1)).clamp_min(TINY)
+
+
+def _flat(x: Tensor, mask: Tensor | None) -> Tensor:
+    """Each example as one vector (n, -1), padding zeroed; float64, as the squares of small gradients underflow."""
+    if mask is not None:
+        x = torch.where(mask.bool()[..., None], x, 0.0)  # where, not *: padding may hold NaN
+    return x.double().flatten(1)

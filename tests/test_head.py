@@ -1,0 +1,70 @@
+"""The closed-form head against refitting without each example in turn, and against plain use."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from taskit.head import _leave_one_out, fit_head
+
+
+def clusters(n, d, classes, spread=1.0, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(n) % classes
+    centres = torch.randn(classes, d, generator=generator)
+    features = 5 + 3 * (centres[labels] + spread * torch.randn(n, d, generator=generator))
+    return features, labels
+
+
+@pytest.mark.parametrize(("n", "d"), [(20, 5), (12, 30)])
+@pytest.mark.parametrize("ridge", [0.3, 10.0])
+def test_leave_one_out_equals_refitting(n, d, ridge):
+    features, labels = clusters(n, d, 3)
+    z = features.double() - features.double().mean(0)
+    y = F.one_hot(labels, 3).double()
+    u, s, _ = torch.linalg.svd(z, full_matrices=False)
+    error, _, predictions = _leave_one_out(u, s, y, ridge)
+    brute = torch.zeros(n, 3, dtype=torch.float64)
+    for i in range(n):
+        keep = torch.arange(n) != i
+        centre, target = z[keep].mean(0), y[keep].mean(0)
+        x = z[keep] - centre
+        w = torch.linalg.solve(x.T @ x + ridge * torch.eye(d, dtype=torch.float64), x.T @ (y[keep] - target))
+        brute[i] = (z[i] - centre) @ w + target
+    assert torch.allclose(predictions, brute, atol=1e-8)
+    assert error == pytest.approx(float(((y - brute) ** 2).sum()))
+
+
+def test_generalises_with_usable_logits():
+    features, labels = clusters(600, 20, 4, spread=1.3)
+    weight, bias = fit_head(features[:80], labels[:80], 4)
+    logits = F.linear(features[80:], weight, bias)
+    loss = F.cross_entropy(logits, labels[80:])
+    assert (logits.argmax(1) == labels[80:]).float().mean() > 0.8
+    assert loss < min(F.cross_entropy(scale * logits, labels[80:]) for scale in (0.4, 2.5))
+
+
+def test_does_not_mind_the_scale_of_a_feature_or_a_constant_one():
+    features, labels = clusters(60, 6, 3)
+    scaled = torch.cat((features * torch.tensor([1, 100, 1, 0.01, 1, 1]), torch.full((60, 1), 7.0)), 1)
+    plain, other = (F.linear(x, *fit_head(x, labels, 3)) for x in (features, scaled))
+    assert torch.allclose(plain, other, atol=1e-3)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5])
+def test_few_examples_and_absent_classes_are_fine(n):
+    features, labels = clusters(n, 8, 2)
+    weight, bias = fit_head(features, labels, 7)
+    assert weight.shape == (7, 8)
+    assert bias.shape == (7,)
+    assert torch.isfinite(weight).all()
+    assert torch.isfinite(bias).all()
+
+
+def test_is_deterministic_and_flat_features_give_the_class_shares():
+    features, labels = clusters(30, 10, 3)
+    assert all(
+        torch.equal(a, b) for a, b in zip(fit_head(features, labels, 3), fit_head(features, labels, 3), strict=True)
+    )
+    weight, bias = fit_head(torch.ones(4, 5), torch.tensor([0, 0, 0, 1]), 2)
+    assert weight.abs().max() == 0
+    assert bias[0] > bias[1]

@@ -1,0 +1,61 @@
+"""Eqs. (3) and (2) by hand."""
+
+import pytest
+import torch
+from torch import nn
+
+from taskit.importance import Loudness, TaskImportance, transfer
+from taskit.similarity import TaskSimilarity, judge
+
+
+def loudness_of(addition, base, bias=None, mask=None):
+    module = nn.Linear(2, 2, bias=bias is not None)
+    if bias is not None:
+        module.bias = nn.Parameter(torch.tensor(bias))
+    loudness = Loudness()
+    loudness.mask = mask
+    with torch.no_grad():
+        loudness.observe("k", module, base, addition)
+    return loudness.values(("k", "absent"))
+
+
+BRANCH, BASE = torch.tensor([[1.0, -2.0], [0.0, 1.0]]), torch.tensor([[3.0, 1.0], [-2.0, 2.0]])
+
+
+def test_hand_number():
+    assert loudness_of(BRANCH, BASE) == (pytest.approx(4 / 8), 0.0)
+    assert loudness_of(3 * BRANCH, BASE)[0] == pytest.approx(3 * 4 / 8)
+    assert loudness_of(0 * BRANCH, BASE)[0] == 0
+    assert loudness_of(BRANCH, 0 * BASE)[0] == pytest.approx(4 / 1e-8)
+
+
+def test_the_bias_of_the_base_does_not_count():
+    bias = [10.0, -20.0]
+    assert loudness_of(BRANCH, BASE + torch.tensor(bias), bias)[0] == pytest.approx(0.5)
+
+
+def test_padding_does_not_count():
+    padded = [torch.cat((x, torch.full((1, 2), torch.nan)))[None] for x in (BRANCH, BASE)]
+    assert loudness_of(*padded, mask=torch.tensor([[1, 1, 0]]))[0] == pytest.approx(0.5)
+
+
+def test_several_batches_are_a_ratio_of_sums():
+    loudness, module = Loudness(), nn.Linear(2, 2, bias=False)
+    for row in range(2):
+        loudness.observe("k", module, BASE[row : row + 1], BRANCH[row : row + 1])
+    assert loudness.values(("k",))[0] == pytest.approx(0.5)
+
+
+def test_transfer_by_hand():
+    named = [(name, name) for name in "abc"]
+    importances = [TaskImportance(n, n, (value, 0.0)) for n, value in zip("abc", (0.5, 0.1, 0.9), strict=True)]
+    similarities = judge(named, (0.8, 0.5, 0.2), "raw")
+    assert transfer(similarities, importances, 2) == (pytest.approx(0.45), 0.0)
+
+
+def test_nothing_transferred_is_uniform():
+    unused = [TaskSimilarity("a", "a", 0.1, False)]
+    silent = [TaskSimilarity("a", "a", 0.9, True)]
+    assert transfer(unused, [TaskImportance("a", "a", (0.5, 0.2))], 2) == (1.0, 1.0)
+    assert transfer(silent, [TaskImportance("a", "a", (0.0, 0.0))], 2) == (1.0, 1.0)
+    assert transfer([], [], 3) == (1.0, 1.0, 1.0)

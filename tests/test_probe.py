@@ -1,0 +1,78 @@
+"""The gradient at the features, against the model's own loss."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from transformers import GPT2Config, GPT2ForSequenceClassification
+
+from taskit.errors import DataError
+from taskit.head import fit_head
+from taskit.probe import class_probes, cross_fitted_gradient, example_features, frozen, text_probes
+
+
+def test_equals_the_models_own_backward_under_the_head_of_the_other_half(tiny_bert, sentences):
+    (probe,) = class_probes(tiny_bert, [sentences], tiny_bert.classifier)
+    x, labels = probe.x, sentences["labels"]
+    turn = torch.empty(12, dtype=torch.long)
+    turn[labels.argsort(stable=True)] = torch.arange(12)
+    for fold in range(2):
+        held_out = turn % 2 == fold
+        weight, bias = fit_head(x[~held_out], labels[~held_out], 3)
+        tiny_bert.classifier.weight.data, tiny_bert.classifier.bias.data = weight, bias
+        leaf = []
+
+        def keep(_, inputs, leaf=leaf):
+            leaf.append(inputs[0].detach().requires_grad_())
+            return (leaf[0],)
+
+        handle = tiny_bert.classifier.register_forward_pre_hook(keep)
+        tiny_bert(**{key: value[held_out] for key, value in sentences.items()}).loss.backward()
+        handle.remove()
+        halves = held_out.sum() / 12  # the mean is over the whole probe
+        assert torch.allclose(probe.gradient[held_out], leaf[0].grad * halves, atol=1e-6)
+
+
+def test_cross_fitting_keeps_a_gradient_where_the_head_would_explain_everything():
+    x, labels = torch.randn(20, 60, generator=torch.Generator().manual_seed(0)), torch.arange(20) % 2
+    assert cross_fitted_gradient(x, labels, 2).norm() > 0
+    assert torch.equal(cross_fitted_gradient(x, labels, 2), cross_fitted_gradient(x, labels, 2))
+
+
+def test_each_half_gets_its_share_of_every_class():
+    x = torch.randn(40, 4, generator=torch.Generator().manual_seed(0)) + F.one_hot(torch.arange(40) // 10, 4) * 3
+    gradient = cross_fitted_gradient(x, torch.arange(40) // 10, 4)  # sorted labels: halves by position would fail
+    stepped = x - 5 * gradient
+    own = F.one_hot(torch.arange(40) // 10, 4).bool()
+    assert (stepped - x)[own].mean() > 0 > (stepped - x)[~own].mean()
+
+
+def test_a_decoder_is_read_at_its_last_token(sentences):
+    torch.manual_seed(0)
+    config = GPT2Config(n_embd=16, n_layer=1, n_head=2, vocab_size=50, num_labels=3, pad_token_id=0)
+    model = GPT2ForSequenceClassification(config).eval()
+    inputs = {key: sentences[key] for key in ("input_ids", "attention_mask")}
+    x = example_features(model, model.score, inputs)
+    with torch.no_grad():
+        assert torch.allclose(model.score(x), model(**inputs).logits, atol=1e-6)
+
+
+def test_the_gradient_of_a_language_model(tiny_gpt2, sentences):
+    tokens = sentences["input_ids"]
+    batch = {**sentences, "labels": tokens.masked_fill(sentences["attention_mask"] == 0, -100)}
+    with frozen(tiny_gpt2):
+        (probe,) = text_probes(tiny_gpt2, [batch])
+    x = probe.x.clone().requires_grad_()
+    logits = tiny_gpt2.lm_head(x)[:, :-1]
+    F.cross_entropy(logits.flatten(0, 1), batch["labels"][:, 1:].flatten(), ignore_index=-100).backward()
+    assert torch.allclose(probe.gradient, x.grad, atol=1e-7)
+    assert torch.equal(probe.mask, sentences["attention_mask"])
+    assert all(parameter.grad is None for parameter in tiny_gpt2.transformer.h.parameters())
+
+
+def test_bad_probes_are_one_sentence(tiny_vit, tiny_gpt2, images, sentences):
+    for labels, reason in ((torch.ones(12).long(), "single class"), (torch.arange(12), "outside 0..2")):
+        with pytest.raises(DataError, match=reason):
+            class_probes(tiny_vit, [images | {"labels": labels}], tiny_vit.classifier)
+    silent = sentences | {"labels": torch.full((12, 9), -100)}
+    with pytest.raises(DataError, match="no finite loss"):
+        text_probes(tiny_gpt2, [silent])

@@ -1,0 +1,69 @@
+"""Eq. (4), raw and delta, by hand and against the literal equation."""
+
+import pytest
+import torch
+
+from taskit.similarity import TaskSimilarity, delta_cosine, drift, ideal_feature, judge, raw_cosine
+
+
+@pytest.fixture
+def tensors():
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(4, 6, 5, generator=generator) for _ in range(3)]
+
+
+def test_the_step_is_a_tenth_of_the_feature(tensors):
+    x, gradient, _ = tensors
+    step = ideal_feature(x, gradient) - x
+    assert step.norm() == pytest.approx(0.1 * x.norm())
+    assert torch.allclose(step / step.norm(), -gradient / gradient.norm(), atol=1e-6)
+    assert torch.equal(ideal_feature(x, torch.zeros_like(x)), x)
+
+
+def test_by_hand():
+    x, gradient = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, -2.0]])
+    assert delta_cosine(gradient, x, torch.tensor([[1.0, 3.0]])).tolist() == [1.0]
+    assert delta_cosine(gradient, x, torch.tensor([[4.0, 0.0]])).tolist() == [0.0]
+    assert delta_cosine(gradient, x, torch.tensor([[0.0, -1.0]])).item() == pytest.approx(-(0.5**0.5))
+    assert raw_cosine(torch.tensor([[3.0, 4.0]]), torch.tensor([[4.0, 3.0]])).item() == pytest.approx(24 / 25)
+    assert drift(x, torch.tensor([[1.0, 3.0]])).tolist() == [3.0]
+
+
+def test_literal_equation_over_the_tokens_that_count(tensors):
+    x, gradient, moved = tensors
+    mask = (torch.arange(6) < torch.tensor([[6], [3], [1], [5]])).long()
+    for found, left, right in (
+        (raw_cosine(x, moved, mask), x, moved),
+        (delta_cosine(gradient, x, moved, mask), -gradient, moved - x),
+    ):
+        for i in range(4):
+            a, b = left[i][mask[i] == 1].flatten(), right[i][mask[i] == 1].flatten()
+            assert found[i].item() == pytest.approx(float(a @ b / (a.norm() * b.norm())), abs=1e-6)
+
+
+def test_padding_may_hold_anything(tensors):
+    x, gradient, moved = tensors
+    mask = torch.ones(4, 6).long()
+    mask[:, 4:] = 0
+    plain = delta_cosine(gradient[:, :4], x[:, :4], moved[:, :4])
+    moved[:, 4:] = torch.nan
+    assert torch.allclose(delta_cosine(gradient, x, moved, mask), plain)
+
+
+@pytest.mark.parametrize("factor", [1e-12, 1e-3, 50.0])
+def test_delta_does_not_depend_on_eta(tensors, factor):
+    x, gradient, moved = tensors
+    assert torch.allclose(delta_cosine(factor * gradient, x, moved), delta_cosine(gradient, x, moved), atol=1e-6)
+
+
+def test_vanishing_vectors_are_similar_to_nothing(tensors):
+    x, gradient, moved = tensors
+    assert delta_cosine(torch.zeros_like(x), x, moved).tolist() == [0.0] * 4
+    assert delta_cosine(gradient, x, x).tolist() == [0.0] * 4
+
+
+def test_thresholds():
+    named = (("a", "zoo/a"), ("b", "zoo/b"))
+    assert judge(named, (0.36, 0.35), "raw")[1] == TaskSimilarity("b", "zoo/b", 0.35, False)
+    assert [s.used for s in judge(named, (0.36, 0.35), "raw")] == [True, False]
+    assert [s.used for s in judge(named, (0.01, -0.01))] == [True, False]
