@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 TASKS = {"image-classification": "image", "text-classification": "text", "text-generation": "text"}
 """Each task that a backbone can be loaded for, and its modality."""
 
+_TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model")
+
 _HEAD_SEED = 0  # a new head starts the same in every process, so plans and runs can be compared
 
 
@@ -111,10 +113,7 @@ def _tokenizer(backbone: Backbone) -> PreTrainedTokenizerBase:
 
     source = source_of(backbone)
     # without these files Transformers 5 returns an empty tokenizer that turns every text into nothing
-    if not any(
-        (source / file).exists()
-        for file in ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model")
-    ):
+    if not any((source / file).exists() for file in _TOKENIZER_FILES):
         raise OSError("no tokenizer files")
     tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=True, trust_remote_code=False)
     if tokenizer.pad_token is None:  # GPT-2 and Llama come without one, and batches need it
@@ -155,10 +154,10 @@ def _prepare(backbone: Backbone, task: str, labels: tuple[str, ...]) -> tuple[Pr
     config = _read_config(backbone)
     auto = _auto_class(config, task)
     if auto is None:
-        modality = modality_of(backbone)
-        wanted = "another backbone" if modality == _modality(task) else f"a backbone for {_modality(task)}s"
+        can, needed = modality_of(backbone), _modality(task)
+        wanted = "another one" if can == needed else f"one for {needed}s"
         raise BackboneError(
-            f'"{backbone.id}" is a {config.model_type} model for {modality}, not for {task}: choose {wanted}.'
+            f'"{backbone.id}" is a {config.model_type} model for {can}s, not for {task}: choose {wanted}.'
         )
     # of several classes for one type, Transformers takes the first, whatever the checkpoint was trained
     # for; for DeiT that is the one with a loss
@@ -167,7 +166,7 @@ def _prepare(backbone: Backbone, task: str, labels: tuple[str, ...]) -> tuple[Pr
         config.id2label = dict(enumerate(labels))
         config.label2id = {label: index for index, label in enumerate(labels)}
         config.problem_type = "single_label_classification"
-    if _modality(task) == "text" and config.get_text_config().pad_token_id is None:
+    if _modality(task) == "text" and getattr(config.get_text_config(), "pad_token_id", None) is None:
         config.get_text_config().pad_token_id = _padding(backbone, config)
     return config, auto
 
@@ -199,7 +198,7 @@ def _padding(backbone: Backbone, config: PreTrainedConfig) -> int | None:
     """The tokenizer's padding id, by which decoders find the last token of a row; else the end-of-text id."""
     with suppress(BackboneError):
         return load_processor(backbone, task="text-classification").pad_token_id
-    end = config.get_text_config().eos_token_id
+    end = getattr(config.get_text_config(), "eos_token_id", None)
     return end[0] if isinstance(end, list) else end
 
 

@@ -62,9 +62,8 @@ def find_backbone(id: str, *, dtype: str = "float32", quantization: str | None =
         return Backbone(id, content_hash(folder, id), dtype, quantization)
     match = _HUB_ID.fullmatch(id)
     if match is None:
-        bundled = ", ".join(bundled_names()) or "none"
         raise BackboneError(
-            f'There is no backbone "{id}": name a bundled one ({bundled}), a local folder, or a Hub id such as OWNER/NAME.'
+            f'There is no backbone "{id}": name a bundled one ({_bundled()}), a local folder, or a Hub id (OWNER/NAME).'
         )
     name, wanted = match.groups()
     cached, package = _cached(name, wanted), _package_folder(name)
@@ -88,7 +87,7 @@ def source_of(backbone: Backbone) -> Path:
         return _cached(backbone.id, backbone.revision) or _download(backbone.id, backbone.revision)
     if folder is None or backbone.revision not in (None, content_hash(folder, backbone.id)):
         raise BackboneError(
-            f'The weights of "{backbone.id}" that were planned with are no longer there: bring them back, or plan again.'
+            f'The weights of "{backbone.id}" are not those that were planned with: bring those back, or plan again.'
         )
     return folder
 
@@ -96,6 +95,10 @@ def source_of(backbone: Backbone) -> Path:
 def bundled_names() -> tuple[str, ...]:
     """The backbones that come with TaskIT."""
     return tuple(sorted(config.parent.name for config in BUNDLED.glob("*/config.json")))
+
+
+def _bundled() -> str:
+    return ", ".join(bundled_names()) or "none"
 
 
 def content_hash(folder: Path, id: str) -> str:
@@ -179,30 +182,22 @@ def _download(name: str, revision: str | None) -> Path:
 @contextmanager
 def _hub_errors(name: str, revision: str | None) -> Iterator[None]:
     """Say in one sentence why the Hub gave nothing."""
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HFValidationError,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
+    from huggingface_hub import errors
 
     try:
         yield
-    except GatedRepoError as error:
+    except errors.GatedRepoError as error:
         raise BackboneError(
             f'"{name}" is gated: accept its terms on the Hub, then log in with "hf auth login".'
         ) from error
-    except RevisionNotFoundError as error:
+    except errors.RevisionNotFoundError as error:
+        raise BackboneError(f'"{name}" has no revision "{revision}" on the Hub: check it or leave it out.') from error
+    except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
         raise BackboneError(
-            f'"{name}" has no revision "{revision}" on the Hub: check it, or leave it out.'
-        ) from error
-    except (RepositoryNotFoundError, HFValidationError) as error:
-        raise BackboneError(
-            f'There is no backbone "{name}", neither in a folder nor on the Hub: check its spelling, or log in if it is private.'
+            f'There is no backbone "{name}", as a folder or on the Hub: check its spelling, or log in if it is private.'
         ) from error
     except Exception as error:  # the client's transport errors are httpx's or httpx2's, by its version
-        bundled = ", ".join(bundled_names()) or "none"
         raise BackboneError(
             f'"{name}" is neither a folder nor in the local cache, and the Hub cannot be reached: '
-            f"go online, or take a bundled backbone ({bundled})."
+            f"go online, or take a bundled backbone ({_bundled()})."
         ) from error
