@@ -154,11 +154,8 @@ def _prepare(backbone: Backbone, task: str, labels: tuple[str, ...]) -> tuple[Pr
     config = _read_config(backbone)
     auto = _auto_class(config, task)
     if auto is None:
-        can, needed = modality_of(backbone), _modality(task)
-        wanted = "another one" if can == needed else f"one for {needed}s"
-        raise BackboneError(
-            f'"{backbone.id}" is a {config.model_type} model for {can}s, not for {task}: choose {wanted}.'
-        )
+        kind = f"{modality_of(backbone)} model ({config.model_type})"
+        raise BackboneError(f'"{backbone.id}" is a {kind} and cannot do {task}: choose another backbone.')
     # of several classes for one type, Transformers takes the first, whatever the checkpoint was trained
     # for; for DeiT that is the one with a loss
     config.architectures = []

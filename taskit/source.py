@@ -63,7 +63,7 @@ def find_backbone(id: str, *, dtype: str = "float32", quantization: str | None =
     match = _HUB_ID.fullmatch(id)
     if match is None:
         raise BackboneError(
-            f'There is no backbone "{id}": name a bundled one ({_bundled()}), a local folder, or a Hub id (OWNER/NAME).'
+            f'There is no backbone "{id}": name a bundled one ({_bundled()}), a folder, or a Hub id (OWNER/NAME).'
         )
     name, wanted = match.groups()
     cached, package = _cached(name, wanted), _package_folder(name)
@@ -194,7 +194,7 @@ def _hub_errors(name: str, revision: str | None) -> Iterator[None]:
         raise BackboneError(f'"{name}" has no revision "{revision}" on the Hub: check it or leave it out.') from error
     except (errors.RepositoryNotFoundError, errors.HFValidationError) as error:
         raise BackboneError(
-            f'There is no backbone "{name}", as a folder or on the Hub: check its spelling, or log in if it is private.'
+            f'There is no backbone "{name}", as a folder or on the Hub: check its spelling, or log in if private.'
         ) from error
     except Exception as error:  # the client's transport errors are httpx's or httpx2's, by its version
         raise BackboneError(
