@@ -59,7 +59,7 @@ def load_model(
     """
     import torch
 
-    source = source_of(backbone)
+    source, keys = source_of(backbone), _checkpoint_keys(backbone)
     config, auto = _prepare(backbone, task, labels)
     options = {"use_safetensors": True, "local_files_only": True, "trust_remote_code": False}
     options |= {"ignore_mismatched_sizes": True, "output_loading_info": True, "dtype": getattr(torch, backbone.dtype)}
@@ -78,7 +78,7 @@ def load_model(
     _require_complete(backbone, model, report)
     if not backbone.quantization:
         model.to(device)
-    return _finish(model, backbone)
+    return _finish(model, backbone, keys)
 
 
 def empty_model(backbone: Backbone, *, task: str, labels: tuple[str, ...]) -> PreTrainedModel:
@@ -91,7 +91,7 @@ def empty_model(backbone: Backbone, *, task: str, labels: tuple[str, ...]) -> Pr
     config, auto = _prepare(backbone, task, labels)
     with _quiet(), torch.device("meta"):
         model = auto.from_config(config, dtype=getattr(torch, backbone.dtype))
-    return _finish(model, backbone)
+    return _finish(model, backbone, _checkpoint_keys(backbone))
 
 
 def load_processor(backbone: Backbone, *, task: str) -> PreTrainedTokenizerBase | BaseImageProcessor:
@@ -228,17 +228,25 @@ def _require_complete(backbone: Backbone, model: PreTrainedModel, report: dict[s
         )
 
 
-def _finish(model: PreTrainedModel, backbone: Backbone) -> PreTrainedModel:
+def _finish(model: PreTrainedModel, backbone: Backbone, keys: frozenset[str]) -> PreTrainedModel:
     """Freeze the model, name it by its id instead of a path of this machine, and note what its checkpoint holds."""
-    from safetensors import safe_open
-
-    keys = set()
-    for file in source_of(backbone).glob("*.safetensors"):
-        with safe_open(file, framework="pt") as weights:  # reads the header only
-            keys.update(weights.keys())
-    model.checkpoint_keys = frozenset(keys)
+    model.checkpoint_keys = keys  # for taskit.heads
     model.name_or_path = model.config._name_or_path = backbone.id
     return model.requires_grad_(False).eval()
+
+
+def _checkpoint_keys(backbone: Backbone) -> frozenset[str]:
+    """The names of all tensors in the checkpoint, from the headers of its files."""
+    from safetensors import SafetensorError, safe_open
+
+    keys = set()
+    for path in source_of(backbone).glob("*.safetensors"):
+        try:
+            with safe_open(path, framework="pt") as file:
+                keys.update(file.keys())
+        except SafetensorError as error:
+            raise BackboneError(f'The {path.name} of "{backbone.id}" is broken ({error}): get it again.') from error
+    return frozenset(keys)
 
 
 def _first_line(error: Exception) -> str:
