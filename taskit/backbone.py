@@ -1,0 +1,269 @@
+"""Load a backbone for a task with Transformers' Auto classes: weights, an empty twin, a processor.
+
+Nothing from outside is executed: no remote code, and weights from safetensors only.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+from taskit.errors import BackboneError
+from taskit.heads import around_base
+from taskit.heads import final_linear as final_linear
+from taskit.heads import head_names as head_names
+from taskit.locations import Location as Location
+from taskit.locations import find_locations as find_locations
+from taskit.source import Backbone as Backbone
+from taskit.source import bundled_names as bundled_names
+from taskit.source import find_backbone as find_backbone
+from taskit.source import source_of as source_of
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import BaseImageProcessor, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+TASKS = {"image-classification": "image", "text-classification": "text", "text-generation": "text"}
+"""Each task that a backbone can be loaded for, and its modality."""
+
+_TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model")
+
+_HEAD_SEED = 0  # a new head starts the same in every process, so plans and runs can be compared
+
+
+def modality_of(backbone: Backbone) -> str:
+    """ "image" or "text", by the tasks that Transformers can use the model type for.
+
+    Raises BackboneError when it can do none of TaskIT's tasks.
+    """
+    config = _read_config(backbone)
+    for task, modality in TASKS.items():
+        if _auto_class(config, task) is not None:
+            return modality
+    raise BackboneError(
+        f'"{backbone.id}" is a {config.model_type} model, which classifies no images or text and generates none: '
+        "choose another backbone."
+    )
+
+
+def load_model(
+    backbone: Backbone, *, task: str, labels: tuple[str, ...], device: str | torch.device = "cpu"
+) -> PreTrainedModel:
+    """The pretrained model for `task`, frozen and in eval mode, its head made anew for `labels`.
+
+    The same call gives the same weights.  `labels` are ignored for text generation.
+
+    Raises BackboneError when the backbone cannot do the task, or its weights do not fit its configuration.
+    """
+    import torch
+
+    source, keys = source_of(backbone), _checkpoint_keys(backbone)
+    config, auto = _prepare(backbone, task, labels)
+    options = {"use_safetensors": True, "local_files_only": True, "trust_remote_code": False}
+    options |= {"ignore_mismatched_sizes": True, "output_loading_info": True, "dtype": getattr(torch, backbone.dtype)}
+    if backbone.quantization:
+        empty = empty_model(backbone, task=task, labels=labels)
+        options |= {"quantization_config": _quantization(backbone, around_base(empty)), "device_map": {"": device}}
+    devices = [device] if torch.device(device).type == "cuda" else []
+    with _quiet(), torch.random.fork_rng(devices):
+        torch.manual_seed(_HEAD_SEED)
+        try:
+            model, report = auto.from_pretrained(source, config=config, **options)
+        except (OSError, ValueError, RuntimeError, ImportError) as error:
+            raise BackboneError(
+                f'"{backbone.id}" cannot be loaded ({_first_line(error)}): check its files.'
+            ) from error
+    _require_complete(backbone, model, report)
+    if not backbone.quantization:
+        model.to(device)
+    return _finish(model, backbone, keys)
+
+
+def empty_model(backbone: Backbone, *, task: str, labels: tuple[str, ...]) -> PreTrainedModel:
+    """The model that `load_model` gives, on the meta device: modules, dtype and attention kernel, no weights.
+
+    Quantisation changes only how weights are stored, so the empty model is not quantised.
+    """
+    import torch
+
+    config, auto = _prepare(backbone, task, labels)
+    with _quiet(), torch.device("meta"):
+        model = auto.from_config(config, dtype=getattr(torch, backbone.dtype))
+    return _finish(model, backbone, _checkpoint_keys(backbone))
+
+
+def load_processor(backbone: Backbone, *, task: str) -> PreTrainedTokenizerBase | BaseImageProcessor:
+    """What turns raw inputs into the model's: a fast tokenizer with a padding token, or a PIL image processor.
+
+    Raises BackboneError when the backbone brings none.
+    """
+    image = _modality(task) == "image"
+    try:
+        with _quiet():
+            return _image_processor(backbone) if image else _tokenizer(backbone)
+    except (OSError, ValueError, KeyError, AttributeError, ImportError) as error:
+        missing = "image processor (preprocessor_config.json)" if image else "tokenizer (tokenizer.json)"
+        raise BackboneError(f'"{backbone.id}" has no usable {missing}: add it to its folder.') from error
+
+
+def _tokenizer(backbone: Backbone) -> PreTrainedTokenizerBase:
+    from transformers import AutoTokenizer
+
+    source = source_of(backbone)
+    # without these files Transformers 5 returns an empty tokenizer that turns every text into nothing
+    if not any((source / file).exists() for file in _TOKENIZER_FILES):
+        raise OSError("no tokenizer files")
+    tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=True, trust_remote_code=False)
+    if tokenizer.pad_token is None:  # GPT-2 and Llama come without one, and batches need it
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
+
+
+def _image_processor(backbone: Backbone) -> BaseImageProcessor:
+    """The PIL processor of the type that the backbone names.
+
+    AutoImageProcessor cannot be used: in Transformers 5.17 it refuses to work without torchvision,
+    even with backend="pil".
+    """
+    import transformers
+
+    source = source_of(backbone)
+    settings, _ = transformers.ImageProcessingMixin.get_image_processor_dict(source, local_files_only=True)
+    name = settings.get("image_processor_type") or settings["feature_extractor_type"]
+    family = name.replace("FeatureExtractor", "ImageProcessor").removesuffix("Fast").removesuffix("Pil")
+    return getattr(transformers, f"{family}Pil").from_pretrained(source, local_files_only=True)
+
+
+def _read_config(backbone: Backbone) -> PreTrainedConfig:
+    from transformers import AutoConfig
+
+    try:
+        with _quiet():
+            return AutoConfig.from_pretrained(source_of(backbone), local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise BackboneError(
+            f'The config.json of "{backbone.id}" cannot be used ({_first_line(error)}): choose a model type that '
+            "the installed Transformers knows without remote code."
+        ) from error
+
+
+def _prepare(backbone: Backbone, task: str, labels: tuple[str, ...]) -> tuple[PreTrainedConfig, Any]:
+    """The configuration for `task` and `labels`, and the Auto class that builds it."""
+    config = _read_config(backbone)
+    auto = _auto_class(config, task)
+    if auto is None:
+        kind = f"{modality_of(backbone)} model ({config.model_type})"
+        raise BackboneError(f'"{backbone.id}" is a {kind} and cannot do {task}: choose another backbone.')
+    # of several classes for one type, Transformers takes the first, whatever the checkpoint was trained
+    # for; for DeiT that is the one with a loss
+    config.architectures = []
+    if task != "text-generation":
+        config.id2label = dict(enumerate(labels))
+        config.label2id = {label: index for index, label in enumerate(labels)}
+        config.problem_type = "single_label_classification"
+    if _modality(task) == "text" and getattr(config.get_text_config(), "pad_token_id", None) is None:
+        config.get_text_config().pad_token_id = _padding(backbone, config)
+    return config, auto
+
+
+def _auto_class(config: PreTrainedConfig, task: str) -> Any:
+    """The Auto class for `task`, or None if Transformers has no model of this type for it."""
+    import transformers as t
+
+    _modality(task)
+    kind = type(config)
+    if task == "image-classification":
+        return t.AutoModelForImageClassification if kind in t.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING else None
+    if task == "text-classification":
+        return t.AutoModelForSequenceClassification if kind in t.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING else None
+    if config.is_encoder_decoder:
+        return t.AutoModelForSeq2SeqLM if kind in t.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING else None
+    # BERT has a causal class too, but was trained to see both sides, unless its configuration says otherwise
+    sees_both_sides = kind in t.MODEL_FOR_MASKED_LM_MAPPING and not getattr(config, "is_decoder", False)
+    return t.AutoModelForCausalLM if kind in t.MODEL_FOR_CAUSAL_LM_MAPPING and not sees_both_sides else None
+
+
+def _modality(task: str) -> str:
+    if task not in TASKS:
+        raise BackboneError(f'The task "{task}" is not known: choose from {", ".join(TASKS)}.')
+    return TASKS[task]
+
+
+def _padding(backbone: Backbone, config: PreTrainedConfig) -> int | None:
+    """The tokenizer's padding id, by which decoders find the last token of a row; else the end-of-text id."""
+    with suppress(BackboneError):
+        return load_processor(backbone, task="text-classification").pad_token_id
+    end = getattr(config.get_text_config(), "eos_token_id", None)
+    return end[0] if isinstance(end, list) else end
+
+
+def _quantization(backbone: Backbone, heads: list[str]) -> Any:
+    """How bitsandbytes stores the base; heads are trained, so they keep their precision."""
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise BackboneError(f"Loading in {backbone.quantization} needs bitsandbytes: run pip install bitsandbytes.")
+    if backbone.quantization == "8bit":
+        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=heads)
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=getattr(torch, backbone.dtype),
+        llm_int8_skip_modules=heads,
+    )
+
+
+def _require_complete(backbone: Backbone, model: PreTrainedModel, report: dict[str, Any]) -> None:
+    """Refuse random weights in the blocks, which Transformers would only warn of."""
+    mismatched = (key if isinstance(key, str) else key[0] for key in report["mismatched_keys"])
+    fresh = {key.rpartition(".")[0] for key in (*report["missing_keys"], *mismatched)}
+    lacking = [location.name for location in find_locations(model) if location.name in fresh]
+    if lacking:
+        raise BackboneError(
+            f'The weights of "{backbone.id}" do not fit its config.json ({lacking[0]}): fetch it again.'
+        )
+
+
+def _finish(model: PreTrainedModel, backbone: Backbone, keys: frozenset[str]) -> PreTrainedModel:
+    """Freeze the model, name it by its id instead of a path of this machine, and note what its checkpoint holds."""
+    model.checkpoint_keys = keys  # for taskit.heads
+    model.name_or_path = model.config._name_or_path = backbone.id
+    return model.requires_grad_(False).eval()
+
+
+def _checkpoint_keys(backbone: Backbone) -> frozenset[str]:
+    """The names of all tensors in the checkpoint, from the headers of its files."""
+    from safetensors import SafetensorError, safe_open
+
+    keys = set()
+    for path in source_of(backbone).glob("*.safetensors"):
+        try:
+            with safe_open(path, framework="pt") as file:
+                keys.update(file.keys())
+        except SafetensorError as error:
+            raise BackboneError(f'The {path.name} of "{backbone.id}" is broken ({error}): get it again.') from error
+    return frozenset(keys)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0].rstrip(".")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep Transformers' load report and bars away: the user sees TaskIT's own lines only."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
