@@ -159,6 +159,7 @@ def _prepare(backbone: Backbone, task: str, labels: tuple[str, ...]) -> tuple[Pr
     # of several classes for one type, Transformers takes the first, whatever the checkpoint was trained
     # for; for DeiT that is the one with a loss
     config.architectures = []
+    _without_dropout(config)
     if task != "text-generation":
         config.id2label = dict(enumerate(labels))
         config.label2id = {label: index for index, label in enumerate(labels)}
@@ -166,6 +167,15 @@ def _prepare(backbone: Backbone, task: str, labels: tuple[str, ...]) -> tuple[Pr
     if _modality(task) == "text" and getattr(config.get_text_config(), "pad_token_id", None) is None:
         config.get_text_config().pad_token_id = _padding(backbone, config)
     return config, auto
+
+
+def _without_dropout(config: PreTrainedConfig) -> None:
+    """Switch the backbone's own dropout off: it would keep a mask for every layer, and drive attention on a
+    CPU into the kernel that keeps the attention matrix.  LoRA on few locations regularises enough."""
+    for part in {id(part): part for part in (config, config.get_text_config())}.values():
+        for name, value in part.to_dict().items():
+            if "drop" in name and isinstance(value, float):
+                setattr(part, name, 0.0)
 
 
 def _auto_class(config: PreTrainedConfig, task: str) -> Any:

@@ -9,6 +9,7 @@ from taskit.adapter import CONFIG, read_config, read_json, read_ranks
 from taskit.errors import ZooError
 
 NOTES = "taskit.json"
+BUNDLED = Path(__file__).parents[1] / "zoo" / "adapters"  # one folder for each backbone, by the end of its id
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,12 @@ def open_zoo(source: str | Path, backbone_id: str) -> Zoo:
         except ZooError as error:
             skipped.append((name, str(error)))
     return Zoo(tuple(tasks), tuple(skipped))
+
+
+def bundled_zoo(backbone_id: str) -> Zoo:
+    """The learned tasks that come with TaskIT for a backbone; an empty zoo where there are none."""
+    folder = BUNDLED / backbone_id.rpartition("/")[2]
+    return open_zoo(folder, backbone_id) if folder.is_dir() else Zoo((), ())
 
 
 def _adapter_folders(root: Path) -> list[Path]:
