@@ -57,7 +57,7 @@ def plan(options: argparse.Namespace) -> None:
     from taskit.display import plan_tables
     from taskit.planning import make_plan
 
-    with status(options) as tell:
+    with status() as tell:
         made = make_plan(
             options.data,
             options.backbone,
@@ -83,10 +83,10 @@ def train(options: argparse.Namespace) -> None:
     chosen = Plan.load(options.plan)
     if options.epochs is not None:
         chosen = replace(chosen, training=replace(chosen.training, epochs=options.epochs))
-    with progress_bar(options) as watch:
+    with progress_bar() as watch:
         result = train_plan(chosen, options.out, resume=options.resume, watch=watch)
     show(options, asdict(result), lambda: result_table(result))
-    print(f"The adapter is in {os.path.join(options.out, 'adapter')}", file=sys.stderr)
+    print(f"The adapter is in {options.out}/adapter", file=sys.stderr)
 
 
 def evaluate(options: argparse.Namespace) -> None:
@@ -105,7 +105,7 @@ def predict(options: argparse.Namespace) -> None:
 
 
 def push(_: argparse.Namespace) -> None:
-    raise TaskITError("Pushing comes with the Hub; until then upload RUN/adapter with `hf upload OWNER/NAME RUN/adapter`.")
+    raise TaskITError("Pushing comes with the Hub; until then run `hf upload OWNER/NAME RUN/adapter`.")
 
 
 def app(_: argparse.Namespace) -> None:
@@ -150,7 +150,11 @@ def _add_zoo(sub: argparse.ArgumentParser) -> None:
 
 
 def _add_data(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("data", metavar="DATA", help="a CSV, TSV, JSON, JSONL or Parquet file, a folder or zip of images, or hub:OWNER/NAME")
+    sub.add_argument(
+        "data",
+        metavar="DATA",
+        help="a table (csv, tsv, json, jsonl, parquet), a folder or zip of images, or hub:OWNER/NAME",
+    )
     sub.add_argument(
         "--column",
         action="append",
@@ -166,13 +170,20 @@ def _add_plan(sub: argparse.ArgumentParser) -> None:
     _add_zoo(sub)
     sub.add_argument("--budget", required=True, help="6GiB, 800MiB, 60%% (from no update to full LoRA) or auto")
     sub.add_argument("--method", choices=("taskit",), default="taskit", help="how importance becomes a plan")
-    sub.add_argument("--similarity", choices=("delta", "raw"), default="delta", help="Eq. (4) between updates, or as printed")
+    sub.add_argument(
+        "--similarity", choices=("delta", "raw"), default="delta", help="of updates (default), or of features"
+    )
     sub.add_argument("--batch-size", type=int, metavar="N", help="rows that pass through the model at once")
     sub.add_argument("--max-length", type=int, metavar="N", help="tokens after which a text is cut")
     sub.add_argument("--epochs", type=int, metavar="N", help="passes over the training rows")
     sub.add_argument("--learning-rate", type=float, metavar="X", help="peak of the schedule")
     sub.add_argument("--quantize", choices=("8bit", "4bit"), help="load the frozen backbone in fewer bits")
-    sub.add_argument("--gradient-checkpointing", action="store_true", default=None, help="recompute blocks instead of keeping activations")
+    sub.add_argument(
+        "--gradient-checkpointing",
+        action="store_true",
+        default=None,
+        help="recompute blocks instead of keeping activations",
+    )
     sub.add_argument("--optimizer", choices=("adamw", "adamw8bit", "sgd"), help="default adamw")
     sub.add_argument("--out", required=True, metavar="plan.json", help="where to write the plan")
 
@@ -196,7 +207,7 @@ def columns_of(options: argparse.Namespace) -> dict[str, str] | None:
     pairs = [item.partition("=") for item in options.column]
     for role, equals, name in pairs:
         if not (role and equals and name):
-            raise TaskITError(f"--column {role}{equals}{name} is not understood; write for example --column label=intent.")
+            raise TaskITError(f"--column {role}{equals}{name} is not understood; write for example label=intent.")
     return {role: name for role, _, name in pairs} or None
 
 
@@ -212,7 +223,7 @@ def show(options: argparse.Namespace, value: Any, table: Callable[[], Any]) -> N
 
 
 @contextmanager
-def status(_: argparse.Namespace) -> Any:
+def status() -> Any:
     """A spinner on stderr that says what is being done."""
     from rich.console import Console
 
@@ -229,7 +240,7 @@ def status(_: argparse.Namespace) -> Any:
 
 
 @contextmanager
-def progress_bar(_: argparse.Namespace) -> Any:
+def progress_bar() -> Any:
     """A bar on stderr with step, loss, metric and time left."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

@@ -87,7 +87,9 @@ def memory_table(plan: Plan) -> RenderableType:
     totals |= {"no update": memory.no_update_bytes, "LoRA r = 8 everywhere": memory.full_lora_bytes}
     for name, size in totals.items():
         bold = "bold" if name.startswith("peak") else ""
-        table.add_row(Text(name, bold), Text(f"{size:,}", bold), show_bytes(size), Text("█" * round(size / scale * BAR), "blue"))
+        table.add_row(
+            Text(name, bold), Text(f"{size:,}", bold), show_bytes(size), Text("█" * round(size / scale * BAR), "blue")
+        )
     return table
 
 
@@ -139,9 +141,7 @@ def report_table(report: "Report") -> RenderableType:
         facts.add_row("largest class / smallest", f"{report.imbalance:.1f}")
     facts.add_row("duplicates in training / evaluation", f"{report.train_duplicates} / {report.eval_duplicates}")
     facts.add_row("evaluation rows that also train", str(report.leakage_rows))
-    dropped = [
-        Text(f"dropped {d.count}: {d.reason} ({', '.join(d.examples)})", "yellow") for d in report.dropped
-    ]
+    dropped = [Text(f"dropped {d.count}: {d.reason} ({', '.join(d.examples)})", "yellow") for d in report.dropped]
     warnings = [Text(warning, "yellow") for warning in report.warnings]
     return Group(facts, *([class_table(report)] if report.classes else []), *dropped, *warnings)
 

@@ -112,13 +112,7 @@ class Plan:
                 method=values["method"],
                 seed=values["seed"],
                 backbone=Backbone(**values["backbone"]),
-                data=DataInfo(
-                    **{
-                        **values["data"],
-                        "columns": tuple(values["data"]["columns"].items()),
-                        "labels": tuple(values["data"]["labels"]),
-                    }
-                ),
+                data=DataInfo.from_dict({**values["data"], "columns": values["data"]["columns"].items()}),
                 budget_bytes=values["budget_bytes"],
                 memory=MemoryEstimate(**values["memory"]),
                 similarity_measure=values["similarity_measure"],
@@ -129,7 +123,7 @@ class Plan:
                 trainable_parameters=values["trainable_parameters"],
                 training=Recipe(**values["training"]),
             )
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise PlanError(f"{source} misses or misnames a field ({error}); run taskit plan again.") from error
         _check_ranks(plan.locations, source)
         return plan
@@ -145,4 +139,3 @@ def _check_ranks(locations: Sequence[PlannedLocation], source: str) -> None:
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice:
         raise PlanError(f"{source} names the location {twice} twice; keep one of the entries.")
-

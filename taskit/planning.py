@@ -6,7 +6,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from taskit.backbone import Backbone, empty_model, find_backbone, final_linear, head_names, load_model, load_processor
+from taskit.backbone import (
+    Backbone,
+    empty_model,
+    final_linear,
+    find_backbone,
+    head_names,
+    load_model,
+    load_processor,
+    source_of,
+)
 from taskit.budget import parse_budget, show_bytes
 from taskit.data import Collator, Dataset, load, longest_rows
 from taskit.errors import BudgetError, PlanError
@@ -195,9 +204,42 @@ def make_plan(
     )
 
 
+def uniform_plan(
+    source: str | Path, backbone_id: str, rank: int, *, recipe: Recipe | None = None, seed: int = 0
+) -> Plan:
+    """LoRA of one rank at every location, whatever it costs: the baseline, and how the zoo is learned."""
+    recipe = recipe or Recipe()
+    data, backbone = load(source, seed=seed), find_backbone(backbone_id)
+    stage = set_stage(backbone, data, recipe, make_collator(backbone, data.info.task, recipe.max_length))
+    pricing = price(stage)
+    ranks, ones = (rank,) * len(stage.locations), (1.0,) * len(stage.locations)
+    peak = stage.rehearse(ranks)
+    return Plan(
+        method="uniform",
+        seed=seed,
+        backbone=backbone,
+        data=data.info,
+        budget_bytes=peak,
+        memory=estimate(pricing, ranks, peak),
+        similarity_measure="none",
+        similarity=(),
+        skipped=(),
+        locations=planned_locations(stage.locations, ones, ranks, pricing.profile),
+        objective=sum(rank_gain(r, max(RANKS)) for r in ranks),
+        trainable_parameters=stage.trainable_parameters(ranks),
+        training=recipe,
+    )
+
+
 def make_collator(backbone: Backbone, task: str, max_length: int | None) -> Collator:
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(source_of(backbone), local_files_only=True)
+    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
+    if max_length is not None and positions is not None and max_length > positions:
+        raise PlanError(f"max_length is {max_length}, but {backbone.id} reads {positions} tokens; give at most that.")
     processor = load_processor(backbone, task=task)
-    return Collator(task, processor, max_length)
+    return Collator(task, processor, max_length, encoder_decoder=bool(config.is_encoder_decoder))
 
 
 def compare(

@@ -17,7 +17,7 @@ from taskit.memory.live import LiveStorages
 from taskit.memory.profile import MemoryProfile
 from taskit.memory.trace import materialise
 from taskit.training.lora import adapt
-from taskit.training.step import train_step, make_optimizer, use_checkpointing
+from taskit.training.step import make_optimizer, train_step, use_checkpointing
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -105,7 +105,9 @@ def _kept_bytes(
             if key not in standing and key not in branches.rank_sized:
                 inside = branches.nodes.get(node)
                 sizes[key] = tensor.untyped_storage().nbytes()
-                needs[key] = needs.get(key, 0) | (needed_by(node, attribute, masks) if inside is None else 1 << inside)
+                needs[key] = needs.get(key, 0) | (
+                    needed_by(node, attribute, masks) if inside is None else 1 << inside
+                )
     if checkpointed:
         sizes |= checkpointed.inputs
         needs |= checkpointed.needs
@@ -115,7 +117,9 @@ def _kept_bytes(
     return kept
 
 
-def _constant_bytes(model: torch.nn.Module, branches: "_Branches", batch: dict[str, torch.Tensor], optimizer: str) -> int:
+def _constant_bytes(
+    model: torch.nn.Module, branches: "_Branches", batch: dict[str, torch.Tensor], optimizer: str
+) -> int:
     """Frozen weights, buffers, the batch, and the trained heads with gradient and optimizer state."""
     lora = set(branches.leaves)
     standing = [p for p in model.parameters() if id(p) not in lora] + [*model.buffers(), *batch.values()]
@@ -157,7 +161,9 @@ class _Branches:
         trained = sum(
             p.numel() * (p.element_size() + _training_bytes(p, conditions.optimizer)) for p in self.parameters[i]
         )
-        saved = 0 if conditions.gradient_checkpointing else sum(n for owner, n in self.rank_sized.values() if owner == i)
+        saved = (
+            0 if conditions.gradient_checkpointing else sum(n for owner, n in self.rank_sized.values() if owner == i)
+        )
         return -(-(trained + saved) // TRACE_RANK)
 
 

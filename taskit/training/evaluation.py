@@ -17,7 +17,9 @@ def better(metric: str, new: float, old: float) -> bool:
 
 
 @torch.no_grad()
-def evaluate(model: Any, batches: Iterable[dict[str, torch.Tensor]], task: str, gather: Any = lambda pair: pair) -> float:
+def evaluate(
+    model: Any, batches: Iterable[dict[str, torch.Tensor]], task: str, gather: Any = lambda pair: pair
+) -> float:
     """Accuracy in 0..1, or the cross-entropy per target token in nats.
 
     ``gather`` collects a pair of tensors over processes (Accelerate's gather_for_metrics).

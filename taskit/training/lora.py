@@ -12,7 +12,9 @@ PEFT_TASKS = {"text-classification": "SEQ_CLS", "text-generation": "CAUSAL_LM", 
 SCALING = 1  # c in alpha = c * r: every location keeps the same scaling whatever its rank
 
 
-def lora_config(ranks: Mapping[str, int], heads: Sequence[str], task: str, encoder_decoder: bool = False) -> "LoraConfig":
+def lora_config(
+    ranks: Mapping[str, int], heads: Sequence[str], task: str, encoder_decoder: bool = False
+) -> "LoraConfig":
     """The PEFT configuration of a strategy: location name -> rank, locations of rank 0 left out.
 
     PEFT reads the keys of its patterns as regular expressions and takes the first that matches, so
@@ -34,7 +36,9 @@ def lora_config(ranks: Mapping[str, int], heads: Sequence[str], task: str, encod
     )
 
 
-def adapt(model: "PreTrainedModel", ranks: Mapping[str, int], heads: Sequence[str], task: str) -> "PreTrainedModel | PeftModel":
+def adapt(
+    model: "PreTrainedModel", ranks: Mapping[str, int], heads: Sequence[str], task: str
+) -> "PreTrainedModel | PeftModel":
     """Freeze ``model``, insert the strategy and make the heads trainable.
 
     A strategy that inserts nothing trains the heads alone and needs no PEFT around the model.

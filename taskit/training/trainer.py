@@ -127,7 +127,9 @@ class _Training:
         schedule = get_cosine_schedule_with_warmup(optimizer, round(recipe.warmup * steps), steps)
         model, optimizer = self.accelerator.prepare(model, optimizer)
         checkpoints = Checkpoints(self.folder.checkpoints, self.accelerator.unwrap_model(model), optimizer, schedule)
-        progress = checkpoints.resume() or checkpoints.save(Progress(0, 0, self._evaluate(model, self.validation_rows)))
+        progress = checkpoints.resume() or checkpoints.save(
+            Progress(0, 0, self._evaluate(model, self.validation_rows))
+        )
         for epoch in range(progress.epoch + 1, recipe.epochs + 1):
             model.train()
             self._epoch(model, optimizer, schedule, epoch, steps)
