@@ -45,7 +45,10 @@ def class_probes(model: PreTrainedModel, batches: Sequence[Mapping[str, Tensor]]
 
 
 def text_probes(model: PreTrainedModel, batches: Sequence[Mapping[str, Tensor]], head: nn.Module) -> list[Probe]:
-    """Probes of a generation task, token by token, ``head`` being the output embedding; raises DataError where no token of a batch is to be learned."""
+    """Probes of a generation task, token by token; ``head`` is the output embedding.
+
+    Raises DataError where a batch has no token to be learned.
+    """
     probes = []
     for batch in batches:
         with torch.enable_grad(), _captured(head, leaf=True) as seen:
