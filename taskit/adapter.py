@@ -23,8 +23,8 @@ from taskit.errors import ZooError
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 MAX_RANK = 1024
 MAX_JSON_BYTES = 1 << 20
-MAX_HEADER_BYTES = 8 << 20  # some 50 000 tensors
-MAX_NAME = 512  # characters in a module path
+MAX_HEADER_BYTES = 4 << 20  # some 25 000 tensors
+MAX_NAME = 256  # characters in the name of a tensor
 MAX_HEADS = 16
 PREFIX, A_SUFFIX, B_SUFFIX = "base_model.model.", ".lora_A.weight", ".lora_B.weight"
 FLOATS = frozenset({"F64", "F32", "F16", "BF16"})

@@ -22,8 +22,8 @@ def fit_head(features: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Te
     mean, sigma = x.mean(0), x.std(0, correction=0)
     sigma = torch.where(sigma > 1e-6 * sigma.max(), sigma, 1.0)  # a constant feature stays constant
     u, s, vt = torch.linalg.svd((x - mean) / sigma, full_matrices=False)
-    left_out = min((_leave_one_out(u, s, y, ridge) for ridge in _ridges(s)), key=lambda found: found[0])
-    _, ridge, predictions = left_out
+    tried = (_leave_one_out(u, s, y, ridge) for ridge in _ridges(s))
+    _, ridge, predictions = min(tried, key=lambda result: result[0])
     scale = min(SCALES, key=lambda c: float(F.cross_entropy(c * predictions, labels.to(x.device))))
     coefficients = vt.T @ ((s / (s**2 + ridge))[:, None] * (u.T @ (y - y.mean(0))))  # (d, classes)
     weight = scale * (coefficients / sigma[:, None]).T

@@ -34,7 +34,7 @@ class Loudness:
 
     def observe(self, name: str, module: nn.Module, output: Tensor, addition: Tensor) -> None:
         """Add one forward of one module; has the signature of `taskit.adapter.Observer`."""
-        if module.bias is not None:
+        if isinstance(module.bias, Tensor):
             output = output - module.bias
         self.branch[name] = self.branch.get(name, 0.0) + self._l1(addition)
         self.base[name] = self.base.get(name, 0.0) + self._l1(output)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from taskit.errors import DataError
 from taskit.head import fit_head
@@ -28,7 +29,7 @@ class Probe:
     mask: Tensor | None
 
 
-def class_probes(model: nn.Module, batches: Sequence[Mapping[str, Tensor]], head: nn.Linear) -> list[Probe]:
+def class_probes(model: PreTrainedModel, batches: Sequence[Mapping[str, Tensor]], head: nn.Linear) -> list[Probe]:
     """Probes of a classification task; ``head`` is the last linear, and only its input and width are used.
 
     Raises DataError for labels outside the head and for a single class.
@@ -43,11 +44,14 @@ def class_probes(model: nn.Module, batches: Sequence[Mapping[str, Tensor]], head
     return [Probe(batch, x, part, None) for batch, x, part in zip(inputs, xs, parts, strict=True)]
 
 
-def text_probes(model: nn.Module, batches: Sequence[Mapping[str, Tensor]]) -> list[Probe]:
-    """Probes of a generation task, token by token; raises DataError where no token of a batch is to be learned."""
+def text_probes(model: PreTrainedModel, batches: Sequence[Mapping[str, Tensor]], head: nn.Module) -> list[Probe]:
+    """Probes of a generation task, token by token; ``head`` is the output embedding.
+
+    Raises DataError where a batch has no token to be learned.
+    """
     probes = []
     for batch in batches:
-        with torch.enable_grad(), _captured(model.get_output_embeddings(), leaf=True) as seen:
+        with torch.enable_grad(), _captured(head, leaf=True) as seen:
             loss = model(**batch).loss
         if not torch.isfinite(loss):
             raise DataError("The probe gives no finite loss; check that its completions are not empty or cut off.")
@@ -57,14 +61,14 @@ def text_probes(model: nn.Module, batches: Sequence[Mapping[str, Tensor]]) -> li
     return probes
 
 
-def token_features(model: nn.Module, reader: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
+def token_features(model: PreTrainedModel, reader: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
     """x: the direct input of ``reader``, the last linear of a head, in float32."""
     with torch.no_grad(), _captured(reader) as seen:
         model(**inputs)
     return seen[0].float()
 
 
-def example_features(model: nn.Module, reader: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
+def example_features(model: PreTrainedModel, reader: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
     """x (n, d) of a classifier; a decoder scores every token and keeps the last one that is no padding."""
     x = token_features(model, reader, inputs)
     if x.ndim == 2:
@@ -131,7 +135,7 @@ def _check_labels(labels: Tensor, classes: int) -> None:
         )
 
 
-def _text_mask(model: nn.Module, batch: Mapping[str, Tensor], x: Tensor) -> Tensor | None:
+def _text_mask(model: PreTrainedModel, batch: Mapping[str, Tensor], x: Tensor) -> Tensor | None:
     """What of x (n, t, d) is no padding; a decoder beside an encoder pads its labels, the mask is the encoder's."""
     mask = batch["labels"] != -100 if model.config.is_encoder_decoder else batch.get("attention_mask")
     return mask if mask is not None and mask.shape == x.shape[:2] else None

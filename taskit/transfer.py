@@ -12,10 +12,11 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from taskit.adapter import read_config, read_tensors
 from taskit.branch import attached, linear_shapes
-from taskit.errors import ZooError
+from taskit.errors import BackboneError, ZooError
 from taskit.importance import Loudness, TaskImportance
 from taskit.probe import Probe, class_probes, example_features, frozen, text_probes, token_features
 from taskit.similarity import TaskSimilarity, delta_cosine, drift, ideal_feature, judge, raw_cosine
@@ -39,7 +40,7 @@ class Measurement:
 
 
 def measure(
-    model: nn.Module,
+    model: PreTrainedModel,
     batches: Sequence[Mapping[str, Tensor]],
     locations: Sequence[str],
     final_linear: nn.Linear | None,
@@ -50,7 +51,8 @@ def measure(
     ``batches`` are what the model takes, labels included: class ids (n,) for a classifier, token ids (n, t) for
     generation.  ``final_linear`` is the last linear of a classifier's head, whose input (n, d) is x; without it
     x is the input (n, t, d) of the output embedding.  ``model`` is left as it was.  Adapters that cannot be
-    used are skipped with their reason.  Raises DataError for a probe without a direction, see `taskit.probe`.
+    used are skipped with their reason.  Raises DataError for a probe without a direction, see `taskit.probe`,
+    and BackboneError for a model with neither head.
 
         found = measure(model, batches, names, head, open_zoo("zoo/adapters", backbone).tasks)
         importance = transfer(found.similarities(), found.importances, len(names))
@@ -58,17 +60,19 @@ def measure(
     device = next(model.parameters()).device
     moved = [{key: value.to(device) for key, value in batch.items()} for batch in batches]
     with frozen(model):
-        if final_linear is None:
-            read = partial(token_features, model, model.get_output_embeddings())
-            probes = text_probes(model, moved)
-        else:
+        if final_linear is not None:
             read = partial(example_features, model, final_linear)
             probes = class_probes(model, moved, final_linear)
+        elif (embedding := model.get_output_embeddings()) is not None:
+            read = partial(token_features, model, embedding)
+            probes = text_probes(model, moved, embedding)
+        else:
+            raise BackboneError("The backbone has no head to read the features from; load it for a task.")
         return _compare(model, probes, read, locations, tasks)
 
 
 def _compare(
-    model: nn.Module,
+    model: PreTrainedModel,
     probes: Sequence[Probe],
     read: Callable[[Mapping[str, Tensor]], Tensor],
     locations: Sequence[str],

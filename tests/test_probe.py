@@ -60,7 +60,7 @@ def test_the_gradient_of_a_language_model(tiny_gpt2, sentences):
     tokens = sentences["input_ids"]
     batch = {**sentences, "labels": tokens.masked_fill(sentences["attention_mask"] == 0, -100)}
     with frozen(tiny_gpt2):
-        (probe,) = text_probes(tiny_gpt2, [batch])
+        (probe,) = text_probes(tiny_gpt2, [batch], tiny_gpt2.lm_head)
     x = probe.x.clone().requires_grad_()
     logits = tiny_gpt2.lm_head(x)[:, :-1]
     F.cross_entropy(logits.flatten(0, 1), batch["labels"][:, 1:].flatten(), ignore_index=-100).backward()
@@ -75,4 +75,4 @@ def test_bad_probes_are_one_sentence(tiny_vit, tiny_gpt2, images, sentences):
             class_probes(tiny_vit, [images | {"labels": labels}], tiny_vit.classifier)
     silent = sentences | {"labels": torch.full((12, 9), -100)}
     with pytest.raises(DataError, match="no finite loss"):
-        text_probes(tiny_gpt2, [silent])
+        text_probes(tiny_gpt2, [silent], tiny_gpt2.lm_head)

@@ -4,6 +4,7 @@ import pytest
 import torch
 from conftest import BACKBONE, BERT, GPT2, VIT
 
+from taskit.errors import BackboneError
 from taskit.importance import transfer
 from taskit.probe import class_probes
 from taskit.transfer import measure
@@ -144,3 +145,8 @@ def test_what_cannot_be_used_is_skipped_and_the_model_is_left_as_it_was(tiny_vit
     assert [parameter.requires_grad for parameter in tiny_vit.parameters()] == flags
     assert all(torch.equal(value, state[key]) for key, value in tiny_vit.state_dict().items())
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in tiny_vit.modules())
+
+
+def test_a_model_without_any_head_is_one_sentence(tiny_vit, images):
+    with pytest.raises(BackboneError, match="no head"):
+        measure(tiny_vit.vit, [images], LOCATIONS, None, ())
