@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from taskit.errors import BackboneError
 from taskit.locations import find_locations
@@ -35,7 +35,7 @@ def final_linear(model: PreTrainedModel) -> nn.Linear:
 
     Raises BackboneError for a model whose head ends otherwise.
     """
-    return model.get_submodule(_final_linear_name(model))
+    return cast("nn.Linear", model.get_submodule(_final_linear_name(model)))
 
 
 def around_base(model: PreTrainedModel) -> list[str]:

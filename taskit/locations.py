@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import nn
@@ -95,7 +95,7 @@ def _outer_stacks(module: nn.Module, path: str) -> Iterator[list[tuple[str, nn.M
     """The outermost lists of modules that hold projections, each as (path, entry) pairs."""
     for name, child in module.named_children():
         where = f"{path}.{name}" if path else name
-        if _is_list(child) and any(_matrices(entry) for entry in child):
+        if _is_list(child) and any(_matrices(entry) for entry in child.children()):
             yield [(f"{where}.{key}", entry) for key, entry in child.named_children()]
         else:
             yield from _outer_stacks(child, where)
@@ -150,11 +150,12 @@ def _matrices(block: nn.Module) -> dict[str, nn.Module]:
     return found
 
 
-def _features(matrix: nn.Module) -> tuple[int, int]:
+def _features(matrix: Any) -> tuple[int, int]:
     """Input and output width; GPT-2's Conv1D keeps its weight as (in, out)."""
     if hasattr(matrix, "in_features"):
         return matrix.in_features, matrix.out_features
-    return tuple(matrix.weight.shape)
+    rows, columns = matrix.weight.shape
+    return rows, columns
 
 
 def _container(name: str) -> str:
@@ -198,7 +199,8 @@ def _mlp_roles(members: dict[str, nn.Module]) -> dict[str, str]:
     roles = {}
     for name in members:
         parts = name.split(".")
-        roles[name] = _MLP_ROLES.get(".".join(parts[-2:]).lower()) or _MLP_ROLES.get(parts[-1].lower(), parts[-1])
+        by_leaf = _MLP_ROLES.get(parts[-1].lower(), parts[-1])
+        roles[name] = _MLP_ROLES.get(".".join(parts[-2:]).lower(), by_leaf)
     widths = {role: _features(members[name]) for name, role in roles.items()}
     fused = "fc1" in widths and "fc2" in widths and widths["fc1"][1] == 2 * widths["fc2"][0]
     if fused:  # one matrix makes gate and up at once, as in ModernBERT

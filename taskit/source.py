@@ -161,13 +161,14 @@ def _cached(name: str, revision: str | None) -> Path | None:
     return folder if all((folder / file).exists() for file in {"config.json", *shards}) else None
 
 
-def _hub_revision(name: str, revision: str | None) -> str:
+def _hub_revision(name: str, revision: str | None) -> str | None:
     """The commit that the Hub serves for `revision`, whose files are usable."""
     from huggingface_hub import HfApi
 
     with _hub_errors(name, revision):
         info = HfApi().model_info(name, revision=revision, timeout=10)
-    require_usable([file.rfilename for file in info.siblings or ()], name)
+    files = [file.rfilename for file in info.siblings or ()]
+    require_usable([file for file in files if "/" not in file], name)
     return info.sha
 
 
