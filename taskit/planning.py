@@ -93,6 +93,11 @@ def set_stage(backbone: Backbone, data: Dataset, recipe: Recipe, collator: Colla
 
 
 def price(stage: Stage) -> Pricing:
+    """Trace the training step; only an operator without a shape rule on fake tensors can fail here.
+
+    Raises:
+        PlanError: the architecture cannot be traced.
+    """
     count = len(stage.locations)
     full_peak = stage.rehearse((FULL_RANK,) * count)
     profile = trace(stage.build, stage.locations, stage.heads, stage.task, stage.conditions)

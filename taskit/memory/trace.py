@@ -38,8 +38,19 @@ STATE_BYTES = {  # optimizer state for one trained number of n bytes
 
 
 def materialise(model: torch.nn.Module) -> None:
-    """Give a model on the meta device fake CPU tensors; to be called inside a FakeTensorMode."""
-    model._apply(lambda t: torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device="cpu"))
+    """Give a model on the meta device fake CPU tensors, tied ones still tied; call it in a FakeTensorMode."""
+    fakes: dict[int, torch.Tensor] = {}
+
+    def fake(t: torch.Tensor) -> torch.Tensor:
+        if id(t) not in fakes:
+            empty = torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device="cpu")
+            parameter = isinstance(t, torch.nn.Parameter)
+            fakes[id(t)] = torch.nn.Parameter(empty, requires_grad=t.requires_grad) if parameter else empty
+        return fakes[id(t)]
+
+    for module in list(model.modules()):
+        for tensors in (module._parameters, module._buffers):
+            tensors.update({name: fake(t) for name, t in tensors.items() if t is not None})
 
 
 def trace(

@@ -31,13 +31,14 @@ CASES = {
     "qwen3": "text-generation",
     "gemma3": "text-generation",
     "phi3": "text-generation",
-    "mixtral": "text-generation",
     "t5": "text-generation",
 }
 
 
 def without_dropout(name):
     model = tiny_model(name)
+    if model.config.is_encoder_decoder:
+        model.config.decoder_start_token_id = 0
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
@@ -53,7 +54,8 @@ def batch_for(name, model):
 
 
 def on_meta(name):
-    return without_dropout(name).to("meta")
+    with torch.device("meta"):
+        return without_dropout(name)
 
 
 def profile_of(name, **options):
