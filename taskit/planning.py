@@ -98,11 +98,16 @@ def price(stage: Stage) -> Pricing:
     Raises:
         PlanError: the architecture cannot be traced.
     """
-    count = len(stage.locations)
-    full_peak = stage.rehearse((FULL_RANK,) * count)
-    profile = trace(stage.build, stage.locations, stage.heads, stage.task, stage.conditions)
-    profile = calibrate(profile, (FULL_RANK,) * count, full_peak)
-    return Pricing(profile, stage.rehearse((0,) * count), full_peak)
+    full, nothing = (FULL_RANK,) * len(stage.locations), (0,) * len(stage.locations)
+    try:
+        full_peak = stage.rehearse(full)
+        profile = trace(stage.build, stage.locations, stage.heads, stage.task, stage.conditions)
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[0].rstrip(".")
+        raise PlanError(
+            f"A training step of this backbone cannot be traced without weights ({reason}); choose another backbone."
+        ) from error
+    return Pricing(calibrate(profile, full, full_peak), stage.rehearse(nothing), full_peak)
 
 
 def longest_batch(data: Dataset, collator: Collator, batch_size: int) -> BatchShape:

@@ -21,7 +21,14 @@ def test_auto_is_most_of_what_is_free():
 
 @pytest.mark.parametrize(
     ("text", "says"),
-    [("60", "no unit"), ("abc", "not understood"), ("0", "unit"), ("0%", "is 0"), ("0GiB", "is 0"), ("900TiB", "more")],
+    [
+        ("60", "no unit"),
+        ("abc", "not understood"),
+        ("0", "unit"),
+        ("0%", "is 0"),
+        ("0GiB", "is 0"),
+        ("900TiB", "more"),
+    ],
 )
 def test_bad_budgets_are_named(text, says):
     with pytest.raises(BudgetError, match=says):

@@ -11,7 +11,7 @@ from taskit.memory.rehearsal import rehearse
 from taskit.training.lora import adapt
 from taskit.training.step import make_optimizer, train_step, use_checkpointing
 from tests.memory.steps import allocated_peak
-from tests.memory.test_trace import CASES, batch_for, on_meta, profile_of, without_dropout
+from tests.memory.test_trace import CASES, on_meta, profile_of, without_dropout
 
 
 def strategy(profile, every):

@@ -1,0 +1,184 @@
+"""Whole plans on small real models: inside the budget, the same every time, honest about their bytes."""
+
+import json
+
+import pytest
+
+from taskit.errors import BackboneError, BudgetError, PlanError, RunError, ZooError
+from taskit.plan import Plan
+from taskit.planning import make_plan, uniform_plan
+from taskit.training.recipe import Recipe
+from taskit.training.trainer import train
+from tests.world import write_bert, write_llama, write_rhymes, write_topics
+
+RECIPE = Recipe(epochs=2, batch_size=8)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("world")
+    write_bert(folder / "bert")
+    write_llama(folder / "llama")
+    write_topics(folder / "topics.csv")
+    write_rhymes(folder / "rhymes.jsonl")
+    return folder
+
+
+def plan_topics(world, budget="60%", **options):
+    return make_plan(world / "topics.csv", str(world / "bert"), budget, recipe=RECIPE, **options)
+
+
+@pytest.mark.parametrize("percent", [20, 60, 100])
+def test_the_peak_is_within_the_budget_and_its_parts_add_up(world, percent):
+    plan = plan_topics(world, f"{percent}%")
+    memory = plan.memory
+    assert memory.peak_bytes <= plan.budget_bytes
+    parts = memory.constant_bytes + memory.module_bytes + memory.activation_bytes + memory.transient_bytes
+    assert parts == memory.peak_bytes
+    span = memory.full_lora_bytes - memory.no_update_bytes
+    assert plan.budget_bytes == memory.no_update_bytes + int(percent / 100 * span)
+
+
+def test_more_budget_never_lowers_the_objective(world):
+    objectives = [plan_topics(world, f"{percent}%").objective for percent in (10, 40, 70, 100)]
+    assert objectives == sorted(objectives)
+
+
+def test_the_same_call_gives_the_same_bytes(world, tmp_path):
+    for name in ("a.json", "b.json"):
+        plan_topics(world).save(tmp_path / name)
+    assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+
+
+def test_a_plan_survives_its_file(world, tmp_path):
+    plan = plan_topics(world)
+    plan.save(tmp_path / "plan.json")
+    assert Plan.load(tmp_path / "plan.json") == plan
+
+
+def test_without_a_zoo_every_location_counts_alike(world):
+    assert {location.importance for location in plan_topics(world).locations} == {1.0}
+
+
+def test_learned_tasks_shape_the_importance(world, tmp_path):
+    learned = uniform_plan(world / "topics.csv", str(world / "bert"), 4, recipe=RECIPE)
+    train(learned, tmp_path / "run")
+    zoo = tmp_path / "zoo" / "topics"
+    zoo.parent.mkdir()
+    (tmp_path / "run" / "adapter").rename(zoo)
+    plan = plan_topics(world, zoo=tmp_path / "zoo", similarity="raw")
+    (similarity,) = plan.similarity
+    assert similarity.task == "topics"
+    assert similarity.used
+    assert len({location.importance for location in plan.locations}) > 1
+
+
+def test_generation_is_planned_too(world):
+    plan = make_plan(world / "rhymes.jsonl", str(world / "llama"), "60%", recipe=RECIPE)
+    assert plan.data.task == "text-generation"
+    assert any(plan.ranks.values())
+    assert plan.memory.peak_bytes <= plan.budget_bytes
+
+
+def test_a_budget_under_the_frozen_base_names_the_shortfall(world):
+    with pytest.raises(BudgetError, match=r"\d+ bytes .* short"):
+        plan_topics(world, "1KiB")
+
+
+def test_a_budget_that_admits_no_lora_leaves_generation_nothing_to_train(world):
+    with pytest.raises(BudgetError, match="admits no LoRA"):
+        make_plan(world / "rhymes.jsonl", str(world / "llama"), "0.001%", recipe=RECIPE)
+
+
+def test_a_budget_that_admits_no_lora_trains_the_head_of_a_classifier(world, tmp_path):
+    plan = plan_topics(world, "0.001%")
+    assert not any(plan.ranks.values())
+    result = train(plan, tmp_path / "run")
+    assert result.measured_peak_bytes <= plan.budget_bytes
+
+
+def test_too_long_texts_for_the_model_are_refused(world):
+    with pytest.raises(PlanError, match="reads 32 tokens"):
+        make_plan(world / "topics.csv", str(world / "bert"), "60%", recipe=Recipe(max_length=64))
+
+
+def test_a_backbone_for_other_data_is_refused(world):
+    with pytest.raises(BackboneError, match="llama"):
+        make_plan(world / "digits", str(world / "llama"), "60%") if write_images(world) else None
+
+
+def write_images(world):
+    from taskit.data import write_digits
+
+    return write_digits(world / "digits")
+
+
+def test_a_zoo_that_is_no_folder_is_refused(world):
+    with pytest.raises(ZooError, match="not a folder"):
+        plan_topics(world, zoo=world / "nowhere")
+
+
+@pytest.fixture(scope="module")
+def saved(world):
+    plan_topics(world).save(world / "plan.json")
+    return json.loads((world / "plan.json").read_text())
+
+
+def edited(saved, tmp_path, change):
+    values = json.loads(json.dumps(saved))
+    change(values)
+    path = tmp_path / "edited.json"
+    path.write_text(json.dumps(values))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda v: v["locations"][0].update(rank=-1), "rank -1"),
+        (lambda v: v["locations"][0].update(rank="8"), "rank '8'"),
+        (lambda v: v["locations"][0].update(rank=True), "rank True"),
+        (lambda v: v["locations"].append(v["locations"][0]), "twice"),
+        (lambda v: v.pop("budget_bytes"), "budget_bytes"),
+        (lambda v: v.update(schema=9), "schema"),
+        (lambda v: v["training"].update(epochs=0), "epochs is 0"),
+        (lambda v: v["training"].update(optimizer="adam9"), "adam9"),
+    ],
+)
+def test_a_broken_plan_is_refused(saved, tmp_path, change, says):
+    with pytest.raises(PlanError, match=says):
+        Plan.load(edited(saved, tmp_path, change))
+
+
+def test_an_unknown_location_is_refused_before_anything_is_written(saved, tmp_path):
+    path = edited(saved, tmp_path, lambda v: v["locations"][0].update(name="bert.encoder.layer.9.query"))
+    with pytest.raises(PlanError, match="layer.9"):
+        train(Plan.load(path), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_rank_changed_by_hand_is_honoured_and_priced_anew(saved, tmp_path):
+    def change(values):
+        chosen = max(values["locations"], key=lambda location: location["rank"])
+        chosen["rank"] //= 2
+
+    plan = Plan.load(edited(saved, tmp_path, change))
+    result = train(plan, tmp_path / "run")
+    rewritten = Plan.load(tmp_path / "run" / "plan.json")
+    assert rewritten.ranks == plan.ranks
+    assert rewritten.memory.peak_bytes == result.predicted_peak_bytes < saved["memory"]["peak_bytes"]
+    assert rewritten.trainable_parameters == result.trainable_parameters
+
+
+def test_a_rank_raised_over_the_budget_is_refused(saved, tmp_path):
+    path = edited(saved, tmp_path, lambda v: [location.update(rank=64) for location in v["locations"]])
+    with pytest.raises(BudgetError, match="more than its budget"):
+        train(Plan.load(path), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_changed_data_is_noticed(saved, world, tmp_path):
+    path = edited(saved, tmp_path, lambda v: v["data"].update(source=str(tmp_path / "topics.csv")))
+    write_topics(tmp_path / "topics.csv", seed=1)
+    with pytest.raises(RunError, match="changed"):
+        train(Plan.load(path), tmp_path / "run")

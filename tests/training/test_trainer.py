@@ -1,0 +1,161 @@
+"""Real runs of a small model: what is trained, what is written, what a stop leaves."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from taskit.errors import RunError
+from taskit.inference import evaluate_run, load_run, predict
+from taskit.planning import make_collator, make_plan
+from taskit.training.recipe import Recipe
+from taskit.training.trainer import train
+from tests.world import write_bert, write_llama, write_rhymes, write_topics
+
+RECIPE = Recipe(epochs=3, batch_size=8, learning_rate=5e-3)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("world")
+    write_bert(folder / "bert")
+    write_topics(folder / "topics.csv")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def plan(world):
+    return make_plan(world / "topics.csv", str(world / "bert"), "60%", recipe=RECIPE)
+
+
+@pytest.fixture(scope="module")
+def run(world, plan):
+    events = []
+    return world / "run", train(plan, world / "run", watch=events.append), events
+
+
+def test_the_run_learns_and_says_so(run, plan):
+    folder, result, events = run
+    assert result.after >= result.before
+    assert json.loads((folder / "state.json").read_text())["state"] == "done"
+    assert json.loads((folder / "result.json").read_text())["after"] == result.after
+    assert [e.epoch for e in events if e.kind == "epoch"] == [1, 2, 3]
+    assert len([e for e in events if e.kind == "step"]) == result.steps
+    assert len((folder / "events.jsonl").read_text().splitlines()) == len(events)
+
+
+def test_the_measured_peak_is_predicted_and_within_the_budget(run, plan):
+    _, result, _ = run
+    assert result.measured_with == "cpu-storages"
+    assert 0.97 * result.measured_peak_bytes <= result.predicted_peak_bytes
+    assert result.measured_peak_bytes <= plan.budget_bytes
+
+
+def test_exactly_the_plan_is_trained(run, plan):
+    folder, result, _ = run
+    config = json.loads((folder / "adapter" / "adapter_config.json").read_text())
+    tensors = load_file(folder / "adapter" / "adapter_model.safetensors")
+    ranks = {
+        name.removeprefix("base_model.model.").removesuffix(".lora_A.weight"): len(tensor)
+        for name, tensor in tensors.items()
+        if name.endswith("lora_A.weight")
+    }
+    assert ranks == {name: rank for name, rank in plan.ranks.items() if rank}
+    assert config["r"] == max(ranks.values())
+    assert sorted(config["rank_pattern"].values()) == sorted(ranks.values())
+    assert config["rank_pattern"] == config["alpha_pattern"]
+    assert sum(t.numel() for t in tensors.values()) == result.trainable_parameters == plan.trainable_parameters
+
+
+def test_plain_peft_in_another_process_gives_the_same_logits(run, plan, world):
+    folder, _, _ = run
+    made, model = load_run(folder)
+    batch = make_collator(made.backbone, made.data.task, None)([{"text": "the old cat near a dog", "label": 0}])
+    with torch.no_grad():
+        ours = model(**batch).logits
+    script = (
+        "import sys, torch\n"
+        "from transformers import AutoModelForSequenceClassification, AutoTokenizer\n"
+        "from peft import PeftModel\n"
+        "base = AutoModelForSequenceClassification.from_pretrained(sys.argv[1], num_labels=2)\n"
+        "model = PeftModel.from_pretrained(base, sys.argv[2]).eval()\n"
+        "inputs = AutoTokenizer.from_pretrained(sys.argv[1])('the old cat near a dog', return_tensors='pt')\n"
+        "print(*model(**inputs).logits[0].tolist())\n"
+        "assert 'taskit' not in sys.modules\n"
+    )
+    command = [sys.executable, "-c", script, str(world / "bert"), str(folder / "adapter")]
+    theirs = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    assert torch.allclose(ours[0], torch.tensor([float(x) for x in theirs]), atol=1e-5)
+
+
+def test_the_reloaded_run_scores_what_the_result_says(run):
+    folder, result, _ = run
+    metric, value, rows = evaluate_run(folder)
+    assert (metric, value) == ("accuracy", result.after)
+    assert rows == 24
+
+
+def test_predictions_are_labels(run):
+    folder, _, _ = run
+    cat, red = predict(folder, ["the old cat and dog", "a red and blue"])
+    assert {cat.answer, red.answer} <= {"animals", "colours"}
+    assert 0 <= cat.probability <= 1
+
+
+def test_the_same_seed_gives_the_same_weights(run, plan, tmp_path):
+    folder, result, _ = run
+    again = train(plan, tmp_path / "run")
+    assert again.after == result.after
+    ours = load_file(folder / "adapter" / "adapter_model.safetensors")
+    theirs = load_file(tmp_path / "run" / "adapter" / "adapter_model.safetensors")
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_a_stopped_run_resumes_to_the_same_weights(run, plan, tmp_path):
+    def stop(event):
+        if event.kind == "step" and event.epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(plan, tmp_path / "run", watch=stop)
+    assert json.loads((tmp_path / "run" / "state.json").read_text())["state"] == "stopped"
+    assert not (tmp_path / "run" / "result.json").exists()
+    result = train(plan, tmp_path / "run", resume=True)
+    assert result.after == run[1].after
+    ours = load_file(run[0] / "adapter" / "adapter_model.safetensors")
+    theirs = load_file(tmp_path / "run" / "adapter" / "adapter_model.safetensors")
+    assert all(torch.allclose(ours[name], theirs[name], atol=1e-6) for name in ours)
+
+
+def test_a_finished_run_is_not_resumed(run, plan):
+    with pytest.raises(RunError, match="finished"):
+        train(plan, run[0], resume=True)
+
+
+def test_a_folder_in_use_is_not_overwritten(plan, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(RunError, match="not empty"):
+        train(plan, tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_resuming_nothing_is_refused(plan, tmp_path):
+    with pytest.raises(RunError, match=r"plan\.json"):
+        train(plan, tmp_path / "nowhere", resume=True)
+
+
+def test_generation_runs_end_to_end(tmp_path):
+    write_llama(tmp_path / "llama")
+    write_rhymes(tmp_path / "rhymes.jsonl")
+    recipe = replace(RECIPE, epochs=2, gradient_accumulation=2, gradient_checkpointing=True)
+    plan = make_plan(tmp_path / "rhymes.jsonl", str(tmp_path / "llama"), "80%", recipe=recipe)
+    result = train(plan, tmp_path / "run")
+    assert result.metric == "loss"
+    assert result.after < result.before
+    assert result.measured_peak_bytes <= plan.budget_bytes
+    (answer,) = predict(tmp_path / "run", ["the old cat"])
+    assert isinstance(answer.answer, str)
