@@ -1,1 +1,33 @@
-"""TaskIT: plan, train and share LoRA adapters that fit a memory budget."""
+"""TaskIT: plan, train and share LoRA adapters that fit a memory budget.
+
+The public names are loaded when they are first used, so that ``import taskit`` costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from taskit.errors import TaskITError as TaskITError
+    from taskit.inference import evaluate_run as evaluate_run
+    from taskit.inference import predict as predict
+    from taskit.plan import Plan as Plan
+    from taskit.planning import make_plan as make_plan
+    from taskit.training.recipe import Recipe as Recipe
+    from taskit.training.trainer import train as train
+
+_ROOMS = {
+    "TaskITError": "taskit.errors",
+    "Plan": "taskit.plan",
+    "Recipe": "taskit.training.recipe",
+    "evaluate_run": "taskit.inference",
+    "make_plan": "taskit.planning",
+    "predict": "taskit.inference",
+    "train": "taskit.training.trainer",
+}
+__all__ = sorted(_ROOMS)  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ROOMS:
+        raise AttributeError(f"module 'taskit' has no attribute {name!r}")
+    return getattr(import_module(_ROOMS[name]), name)

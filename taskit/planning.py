@@ -1,31 +1,17 @@
 """From a dataset, a backbone, a zoo and a budget to a plan: the one place where all rooms meet."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from taskit.backbone import (
-    Backbone,
-    empty_model,
-    final_linear,
-    find_backbone,
-    head_names,
-    load_model,
-    load_processor,
-    source_of,
-)
+from taskit.backbone import Backbone, final_linear, find_backbone, load_model, load_processor, source_of
 from taskit.budget import parse_budget, show_bytes
-from taskit.data import Collator, Dataset, load, longest_rows
+from taskit.data import Collator, Dataset, load
 from taskit.errors import BudgetError, PlanError
 from taskit.importance import transfer
-from taskit.locations import Location, find_locations
-from taskit.memory.conditions import BatchShape, Conditions
-from taskit.memory.profile import MemoryProfile
-from taskit.memory.rehearsal import calibrate, rehearse
-from taskit.memory.trace import trace
-from taskit.plan import MemoryEstimate, Plan, PlannedLocation, SkippedAdapter
+from taskit.plan import Plan, SkippedAdapter
+from taskit.pricing import Pricing, Stage, estimate, planned_locations, price, set_stage
 from taskit.scheduler import RANKS, Schedule, cheapest_insertion, rank_gain, schedule
 from taskit.training.recipe import Recipe
 from taskit.transfer import Measurement, measure
@@ -34,89 +20,9 @@ from taskit.zoo import Zoo, bundled_zoo, open_zoo
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-FULL_RANK = 8  # "full LoRA" is what PEFT users run without a plan: rank 8 at every candidate
 PROBE_ROWS = 128
 TOLERANCE = 0.005  # of the budget above no update: a plan that leaves less unspent is not searched further
 ATTEMPTS = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """What a strategy is rehearsed on: the empty model, its candidates and heads, and the conditions."""
-
-    build: "Callable[[], PreTrainedModel]"
-    locations: tuple[Location, ...]
-    heads: tuple[str, ...]
-    head_parameters: int
-    task: str
-    conditions: Conditions
-
-    def rehearse(self, ranks: Sequence[int]) -> int:
-        """The peak, in bytes, of training with these ranks, one for each location."""
-        strategy = {place.name: rank for place, rank in zip(self.locations, ranks, strict=True)}
-        return rehearse(self.build, strategy, self.heads, self.task, self.conditions)
-
-    def trainable_parameters(self, ranks: Sequence[int]) -> int:
-        lora = (rank * (x.in_features + x.out_features) for x, rank in zip(self.locations, ranks, strict=True))
-        return self.head_parameters + sum(lora)
-
-
-@dataclass(frozen=True, slots=True)
-class Pricing:
-    """What strategies cost: the additive profile, and the rehearsed ends of the budget scale."""
-
-    profile: MemoryProfile
-    no_update_bytes: int
-    full_lora_bytes: int
-
-
-def set_stage(backbone: Backbone, data: Dataset, recipe: Recipe, collator: Collator) -> Stage:
-    """Everything a rehearsal needs; reads no weight."""
-    build = partial(empty_model, backbone, task=data.info.task, labels=data.info.labels)
-    model = build()
-    locations, heads = find_locations(model), head_names(model, data.info.task)
-    if not locations:
-        raise PlanError(f"{backbone.id} has no projection matrix that LoRA could adapt; choose another backbone.")
-    return Stage(
-        build=build,
-        locations=locations,
-        heads=heads,
-        head_parameters=sum(p.numel() for name in heads for p in model.get_submodule(name).parameters()),
-        task=data.info.task,
-        conditions=Conditions(
-            batch=longest_batch(data, collator, recipe.batch_size),
-            optimizer=recipe.optimizer,
-            gradient_accumulation=recipe.gradient_accumulation,
-            gradient_checkpointing=recipe.gradient_checkpointing,
-        ),
-    )
-
-
-def price(stage: Stage) -> Pricing:
-    """Trace the training step; only an operator without a shape rule on fake tensors can fail here.
-
-    Raises:
-        PlanError: the architecture cannot be traced.
-    """
-    full, nothing = (FULL_RANK,) * len(stage.locations), (0,) * len(stage.locations)
-    try:
-        full_peak = stage.rehearse(full)
-        profile = trace(stage.build, stage.locations, stage.heads, stage.task, stage.conditions)
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[0].rstrip(".")
-        raise PlanError(
-            f"A training step of this backbone cannot be traced without weights ({reason}); choose another backbone."
-        ) from error
-    return Pricing(calibrate(profile, full, full_peak), stage.rehearse(nothing), full_peak)
-
-
-def longest_batch(data: Dataset, collator: Collator, batch_size: int) -> BatchShape:
-    """The shape of the largest batch that training or evaluation can meet."""
-    candidates = [
-        BatchShape.of(collator(longest_rows(rows, collator, min(batch_size, len(rows)))))
-        for rows in (data.train, data.evaluation)
-    ]
-    return max(candidates, key=lambda shape: shape.numbers)
 
 
 def search(
@@ -193,7 +99,7 @@ def make_plan(
     tell("scheduling ranks inside the budget")
     best, peak = search(stage, pricing, importance, limit)
     if not any(best.ranks) and not stage.heads:
-        cheapest = pricing.no_update_bytes + cheapest_insertion(pricing.profile, RANKS)
+        cheapest = cheapest_insertion(pricing.profile, RANKS)
         raise BudgetError(
             f"The budget of {show_bytes(limit)} admits no LoRA at all; give about {show_bytes(cheapest)} or more."
         )
@@ -268,36 +174,6 @@ def compare(
     batches = [collator([probe[i] for i in range(start, min(start + step, rows))]) for start in range(0, rows, step)]
     head = final_linear(model) if data.info.labels else None
     return measure(model, batches, names, head, zoo.tasks)
-
-
-def estimate(pricing: Pricing, ranks: Sequence[int], peak: int) -> MemoryEstimate:
-    """Split the rehearsed peak into parts that add up to it exactly."""
-    parts = pricing.profile.breakdown(ranks)
-    transient = peak - parts.constant_bytes - parts.module_bytes - parts.activation_bytes
-    # At a peak inside the backward pass some of the kept activations are gone already.
-    return MemoryEstimate(
-        constant_bytes=parts.constant_bytes,
-        module_bytes=parts.module_bytes,
-        activation_bytes=parts.activation_bytes + min(transient, 0),
-        transient_bytes=max(transient, 0),
-        peak_bytes=peak,
-        no_update_bytes=pricing.no_update_bytes,
-        full_lora_bytes=pricing.full_lora_bytes,
-    )
-
-
-def planned_locations(
-    locations: Sequence[Location], importance: Sequence[float], ranks: Sequence[int], profile: MemoryProfile
-) -> tuple[PlannedLocation, ...]:
-    total = profile.bytes(ranks)
-
-    def saving(k: int) -> int:
-        return total - profile.bytes([0 if i == k else rank for i, rank in enumerate(ranks)])
-
-    return tuple(
-        PlannedLocation(place.name, place.block, place.role, importance[k], ranks[k], saving(k) if ranks[k] else 0)
-        for k, place in enumerate(locations)
-    )
 
 
 def reprice(plan: Plan, data: Dataset, collator: Collator) -> Plan:

@@ -95,7 +95,7 @@ def test_every_location_needs_its_own_input_and_all_it_feeds():
 
 @pytest.mark.parametrize(("optimizer", "numbers"), [("adamw", 4), ("sgd", 3)])
 def test_a_rank_costs_its_weights_gradient_and_optimizer_state(optimizer, numbers):
-    profile, batch, _ = profile_of("vit", optimizer=optimizer)
+    profile, _, _ = profile_of("vit", optimizer=optimizer)
     model = without_dropout("vit")
     tokens = 2 * (1 + (16 // 8) ** 2)
     for name, cost in zip(profile.locations, profile.rank_bytes, strict=True):

@@ -38,7 +38,7 @@ def run(world, plan):
     return world / "run", train(plan, world / "run", watch=events.append), events
 
 
-def test_the_run_learns_and_says_so(run, plan):
+def test_the_run_learns_and_says_so(run):
     folder, result, events = run
     assert result.after >= result.before
     assert json.loads((folder / "state.json").read_text())["state"] == "done"
@@ -71,7 +71,7 @@ def test_exactly_the_plan_is_trained(run, plan):
     assert sum(t.numel() for t in tensors.values()) == result.trainable_parameters == plan.trainable_parameters
 
 
-def test_plain_peft_in_another_process_gives_the_same_logits(run, plan, world):
+def test_plain_peft_in_another_process_gives_the_same_logits(run, world):
     folder, _, _ = run
     made, model = load_run(folder)
     batch = make_collator(made.backbone, made.data.task, None)([{"text": "the old cat near a dog", "label": 0}])
