@@ -21,7 +21,7 @@ class Recipe:
     batch_size: int = 16
     gradient_accumulation: int = 1
     max_length: int | None = None
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     weight_decay: float = 0.01
     warmup: float = 0.06
     optimizer: str = "adamw"
