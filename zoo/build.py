@@ -1,6 +1,6 @@
 """Rebuild all that zoo/ holds from the datasets in a folder (see zoo/README.md).
 
-    python zoo/build.py backbone --data FOLDER     # pre-train the bundled backbone, about 40 minutes on 2 cores
+    python zoo/build.py backbone --data FOLDER     # pre-train the bundled backbone, about an hour on 2 cores
     python zoo/build.py adapters --data FOLDER     # learn every task below, a few minutes each
     python zoo/build.py catalog                    # rewrite catalog.json from what is there
 
@@ -123,7 +123,7 @@ def main() -> None:
     if options.part != "catalog" and not (options.data and (options.data / "MANIFEST.json").exists()):
         sys.exit("build.py: --data must name a folder with MANIFEST.json.")
     if options.part == "backbone":
-        pretrain(options.data, ZOO / "backbones" / VIT, epochs=8, seed=0)
+        pretrain(options.data, ZOO / "backbones" / VIT, epochs=7, seed=0)
     if options.part == "adapters":
         for lesson in LESSONS:
             if not folder_of(lesson).exists() and (not options.only or lesson.name in options.only):
