@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from taskit.errors import BackboneError
-from taskit.heads import around_base
+from taskit.heads import CHECKPOINT_KEYS, around_base
 from taskit.heads import final_linear as final_linear
 from taskit.heads import head_names as head_names
 from taskit.locations import Location as Location
@@ -204,7 +204,8 @@ def _modality(task: str) -> str:
 def _padding(backbone: Backbone, config: PreTrainedConfig) -> int | None:
     """The tokenizer's padding id, by which decoders find the last token of a row; else the end-of-text id."""
     with suppress(BackboneError):
-        return load_processor(backbone, task="text-classification").pad_token_id
+        processor: Any = load_processor(backbone, task="text-classification")
+        return processor.pad_token_id
     end = getattr(config.get_text_config(), "eos_token_id", None)
     return end[0] if isinstance(end, list) else end
 
@@ -240,7 +241,7 @@ def _require_complete(backbone: Backbone, model: PreTrainedModel, report: dict[s
 
 def _finish(model: PreTrainedModel, backbone: Backbone, keys: frozenset[str]) -> PreTrainedModel:
     """Freeze the model, name it by its id instead of a path of this machine, and note what its checkpoint holds."""
-    model.checkpoint_keys = keys  # for taskit.heads
+    setattr(model, CHECKPOINT_KEYS, keys)
     model.name_or_path = model.config._name_or_path = backbone.id
     return model.requires_grad_(False).eval()
 

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
+CHECKPOINT_KEYS = "checkpoint_keys"
+"""The attribute of a loaded or empty model that names the tensors of its checkpoint, set by taskit.backbone."""
+
+
 def head_names(model: PreTrainedModel, task: str) -> tuple[str, ...]:
     """Full paths of the modules that `task` must train besides LoRA, for PEFT's modules_to_save.
 
@@ -24,7 +28,7 @@ def head_names(model: PreTrainedModel, task: str) -> tuple[str, ...]:
     """
     if task == "text-generation":
         return ()
-    held = getattr(model, "checkpoint_keys", frozenset())  # left there by taskit.backbone
+    held = getattr(model, CHECKPOINT_KEYS, frozenset())
     final = _final_linear_name(model)
     names = [name for name in around_base(model) if _holds(name, final) or not _in_checkpoint(model, name, held)]
     return tuple(names)

@@ -196,17 +196,16 @@ def _attention_roles(path: str, members: dict[str, nn.Module]) -> dict[str, str]
 
 
 def _mlp_roles(members: dict[str, nn.Module]) -> dict[str, str]:
-    roles = {}
+    roles: dict[str, str] = {}
     for name in members:
         parts = name.split(".")
         by_leaf = _MLP_ROLES.get(parts[-1].lower(), parts[-1])
         roles[name] = _MLP_ROLES.get(".".join(parts[-2:]).lower(), by_leaf)
     widths = {role: _features(members[name]) for name, role in roles.items()}
     fused = "fc1" in widths and "fc2" in widths and widths["fc1"][1] == 2 * widths["fc2"][0]
+    gated: dict[str, str] = {}
     if fused:  # one matrix makes gate and up at once, as in ModernBERT
         gated = {"fc1": "gate_up", "fc2": "down"}
     elif widths.keys() & {"gate", "up"}:
         gated = {"fc1": "gate", "fc2": "down"}
-    else:
-        gated = {}
     return {name: gated.get(role, role) for name, role in roles.items()}
