@@ -20,13 +20,14 @@ from pretrain import pretrain
 
 from taskit.planning import uniform_plan
 from taskit.training.recipe import Recipe
+from taskit.training.run_folder import Event
 from taskit.training.trainer import train
 
 ZOO = Path(__file__).parent
 VIT, MINILM = "vit-mini-tiny32", "sentence-transformers/all-MiniLM-L6-v2"
 RANK = 8
 ROWS = 2000  # training rows of a text task: enough to learn where LoRA is loud
-RECIPES = {VIT: Recipe(epochs=6, batch_size=32), MINILM: Recipe(epochs=3, batch_size=32, max_length=64)}
+RECIPES = {VIT: Recipe(epochs=4, batch_size=32), MINILM: Recipe(epochs=3, batch_size=32, max_length=64)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ def learn(lesson: Lesson, data: Path, scratch: Path) -> None:
     """Train LoRA of rank 8 at every location and keep the adapter, its card and its notes."""
     plan = uniform_plan(source_of(lesson, data, scratch), lesson.backbone, RANK, recipe=RECIPES[lesson.backbone])
 
-    def watch(event) -> None:
+    def watch(event: Event) -> None:
         if event.kind in ("note", "epoch"):
             print(f"  {event.kind} {event.epoch or ''} {event.message} {event.metric or ''}", flush=True)
 

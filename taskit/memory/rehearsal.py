@@ -41,7 +41,8 @@ def rehearse(
         live = LiveStorages()
         live.follow((*model.parameters(), *model.buffers()))
         with live:
-            micro_batches = [conditions.batch.empty() for _ in range(conditions.gradient_accumulation)]
+            # one batch more than a step takes: Accelerate's loader holds the next one already
+            *micro_batches, _ahead = [conditions.batch.empty() for _ in range(conditions.gradient_accumulation + 1)]
             trained = [p for p in model.parameters() if p.requires_grad]
             if not trained:  # generation without an adapter: only ever evaluated
                 with torch.no_grad():

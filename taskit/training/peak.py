@@ -1,19 +1,37 @@
 """Measure the peak memory of a run: the allocator's own count on a GPU, live storages on a CPU."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 
 import torch
 
 from taskit.memory.live import LiveStorages
 
 
-@contextmanager
-def measured_peak(device: torch.device) -> Iterator[Callable[[], tuple[int, str]]]:
-    """Yields a function that returns (peak bytes so far, "cuda" or "cpu-storages")."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        yield lambda: (torch.cuda.max_memory_allocated(device), "cuda")
-        return
-    with LiveStorages() as live:
-        yield lambda: (live.peak, "cpu-storages")
+class PeakMeter:
+    """Measures while entered; ``follow`` the weights once they are loaded, since no operator returns those."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self._live = None if device.type == "cuda" else LiveStorages()
+
+    def __enter__(self) -> "PeakMeter":
+        if self._live is None:
+            torch.cuda.reset_peak_memory_stats(self.device)
+        else:
+            self._live.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._live is not None:
+            self._live.__exit__(*error)
+
+    def follow(self, tensors: Iterable[torch.Tensor]) -> None:
+        if self._live is not None:
+            self._live.follow(tensors)
+
+    @property
+    def peak(self) -> tuple[int, str]:
+        """(bytes, "cuda" or "cpu-storages")."""
+        if self._live is None:
+            return torch.cuda.max_memory_allocated(self.device), "cuda"
+        return self._live.peak, "cpu-storages"

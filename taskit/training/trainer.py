@@ -22,7 +22,7 @@ from taskit.planning import make_collator, reprice
 from taskit.training.checkpoint import Checkpoints, Progress
 from taskit.training.evaluation import better, evaluate, metric_of
 from taskit.training.lora import adapt
-from taskit.training.peak import measured_peak
+from taskit.training.peak import PeakMeter
 from taskit.training.probe_head import fit_linear_head
 from taskit.training.run_folder import Event, Result, RunFolder
 from taskit.training.step import make_optimizer, train_step, use_checkpointing
@@ -60,8 +60,8 @@ def train(plan: Plan, out: str | Path, *, resume: bool = False, watch: Watch = l
 
     with folder.running():
         accelerator = Accelerator(gradient_accumulation_steps=1)
-        with measured_peak(accelerator.device) as peak:
-            result = _Training(plan, data, collator, accelerator, folder, tell).run(peak)
+        with PeakMeter(accelerator.device) as meter:
+            result = _Training(plan, data, collator, accelerator, folder, tell).run(meter)
         folder.write_json("result.json", asdict(result))
     tell(Event("done", metric=result.after))
     return result
@@ -85,11 +85,12 @@ class _Training:
         self.task, self.recipe = self.plan.data.task, self.plan.training
         self.metric = metric_of(self.task)
 
-    def run(self, peak: Callable[[], tuple[int, str]]) -> Result:
+    def run(self, meter: PeakMeter) -> Result:
         started = time.perf_counter()
         set_seed(self.plan.seed)
         model = load_model(self.plan.backbone, task=self.task, labels=self.plan.data.labels)
         model.to(self.accelerator.device)
+        meter.follow((*model.parameters(), *model.buffers()))
         if self.plan.data.labels:
             self.tell(Event("note", "fitting a linear head on the frozen features"))
             parts = (self._batches(rows) for rows in (self.train_rows, self.validation_rows))
@@ -100,7 +101,7 @@ class _Training:
         model = adapt(model, self.plan.ranks, heads, self.task)
         progress = self._fit(model)
         after = self._evaluate(model, self.data.evaluation)
-        measured, how = peak()
+        measured, how = meter.peak
         result = Result(
             metric=self.metric,
             before=before,

@@ -27,7 +27,7 @@ def real_step(name, ranks, heads, batch, optimizer="adamw", accumulation=1, chec
     trained = [p for p in model.parameters() if p.requires_grad]
 
     def work():
-        micro_batches = [{k: v.clone() for k, v in batch.items()} for _ in range(accumulation)]
+        *micro_batches, _ahead = [{k: v.clone() for k, v in batch.items()} for _ in range(accumulation + 1)]
         chosen = make_optimizer(optimizer, trained, 1e-3, 0.0)
         for _ in range(2):
             train_step(model, chosen, micro_batches)
