@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,16 +45,18 @@ def search(
         )
     profile, nothing = pricing.profile, (0,) * len(stage.locations)
     best, best_peak = Schedule(nothing, 0.0, pricing.no_update_bytes), pricing.no_update_bytes
-    target, floor = budget, profile.bytes(nothing)
-    for _ in range(ATTEMPTS):
+    target, floor, over = budget, profile.bytes(nothing), 0
+    for attempt in count(1):
         found = schedule(profile, importance, max(target, floor), ranks=ranks)
         peak = stage.rehearse(found.ranks)
         if peak <= budget and found.objective > best.objective:
             best, best_peak = found, peak
         unspent = budget - peak
-        if target <= floor or 0 <= unspent <= TOLERANCE * (budget - pricing.no_update_bytes):
+        settled = 0 <= unspent <= TOLERANCE * (budget - pricing.no_update_bytes) or attempt >= ATTEMPTS
+        if not any(found.ranks) or (settled and any(best.ranks)):
             break
-        target += unspent
+        over += unspent < 0  # what is over is cut ever harder, so that the search ends
+        target += unspent if unspent >= 0 else unspent * 2**over
     return best, best_peak
 
 

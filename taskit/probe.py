@@ -116,7 +116,8 @@ def _captured(module: nn.Module, *, leaf: bool = False) -> Iterator[list[Tensor]
     seen: list[Tensor] = []
 
     def keep(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        seen.append(inputs[0].detach().requires_grad_(leaf))
+        # a copy: the head of a ViT reads a view, which would keep all tokens of every batch
+        seen.append(inputs[0].detach().clone().requires_grad_(leaf))
         return (seen[-1], *inputs[1:])
 
     handle = module.register_forward_pre_hook(keep)
