@@ -22,8 +22,15 @@ def test_digits(folder):
     number = int(next((folder / "train" / "7").iterdir()).stem)
     assert digits.target[number] == 7
     shown = np.asarray(data.train[0]["image"])
-    assert shown.shape == (8, 8)
-    assert any(np.array_equal(shown, (image * (255 / 16)).astype(np.uint8)) for image in digits.images)
+    assert shown.shape == (32, 32)
+    rows, columns = np.flatnonzero(shown.max(1)), np.flatnonzero(shown.max(0))
+    assert 10 <= rows[-1] - rows[0] < 26
+    assert columns[-1] - columns[0] < 26
+
+
+def test_digits_stand_at_different_places(folder):
+    corners = {np.argwhere(np.asarray(row["image"]))[0].tolist()[0] for row in load(folder).train.select(range(40))}
+    assert len(corners) > 5
 
 
 def test_the_same_every_time(folder, tmp_path):
