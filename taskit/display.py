@@ -71,8 +71,8 @@ def _cell(locations: Sequence, largest: float) -> Text:
 def memory_table(plan: Plan) -> RenderableType:
     memory = plan.memory
     table = Table(title="Predicted peak memory of training", title_justify="left")
-    for name, justify in (("", "left"), ("bytes", "right"), ("", "right"), ("", "left")):
-        table.add_column(name, justify=justify)
+    for name in ("", "bytes", " ", "  "):
+        table.add_column(name, justify="right" if name in ("bytes", " ") else "left")
     scale = max(memory.full_lora_bytes, plan.budget_bytes, memory.peak_bytes)
     parts = {
         "weights and batch": memory.constant_bytes,

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from taskit.errors import DataError, RunError
 from taskit.plan import Plan
@@ -66,7 +66,7 @@ def evaluate_run(folder: str | Path, source: str | Path | None = None) -> tuple[
             )
         rows = datasets.concatenate_datasets([data.train, data.evaluation])
     collator = make_collator(plan.backbone, plan.data.task, plan.training.max_length)
-    loader = DataLoader(rows, batch_size=plan.training.batch_size, collate_fn=collator)
+    loader = DataLoader(cast(Any, rows), batch_size=plan.training.batch_size, collate_fn=collator)
     return metric_of(plan.data.task), evaluate(model, loader, plan.data.task), len(rows)
 
 

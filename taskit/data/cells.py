@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from taskit.errors import DataError
 
@@ -65,7 +66,7 @@ def read_label(cell: object) -> str:
     return read_text(cell).strip()
 
 
-def read_image(cell: object) -> bytes:
+def read_image(cell: Any) -> bytes:
     """Encoded bytes; a path is never followed, since an upload could name any file of this machine."""
     content = cell.get("bytes") if isinstance(cell, dict) else cell
     if not content:
@@ -73,7 +74,7 @@ def read_image(cell: object) -> bytes:
     return content
 
 
-def read_messages(cell: object) -> list[dict[str, str]]:
+def read_messages(cell: Any) -> list[dict[str, str]]:
     """The turns up to the last answer of the assistant, which is what training learns."""
     turns = [{"role": str(turn["role"]), "content": read_text(turn["content"] or "")} for turn in cell]
     while turns and (turns[-1]["role"] != "assistant" or not turns[-1]["content"].strip()):
@@ -95,7 +96,7 @@ def read_cell(role: str, cell: object) -> object:
 
 def check_labels(values: Sequence[object], column: str) -> None:
     """Refuse columns that no classifier can learn: several labels in a row, or measured numbers."""
-    present = [cell for cell in values if not is_missing(cell)]
+    present: list[Any] = [cell for cell in values if not is_missing(cell)]
     if any(isinstance(cell, (list, dict, bytes)) for cell in present):
         raise DataError(f"The column '{column}' does not hold one label per row: give each row a single class.")
     if kind(values) != "number":

@@ -5,6 +5,7 @@ Centred and all of one size they are too easy: a linear head reads them as well 
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -25,7 +26,7 @@ def write_digits(folder: str | Path) -> Path:
     folder = Path(folder)
     if folder.exists():
         return folder
-    digits = load_digits()
+    digits: Any = load_digits()
     train, test = split(digits.target.tolist(), 0.3, seed=0)
     generator = np.random.default_rng(0)
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -43,14 +43,14 @@ def arrange(paths: Sequence[PurePosixPath]) -> list[tuple[str, str] | None]:
 
     Two layouts: `class/…/file`, all of it "train", and `split/class/…/file`. Folders around them are ignored.
     """
-    parts = [path.parts for path in paths]
+    parts: list[tuple[str, ...]] = [path.parts for path in paths]
     nested = [one for one in parts if len(one) > 1]
     while _wrapped(nested):
         outer = nested[0][0]
         parts = [one[1:] if one[0] == outer and len(one) > 1 else () for one in parts]
         nested = [one for one in parts if len(one) > 1]
     if all(split_name(one[0]) for one in nested):
-        return [(split_name(one[0]), one[1]) if len(one) > 2 else None for one in parts]
+        return [(split_name(one[0]) or "train", one[1]) if len(one) > 2 else None for one in parts]
     return [("train", one[0]) if len(one) > 1 else None for one in parts]
 
 

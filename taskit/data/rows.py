@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import datasets
 from pandas import DataFrame
@@ -51,7 +52,7 @@ def clean(frame: DataFrame, columns: Columns) -> Rows:
 
 
 def _read_row(raw: dict) -> dict:
-    row = {role: cells.read_cell(role, cell) for role, cell in raw.items()}
+    row: dict[str, Any] = {role: cells.read_cell(role, cell) for role, cell in raw.items()}
     if "image" in row:
         try:
             row[SIZE] = image_size(row["image"])

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import datasets
 import pyarrow
@@ -41,7 +42,7 @@ def read_table(path: Path) -> Table:
 
 def frame_of(data: datasets.Dataset, name: str) -> DataFrame:
     """A table from a `datasets.Dataset`: class indices become their names, hidden labels (-1) become None."""
-    table = data.with_format("arrow")[:]
+    table: Any = data.with_format("arrow")[:]
     columns = {column: table[column].to_pylist() for column in table.column_names}
     for column, feature in data.features.items():
         if isinstance(feature, datasets.ClassLabel):
@@ -102,7 +103,7 @@ def _read_tsv(path: Path) -> Table:
         return Table(_parse(text, path.name, "\t", csv.QUOTE_NONE), warnings)
 
 
-def _parse(text: str, name: str, delimiter: str, quoting: int) -> DataFrame:
+def _parse(text: str, name: str, delimiter: str, quoting: Any) -> DataFrame:
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
     header, rows, places = None, [], []
     try:

@@ -49,7 +49,8 @@ def materialise(model: torch.nn.Module) -> None:
         return fakes[id(t)]
 
     for module in list(model.modules()):
-        for tensors in (module._parameters, module._buffers):
+        kinds: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
+        for tensors in kinds:
             tensors.update({name: fake(t) for name, t in tensors.items() if t is not None})
 
 
@@ -151,7 +152,7 @@ class _Branches:
         self.nodes: dict[Any, int] = {}
         self.rank_sized: dict[int, tuple[int, int]] = {}  # storage -> (location, bytes)
         self.parameters: list[list[torch.nn.Parameter]] = []
-        modules = {path.removeprefix("base_model.model."): module for path, module in model.named_modules()}
+        modules: dict[str, Any] = {path.removeprefix("base_model.model."): m for path, m in model.named_modules()}
         for i, name in enumerate(names):
             down, up = modules[name].lora_A["default"], modules[name].lora_B["default"]
             self.parameters.append([*down.parameters(), *up.parameters()])

@@ -59,5 +59,5 @@ def _backtrack(trellis: Trellis, table: Sequence[Sequence[Points]], index: int) 
         points, edges = table[k + 1][state], trellis.layers[k][state]
         edge, index = points.edge[index], points.parent[index]
         ranks.append(int(edges.rank[edge]))
-        state = edges.source[edge]
+        state = int(edges.source[edge])
     return ranks[::-1]

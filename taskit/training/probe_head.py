@@ -1,6 +1,7 @@
 """The linear head alone: logistic regression on frozen features, the baseline and the start of every run."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import torch
@@ -35,7 +36,7 @@ def fit_linear_head(
 
 
 def _features(
-    model: torch.nn.Module, head: torch.nn.Linear, batches: Iterable[dict[str, torch.Tensor]]
+    model: Any, head: torch.nn.Linear, batches: Iterable[dict[str, torch.Tensor]]
 ) -> tuple[np.ndarray, np.ndarray]:
     xs, ys = [], []
     for batch in batches:

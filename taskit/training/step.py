@@ -17,7 +17,7 @@ def make_optimizer(
     import torch
 
     if name == "adamw8bit":
-        from bitsandbytes.optim import AdamW8bit
+        from bitsandbytes.optim.adamw import AdamW8bit
 
         return AdamW8bit(list(params), lr=lr, weight_decay=weight_decay)
     if name == "sgd":
@@ -47,7 +47,7 @@ def train_step(
     for batch in micro_batches:
         loss = model(**batch).loss / len(micro_batches)
         total = total + loss.detach()
-        (backward or torch.Tensor.backward)(loss)
+        backward(loss) if backward else loss.backward()
     trained = [p for group in optimizer.param_groups for p in group["params"]]
     torch.nn.utils.clip_grad_norm_(trained, CLIP_NORM, foreach=False)
     optimizer.step()
