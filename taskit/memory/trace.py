@@ -49,7 +49,7 @@ def materialise(model: torch.nn.Module) -> None:
         return fakes[id(t)]
 
     for module in list(model.modules()):
-        kinds: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
+        kinds: Any = (module._parameters, module._buffers)
         for tensors in kinds:
             tensors.update({name: fake(t) for name, t in tensors.items() if t is not None})
 

@@ -1,7 +1,7 @@
 """One optimizer step, shared by the training loop and by the memory planner that rehearses it."""
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
@@ -25,7 +25,7 @@ def make_optimizer(
     return torch.optim.AdamW(params, lr=lr, weight_decay=weight_decay, fused=True)
 
 
-def use_checkpointing(model: "torch.nn.Module") -> None:
+def use_checkpointing(model: Any) -> None:
     """Recompute every block in the backward pass; no dropout is active, so no RNG state is kept."""
     model.gradient_checkpointing_enable({"use_reentrant": False, "preserve_rng_state": False})
 
