@@ -48,6 +48,11 @@ def modality_of(backbone: Backbone) -> str:
     )
 
 
+def require_task(backbone: Backbone, task: str) -> None:
+    """Raises BackboneError when the backbone is of another modality than the task, or cannot do it."""
+    _prepare(backbone, task, ("", " "))
+
+
 def load_model(
     backbone: Backbone, *, task: str, labels: tuple[str, ...], device: str | torch.device = "cpu"
 ) -> PreTrainedModel:

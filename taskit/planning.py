@@ -6,7 +6,15 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from taskit.backbone import Backbone, final_linear, find_backbone, load_model, load_processor, source_of
+from taskit.backbone import (
+    Backbone,
+    final_linear,
+    find_backbone,
+    load_model,
+    load_processor,
+    require_task,
+    source_of,
+)
 from taskit.budget import parse_budget, show_bytes
 from taskit.data import Collator, Dataset, load
 from taskit.errors import BudgetError, PlanError
@@ -89,6 +97,7 @@ def make_plan(
     tell("reading the data")
     data = load(source, columns=columns, seed=seed)
     backbone = find_backbone(backbone_id, dtype=dtype, quantization=quantization)
+    require_task(backbone, data.info.task)
     tell("tracing a training step without weights")
     collator = make_collator(backbone, data.info.task, recipe.max_length)
     stage = set_stage(backbone, data, recipe, collator)

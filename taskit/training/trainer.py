@@ -28,6 +28,7 @@ from taskit.training.run_folder import Event, Result, RunFolder
 from taskit.training.step import make_optimizer, train_step, use_checkpointing
 
 VALIDATION = 0.1  # of the training rows: chooses the epoch, so that the evaluation rows choose nothing
+SOFTENED = 0.1  # scale of the fitted head's logits at the start of training
 Watch = Callable[[Event], None]
 
 
@@ -117,18 +118,19 @@ class _Training:
     def _before(self, model: Any) -> float:
         """The metric without any adapter: for a classifier, with the best linear head on frozen features.
 
-        Training starts from a fresh head again: a fitted one explains the training rows already, and
-        leaves the LoRA next to no gradient to learn from (measured: no gain on six of seven image tasks).
+        Training goes on from that head, its logits scaled down: it predicts the same, but no longer explains
+        the training rows so well that the LoRA is left with next to no gradient.
         """
         if not self.plan.data.labels:
             return self._evaluate(model, self.data.evaluation)
         self.tell(Event("note", "fitting a linear head on the frozen features"))
         head = final_linear(model)
-        fresh = {name: tensor.clone() for name, tensor in head.state_dict().items()}
         parts = (self._batches(rows) for rows in (self.train_rows, self.validation_rows))
         fit_linear_head(model, head, *parts)
         before = self._evaluate(model, self.data.evaluation)
-        head.load_state_dict(fresh)
+        with torch.no_grad():
+            for parameter in head.parameters():
+                parameter.mul_(SOFTENED)
         return before
 
     def _fit(self, model: Any) -> Progress:
