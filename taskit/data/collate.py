@@ -77,7 +77,9 @@ def longest_rows(data: datasets.Dataset, collator: Collator, count: int) -> list
     count = min(count, len(data))
     if collator.task == "image-classification":
         return [dict(data[position]) for position in range(count)]
-    sizes = [(len(one["input_ids"]), len(one.get("labels", ()))) for one in collator.encode([dict(row) for row in data])]
+    sizes = [
+        (len(one["input_ids"]), len(one.get("labels", ()))) for one in collator.encode([dict(row) for row in data])
+    ]
     order = sorted(range(len(data)), key=lambda position: -sum(sizes[position]))
     if count > 1:
         # An encoder-decoder pads inputs and labels apart, so that the longest of each must be there.
