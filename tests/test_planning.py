@@ -3,6 +3,8 @@
 import json
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from taskit.data import write_digits
 from taskit.errors import BackboneError, BudgetError, PlanError, RunError, ZooError
@@ -67,7 +69,12 @@ def test_learned_tasks_shape_the_importance(world, tmp_path):
     zoo = tmp_path / "zoo" / "topics"
     zoo.parent.mkdir()
     (tmp_path / "run" / "adapter").rename(zoo)
+    tensors = load_file(zoo / "adapter_model.safetensors")  # this toy may keep its first epoch, with B = 0
+    generator = torch.Generator().manual_seed(0)
+    made = {k: torch.randn(t.shape, generator=generator) if "lora_B" in k else t for k, t in tensors.items()}
+    save_file(made, zoo / "adapter_model.safetensors")
     plan = plan_topics(world, zoo=tmp_path / "zoo", similarity="raw")
+    assert plan.skipped == ()
     (similarity,) = plan.similarity
     assert similarity.task == "topics"
     assert similarity.used
