@@ -71,7 +71,7 @@ def test_learned_tasks_shape_the_importance(world, tmp_path):
     (tmp_path / "run" / "adapter").rename(zoo)
     tensors = load_file(zoo / "adapter_model.safetensors")  # this toy may keep its first epoch, with B = 0
     generator = torch.Generator().manual_seed(0)
-    made = {k: torch.randn(t.shape, generator=generator) if "lora_B" in k else t for k, t in tensors.items()}
+    made = {k: 0.01 * torch.randn(t.shape, generator=generator) if "lora_B" in k else t for k, t in tensors.items()}
     save_file(made, zoo / "adapter_model.safetensors")
     plan = plan_topics(world, zoo=tmp_path / "zoo", similarity="raw")
     assert plan.skipped == ()
