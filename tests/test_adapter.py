@@ -5,13 +5,13 @@ import struct
 
 import pytest
 import torch
-from conftest import BACKBONE, BERT, VIT
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
 from taskit.adapter import AdapterConfig, read_config, read_ranks, read_tensors
 from taskit.branch import linear_shapes
 from taskit.errors import ZooError
+from tests.conftest import BACKBONE, BERT, VIT
 
 RANKS = dict(zip(VIT, (1, 4, 2), strict=True))
 

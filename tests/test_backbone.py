@@ -9,7 +9,6 @@ import huggingface_hub
 import pytest
 import torch
 import transformers as t
-from tiny import tiny_model
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from taskit import source
@@ -26,6 +25,7 @@ from taskit.backbone import (
     source_of,
 )
 from taskit.errors import BackboneError
+from tests.tiny import tiny_model
 
 LABELS = ("cat", "dog", "eel")
 IMAGES, TEXTS, GENERATION = "image-classification", "text-classification", "text-generation"

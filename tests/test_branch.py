@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from conftest import BERT, GPT2, VIT
 
 from taskit.adapter import read_config, read_tensors
 from taskit.branch import attached, linear_shapes
+from tests.conftest import BERT, GPT2, VIT
 
 
 def branches_in(folder, model):

@@ -7,10 +7,10 @@ import pytest
 import torch
 from peft import LoraConfig, inject_adapter_in_model
 from peft.tuners.lora import LoraLayer
-from tiny import ARCHITECTURES, tiny_model
 from torch import nn
 
 from taskit.locations import Location, find_locations
+from tests.tiny import ARCHITECTURES, tiny_model
 
 CLASSIC = "q k v o fc1 fc2"
 GATED = "q k v o gate up down"

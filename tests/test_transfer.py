@@ -2,13 +2,13 @@
 
 import pytest
 import torch
-from conftest import BACKBONE, BERT, GPT2, VIT
 
 from taskit.errors import BackboneError
 from taskit.importance import transfer
 from taskit.probe import class_probes
 from taskit.transfer import measure
 from taskit.zoo import open_zoo
+from tests.conftest import BACKBONE, BERT, GPT2, VIT
 
 LOCATIONS = (*VIT, "vit.layers.1.mlp.fc2")
 

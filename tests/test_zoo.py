@@ -3,10 +3,10 @@
 import json
 
 import pytest
-from conftest import BACKBONE, VIT
 
 from taskit.errors import ZooError
 from taskit.zoo import LearnedTask, Zoo, open_zoo
+from tests.conftest import BACKBONE, VIT
 
 
 @pytest.fixture
