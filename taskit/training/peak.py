@@ -8,16 +8,19 @@ from taskit.memory.live import LiveStorages
 
 
 class PeakMeter:
-    """Measures while entered; ``follow`` the weights once they are loaded, since no operator returns those."""
+    """Measures while entered, as often as one likes; on a GPU always, because there it costs nothing.
+
+    ``follow`` the weights once they are loaded, since no operator returns those.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self._live = None if device.type == "cuda" else LiveStorages()
+        if self._live is None:
+            torch.cuda.reset_peak_memory_stats(device)
 
     def __enter__(self) -> "PeakMeter":
-        if self._live is None:
-            torch.cuda.reset_peak_memory_stats(self.device)
-        else:
+        if self._live is not None:
             self._live.__enter__()
         return self
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -61,8 +62,8 @@ def train(plan: Plan, out: str | Path, *, resume: bool = False, watch: Watch = l
 
     with folder.running():
         accelerator = Accelerator(gradient_accumulation_steps=1)
-        with PeakMeter(accelerator.device) as meter:
-            result = _Training(plan, data, collator, accelerator, folder, tell).run(meter)
+        meter = PeakMeter(accelerator.device)
+        result = _Training(plan, data, collator, accelerator, folder, tell, meter).run()
         folder.write_json("result.json", asdict(result))
     tell(Event("done", metric=result.after))
     return result
@@ -78,6 +79,7 @@ class _Training:
     accelerator: Accelerator
     folder: RunFolder
     tell: Watch
+    meter: PeakMeter
 
     def __post_init__(self) -> None:
         strata = self.data.train["label"] if self.plan.data.labels else [0] * len(self.data.train)
@@ -86,19 +88,20 @@ class _Training:
         self.task, self.recipe = self.plan.data.task, self.plan.training
         self.metric = metric_of(self.task)
 
-    def run(self, meter: PeakMeter) -> Result:
+    def run(self) -> Result:
         started = time.perf_counter()
         set_seed(self.plan.seed)
-        model = load_model(self.plan.backbone, task=self.task, labels=self.plan.data.labels)
-        model.to(self.accelerator.device)
-        meter.follow((*model.parameters(), *model.buffers()))
-        before = self._before(model)
+        with self.meter:
+            model = load_model(self.plan.backbone, task=self.task, labels=self.plan.data.labels)
+            model.to(self.accelerator.device)
+            self.meter.follow((*model.parameters(), *model.buffers()))
+            before = self._before(model)
         self.tell(Event("note", f"{self.metric} with the linear head alone: {before:.4f}", metric=before))
         heads = head_names(model, self.task)
         model = adapt(model, self.plan.ranks, heads, self.task)
         progress = self._fit(model)
         after = self._evaluate(model, self.data.evaluation)
-        measured, how = meter.peak
+        measured, how = self.meter.peak
         result = Result(
             metric=self.metric,
             before=before,
@@ -134,36 +137,42 @@ class _Training:
         return before
 
     def _fit(self, model: Any) -> Progress:
-        """All epochs, from the last checkpoint if there is one; leaves the best epoch's weights in ``model``."""
+        """All epochs, from the last checkpoint if there is one; leaves the best epoch's weights in ``model``.
+
+        The peak is measured until the end of the first epoch: later ones repeat its shapes, and on a CPU
+        counting makes a step half as long again.
+        """
         recipe, steps = self.recipe, self._steps_per_epoch() * self.recipe.epochs
         if recipe.gradient_checkpointing:
             use_checkpointing(model)
         trained = [p for p in model.parameters() if p.requires_grad]
-        optimizer = make_optimizer(recipe.optimizer, trained, recipe.learning_rate, recipe.weight_decay)
-        schedule = get_cosine_schedule_with_warmup(optimizer, round(recipe.warmup * steps), steps)
-        model, optimizer = self.accelerator.prepare(model, optimizer)
-        checkpoints = Checkpoints(self.folder.checkpoints, self.accelerator.unwrap_model(model), optimizer, schedule)
-        progress = checkpoints.resume() or checkpoints.save(
-            Progress(0, 0, self._evaluate(model, self.validation_rows))
-        )
-        for epoch in range(progress.epoch + 1, recipe.epochs + 1):
-            model.train()
-            self._epoch(model, optimizer, schedule, epoch, steps)
-            metric = self._evaluate(model, self.validation_rows)
+        with self.meter:
+            optimizer = make_optimizer(recipe.optimizer, trained, recipe.learning_rate, recipe.weight_decay)
+            schedule = get_cosine_schedule_with_warmup(optimizer, round(recipe.warmup * steps), steps)
+            model, optimizer = self.accelerator.prepare(model, optimizer)
+            kept = Checkpoints(self.folder.checkpoints, self.accelerator.unwrap_model(model), optimizer, schedule)
+            progress = kept.resume() or kept.save(Progress(0, 0, self._evaluate(model, self.validation_rows)))
+        first = progress.epoch + 1
+        for epoch in range(first, recipe.epochs + 1):
+            with self.meter if epoch == first else nullcontext():
+                metric = self._epoch(model, optimizer, schedule, epoch, steps)
             if better(self.metric, metric, progress.best_metric):
                 progress = replace(progress, best_epoch=epoch, best_metric=metric)
-            progress = checkpoints.save(replace(progress, epoch=epoch))
+            progress = kept.save(replace(progress, epoch=epoch))
             self.tell(Event("epoch", epoch=epoch, step=epoch * self._steps_per_epoch(), steps=steps, metric=metric))
-        checkpoints.load_best(progress)
+        kept.load_best(progress)
         return progress
 
-    def _epoch(self, model: Any, optimizer: Any, schedule: Any, epoch: int, steps: int) -> None:
+    def _epoch(self, model: Any, optimizer: Any, schedule: Any, epoch: int, steps: int) -> float:
+        """One pass over the training rows; returns the metric on the validation rows."""
+        model.train()
         done = (epoch - 1) * self._steps_per_epoch()
         for micro_batches in self._steps(epoch):
             loss = train_step(model, optimizer, micro_batches, self.accelerator.backward)
             schedule.step()
             done += 1
             self.tell(Event("step", epoch=epoch, step=done, steps=steps, loss=round(loss.item(), 6)))
+        return self._evaluate(model, self.validation_rows)
 
     def _steps(self, epoch: int) -> Iterator[list[dict]]:
         """Groups of ``gradient_accumulation`` micro-batches, shuffled by the seed and the epoch."""
