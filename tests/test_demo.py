@@ -17,7 +17,7 @@ def test_the_demo_goes_the_whole_road(tmp_path):
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "demo-run" / "run" / "result.json").read_text())
     plan = json.loads((tmp_path / "demo-run" / "plan.json").read_text())
-    assert result["after"] > 0.6, "ten digits, chance is 0.1"
+    assert result["after"] >= result["before"] + 0.05
     assert 0.97 * result["measured_peak_bytes"] <= result["predicted_peak_bytes"]
     assert result["measured_peak_bytes"] <= plan["budget_bytes"]
     assert any(similarity["used"] for similarity in plan["similarity"])

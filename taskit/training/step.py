@@ -11,7 +11,7 @@ CLIP_NORM = 1.0
 
 
 def make_optimizer(
-    name: str, params: "Iterable[torch.nn.Parameter]", lr: float, weight_decay: float
+    name: str, params: "Iterable[Any]", lr: float, weight_decay: float
 ) -> "torch.optim.Optimizer":
     """The optimizer by its name in the plan; fused kernels, because they need no temporaries."""
     import torch

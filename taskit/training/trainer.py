@@ -145,9 +145,9 @@ class _Training:
         recipe, steps = self.recipe, self._steps_per_epoch() * self.recipe.epochs
         if recipe.gradient_checkpointing:
             use_checkpointing(model)
-        trained = [p for p in model.parameters() if p.requires_grad]
         with self.meter:
-            optimizer = make_optimizer(recipe.optimizer, trained, recipe.learning_rate, recipe.weight_decay)
+            groups = self._parameter_groups(model)
+            optimizer = make_optimizer(recipe.optimizer, groups, recipe.learning_rate, recipe.weight_decay)
             schedule = get_cosine_schedule_with_warmup(optimizer, round(recipe.warmup * steps), steps)
             model, optimizer = self.accelerator.prepare(model, optimizer)
             kept = Checkpoints(self.folder.checkpoints, self.accelerator.unwrap_model(model), optimizer, schedule)
@@ -162,6 +162,16 @@ class _Training:
             self.tell(Event("epoch", epoch=epoch, step=epoch * self._steps_per_epoch(), steps=steps, metric=metric))
         kept.load_best(progress)
         return progress
+
+    def _parameter_groups(self, model: Any) -> list[dict[str, Any]]:
+        """LoRA and heads apart: a softened head learns as slowly as its weights are small."""
+        lora: list[Any] = []
+        heads: list[Any] = []
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                (lora if "lora_" in name else heads).append(parameter)
+        groups = [{"params": lora}, {"params": heads, "lr": self.recipe.learning_rate * SOFTENED}]
+        return [group for group in groups if group["params"]]
 
     def _epoch(self, model: Any, optimizer: Any, schedule: Any, epoch: int, steps: int) -> float:
         """One pass over the training rows; returns the metric on the validation rows."""
