@@ -2,7 +2,7 @@
 
     python zoo/build.py backbone --data FOLDER     # pre-train the bundled backbone, about an hour on 2 cores
     python zoo/build.py adapters --data FOLDER     # learn every task below, a few minutes each
-    python zoo/build.py catalog                    # rewrite catalog.json from what is there
+    python zoo/build.py catalog                    # rewrite catalog.json and README.md's table from what is there
 
 A task that is already learned is skipped, so a stopped build goes on where it was.
 """
@@ -105,6 +105,18 @@ def write_catalog() -> None:
             where = {"backbone": lesson.backbone, "folder": folder_of(lesson).relative_to(ZOO).as_posix()}
             catalog["learned_tasks"].append(where | {key: notes[key] for key in kept})
     (ZOO / "catalog.json").write_text(json.dumps(catalog, indent=2, ensure_ascii=False) + "\n")
+    write_table(catalog["learned_tasks"])
+
+
+def write_table(tasks: list[dict]) -> None:
+    """The table of README.md, between its header and the next empty line."""
+    rows = [
+        f"| {t['backbone'].rpartition('/')[2]} | {t['name']} | {t['head_alone']:.3f} | {t['value']:.3f} "
+        f"| {t['source']} | {t['licence']} |\n"
+        for t in tasks
+    ]
+    before, rule, after = (ZOO / "README.md").read_text().partition("|---|---|---|---|---|---|\n")
+    (ZOO / "README.md").write_text(before + rule + "".join(rows) + "\n" + after.partition("\n\n")[2])
 
 
 def backbone_entry() -> dict:
