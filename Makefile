@@ -15,7 +15,7 @@ test: $(READY)          ## lint, types and all tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n logical --dist loadfile
 
 clean:                  ## remove the environment and the demo's folder
 	rm -rf .venv demo-run
