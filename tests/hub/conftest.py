@@ -1,6 +1,7 @@
 """The local hub, and huggingface_hub allowed to go online to it alone."""
 
 import time
+from contextlib import contextmanager
 
 import huggingface_hub
 import pytest
@@ -8,6 +9,7 @@ from huggingface_hub import constants
 
 from tests.hub.address import ENDPOINT, LISTENER
 from tests.hub.server import LocalHub
+from tests.hub.world import open_lab
 
 
 @pytest.fixture(scope="session")
@@ -18,18 +20,41 @@ def running_hub(tmp_path_factory):
     hub.close()
 
 
+@contextmanager
+def online(home):
+    """Online for a while, with caches of its own and without Xet."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(constants, "HF_HUB_OFFLINE", False)
+        patch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+        patch.setattr(constants, "HF_HOME", str(home))
+        patch.setattr(constants, "HF_HUB_CACHE", str(home / "hub"))
+        patch.setattr(constants, "HF_TOKEN_PATH", str(home / "token"))
+        patch.delenv("HF_TOKEN", raising=False)
+        yield
+    huggingface_hub.close_session()
+
+
 @pytest.fixture
-def hub(running_hub, tmp_path, monkeypatch):
+def hub(running_hub, tmp_path):
     """An empty hub without Xet; this test alone is online and has its own caches."""
     running_hub.reset()
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-    monkeypatch.setattr(constants, "HF_HOME", str(tmp_path / "hf-home"))
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf-home/hub"))
-    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "hf-home/token"))
-    monkeypatch.delenv("HF_TOKEN", raising=False)
-    yield running_hub
-    huggingface_hub.close_session()
+    with online(tmp_path / "hf-home"):
+        yield running_hub
+
+
+@pytest.fixture(scope="session")
+def opened_lab(running_hub, tmp_path_factory):
+    scratch = tmp_path_factory.mktemp("lab")
+    running_hub.reset()
+    with online(scratch / "hf-home"):
+        return open_lab(running_hub, scratch)
+
+
+@pytest.fixture
+def lab(opened_lab, hub):
+    """Two finished runs, on backbones that this test's hub has."""
+    opened_lab.join(hub)
+    return opened_lab
 
 
 @pytest.fixture(params=["lfs", "xet"])
