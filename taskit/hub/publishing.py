@@ -51,9 +51,7 @@ def publishable(plan: Plan, publication: Publication) -> Plan:
     source = plan.data.source if publication.dataset else UNPUBLISHED
     similar = (s if s.adapter in known else replace(s, task="", adapter="", revision="") for s in plan.similarity)
     skipped = (s for s in plan.skipped if s.adapter in known)
-    return replace(
-        plan, data=replace(plan.data, source=source), similarity=tuple(similar), skipped=tuple(skipped)
-    )
+    return replace(plan, data=replace(plan.data, source=source), similarity=tuple(similar), skipped=tuple(skipped))
 
 
 def _finished(run: RunFolder) -> tuple[Plan, Result, Path]:

@@ -46,5 +46,7 @@ def _model_index_errors(card: dict) -> list[str]:
         _, results = model_index_to_eval_results(card["model-index"])
     except (KeyError, TypeError, ValueError) as error:
         return [f'"model-index" misses {error}']
-    bad = [r for r in results if not isinstance(r.metric_value, (int, float)) or not r.dataset_type or not r.task_type]
+    bad = [
+        r for r in results if not isinstance(r.metric_value, (int, float)) or not r.dataset_type or not r.task_type
+    ]
     return [f'"model-index" has an incomplete result: {r}' for r in bad]

@@ -265,7 +265,9 @@ def commit(world: World, request: Request, id: str, revision: str) -> Answer:
         elif key == "deletedFile":
             files.pop(value["path"], None)
     sha = repo.commit(files)
-    return Answer(body=as_json({"commitUrl": f"{world.endpoint}/{id}/commit/{sha}", "commitOid": sha, "success": True}))
+    return Answer(
+        body=as_json({"commitUrl": f"{world.endpoint}/{id}/commit/{sha}", "commitOid": sha, "success": True})
+    )
 
 
 def _large(world: World, oid: str, size: int) -> File:

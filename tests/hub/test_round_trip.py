@@ -35,11 +35,11 @@ def test_pushed_by_one_and_planned_with_by_another(either_hub, lab, tmp_path, mo
     assert zoo.skipped == ()
 
     other, recipe = write_rhymes(tmp_path / "mine.jsonl", rows=40), Recipe(epochs=1, batch_size=16)
-    plan = make_plan(other, WRITER, "60%", zoo="hub", token=bob, recipe=recipe)
+    plan = make_plan(other, WRITER, "100%", zoo="hub", token=bob, recipe=recipe)
     assert [(s.adapter, s.revision, s.used) for s in plan.similarity] == [("ann/rhymes", pushed.revision, True)]
 
     either_hub.requests.clear()
-    assert make_plan(other, WRITER, "60%", zoo="hub", token=bob, recipe=recipe) == plan
+    assert make_plan(other, WRITER, "100%", zoo="hub", token=bob, recipe=recipe) == plan
     assert either_hub.requests == []
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     offline = open_zoo("hub", WRITER, token=bob, ask=True)

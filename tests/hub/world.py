@@ -48,4 +48,4 @@ def open_lab(hub: LocalHub, scratch: Path) -> Lab:
 
 def learn(data: Path, base: str, run: Path) -> None:
     recipe = Recipe(epochs=1, batch_size=8)
-    train(make_plan(data, base, "60%", zoo=data.parent / "nothing", recipe=recipe), run)
+    train(make_plan(data, base, "100%", zoo=data.parent / "nothing", recipe=recipe), run)
