@@ -5,13 +5,15 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from taskit.adapter import CONFIG
 from taskit.budget import show_bytes
 from taskit.plan import Plan
 
 if TYPE_CHECKING:
+    from huggingface_hub import ModelCardData
+
     from taskit.training.run_folder import Result
 
 AUTO_CLASSES = {
@@ -66,11 +68,15 @@ Similar learned tasks: {similar}.
 
 @dataclass(frozen=True, slots=True)
 class Licence:
-    """A licence as card metadata names it; ``id`` is one of the Hub's, or "other" with a ``name``."""
+    """A licence as card metadata names it: ``id`` is one of the Hub's, or "other" with a ``name`` and a ``text``."""
 
     id: str
     name: str = ""
     link: str = ""
+    text: str = ""
+
+    def __str__(self) -> str:
+        return self.text or self.name or self.id
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +104,15 @@ def write_card(plan: Plan, result: "Result", folder: Path, publication: Publicat
     (folder / "README.md").write_text(f"---\n{metadata}\n---\n{body}", encoding="utf-8")
 
 
-def _metadata(plan: Plan, result: "Result", publication: Publication):
+def _metadata(plan: Plan, result: "Result", publication: Publication) -> "ModelCardData":
     from huggingface_hub import EvalResult, ModelCardData
 
     dataset, licence = publication.dataset, publication.licence
-    where = {"task_type": plan.data.task, "dataset_type": dataset or "unpublished", "metric_type": result.metric}
+    where: dict[str, Any] = {
+        "task_type": plan.data.task,
+        "dataset_type": dataset or "unpublished",
+        "metric_type": result.metric,
+    }
     where |= {"dataset_name": dataset or "unpublished data", "dataset_split": "held-out rows"}
     scores = [
         EvalResult(**where, metric_name=f"{result.metric} {how}", metric_value=value)
@@ -142,7 +152,7 @@ def _fields(plan: Plan, result: "Result", publication: Publication, encoder_deco
         "eval_rows": plan.data.eval_rows,
         "train_rows": plan.data.train_rows,
         "data": _link(dataset, "datasets/") if dataset else "not published",
-        "licence": f"{licence.name or licence.id}, inherited from the base" if licence else "that of the base",
+        "licence": f"{_plain(str(licence))}, inherited from the base" if licence else "that of the base",
         "predicted": show_bytes(result.predicted_peak_bytes),
         "measured": show_bytes(result.measured_peak_bytes),
         "measured_with": result.measured_with,

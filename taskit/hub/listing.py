@@ -65,12 +65,12 @@ def _list(source: HubSource, backbone: str, token: str | None) -> Listing:
         return Listing(backbones, pins, tuple((id, str(e)) for id, e in looked.items() if isinstance(e, HubError)))
     tags = () if source.author else ("taskit",)
     options = {"author": source.author or None, "expand": ["sha", "private", "gated"], "sort": "downloads"}
-    pins: dict[str, Pin] = {}
+    found: dict[str, Pin] = {}
     with hub_failures("listing adapters", source.author or "the zoo"):
         for base in backbones:
             rows = api.list_models(filter=[f"base_model:adapter:{base}", *tags], **options)
-            pins |= {row.id: _pinned(row) for row in islice(rows, MOST_ADAPTERS)}
-    return Listing(backbones, tuple(pins.values()), ())
+            found |= {row.id: _pinned(row) for row in islice(rows, MOST_ADAPTERS)}
+    return Listing(backbones, tuple(found.values()), ())
 
 
 def _quantised(api: HfApi, backbone: str) -> tuple[str, ...]:

@@ -37,8 +37,8 @@ def stage(run: str | Path, repo: str, token: str, folder: Path) -> None:
     read_ranks(folder, read_config(folder))  # what strangers must be able to read
     publication = _publication(plan, repo, token)
     public = publishable(plan, publication)
-    licence = publication.licence.name or publication.licence.id if publication.licence else ""
-    write_notes(public, result, publication.name, folder, licence=licence, source=publication.dataset or "")
+    more = {"licence": str(publication.licence or ""), "source": publication.dataset or ""}
+    write_notes(public, result, publication.name, folder, **more)
     public.save(folder / "plan.json")
     draw_plan(public, folder / PICTURE)
     write_card(public, result, folder, publication)
@@ -121,7 +121,7 @@ def _licence(base: str, token: str) -> Licence | None:
 def _bundled_licence(base: str) -> Licence | None:
     catalog = json.loads((BUNDLED.parent / "catalog.json").read_text(encoding="utf-8"))
     stated = {entry["id"]: entry["licence"] for entry in catalog["backbones"]}
-    return Licence("other", f"{base}-licence") if base in stated else None
+    return Licence("other", f"{base}-licence", text=stated[base]) if base in stated else None
 
 
 def _require_no_leak(folder: Path, secrets: Iterable[str]) -> None:

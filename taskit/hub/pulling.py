@@ -77,9 +77,7 @@ def _files(pin: Pin, token: str | None) -> dict[str, Any]:
     files = {file.rfilename: file for file in siblings if file.rfilename in CAPS}
     for name, file in files.items():
         if file.size is None or file.size > CAPS[name]:
-            raise ZooError(
-                f"Its {name} has {file.size} bytes, more than the {CAPS[name]} that are read; leave it out."
-            )
+            raise ZooError(f"Its {name} has {file.size} bytes, more than {CAPS[name]}; leave it out.")
     return files
 
 

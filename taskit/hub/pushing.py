@@ -105,9 +105,7 @@ def _create(api: HfApi, repo: str, private: bool) -> _Remote:
     api.create_repo(repo, private=private)
     remote = _look(api, repo)
     if remote is None:
-        raise HubUnavailableError(
-            f"The Hub does not show {repo} yet, which was just created; push again in a minute."
-        )
+        raise HubUnavailableError(f"The Hub does not show the new {repo} yet; push again in a minute.")
     return remote
 
 

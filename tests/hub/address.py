@@ -4,4 +4,4 @@ import socket
 
 LISTENER = socket.socket()
 LISTENER.bind(("127.0.0.1", 0))  # bound, not yet listening: until a hub is started, connections are refused
-ENDPOINT = "http://127.0.0.1:{}".format(LISTENER.getsockname()[1])
+ENDPOINT = f"http://127.0.0.1:{LISTENER.getsockname()[1]}"

@@ -26,7 +26,7 @@ class Answer:
     headers: dict[str, str] = field(default_factory=dict)
 
 
-class Refusal(Exception):
+class RefusedError(Exception):
     """An answer with an error code, as the Hub words it."""
 
     def __init__(self, status: int, message: str, code: str = "", **headers: str) -> None:
@@ -77,7 +77,7 @@ def answer(world: World, request: Request) -> Answer:
             try:
                 parts = {name: unquote(part) for name, part in match.groupdict().items() if part is not None}
                 return function(world, request, **parts)
-            except Refusal as refusal:
+            except RefusedError as refusal:
                 return refusal.answer
     return Answer(404, as_json({"error": f"no endpoint {request.method} {request.path}"}))
 
@@ -86,7 +86,7 @@ def readable(world: World, request: Request, id: str, kind: str = "model") -> Re
     repo = world.state.repos.get((kind, id))
     name = request.account.name if request.account else None
     if repo is None or (repo.private and id.split("/")[0] != name):
-        raise Refusal(404 if name else 401, "Repository not found", "RepoNotFound")
+        raise RefusedError(404 if name else 401, "Repository not found", "RepoNotFound")
     return repo
 
 
@@ -98,22 +98,22 @@ def writable(world: World, request: Request, id: str) -> Repo:
 
 def require_writer(request: Request, owner: str) -> None:
     if request.account is None:
-        raise Refusal(401, "Please log in")
+        raise RefusedError(401, "Please log in")
     if not request.account.write or request.account.name != owner:
-        raise Refusal(403, f"You don't have the rights to create a model under the namespace {owner}")
+        raise RefusedError(403, f"You don't have the rights to create a model under the namespace {owner}")
 
 
 def tree_at(repo: Repo, revision: str) -> dict[str, File]:
     tree = repo.tree(revision)
     if tree is None:
-        raise Refusal(404, "Invalid rev id", "RevisionNotFound")
+        raise RefusedError(404, "Invalid rev id", "RevisionNotFound")
     return tree
 
 
 @endpoint("GET", "/api/whoami-v2")
 def whoami(_: World, request: Request) -> Answer:
     if request.account is None:
-        raise Refusal(401, "Invalid username or password.")
+        raise RefusedError(401, "Invalid username or password.")
     name = request.account.name
     return Answer(body=as_json({"type": "user", "name": name, "fullname": name, "avatarUrl": "", "orgs": []}))
 
@@ -167,7 +167,7 @@ def repo_info(world: World, request: Request, kind: str, id: str, revision: str 
 @endpoint("GET", r"/api/collections/(?P<slug>[^/]+/[^/]+)")
 def collection(world: World, _: Request, slug: str) -> Answer:
     if slug not in world.state.collections:
-        raise Refusal(404, "Collection not found")
+        raise RefusedError(404, "Collection not found")
     items = [
         {"_id": f"{n:024x}", "id": id, "repoType": "model", "type": "model", "position": n}
         for n, id in enumerate(world.state.collections[slug])
@@ -241,8 +241,8 @@ def cdn_blob(world: World, request: Request, oid: str) -> Answer:
     return ranged(request, world.state.blobs[oid], {})
 
 
-@endpoint("GET", rf"/api/models/{ID}/xet-(?P<right>read|write)-token/(?P<revision>[^/]+)")
-def xet_token(world: World, request: Request, id: str, right: str, revision: str) -> Answer:
+@endpoint("GET", rf"/api/models/{ID}/xet-(?P<right>read|write)-token/[^/]+")
+def xet_token(world: World, request: Request, id: str, right: str) -> Answer:
     (writable if right == "write" else readable)(world, request, id)
     expires, cas = int(time.time()) + 3600, f"local://{world.store}"
     headers = {"X-Xet-Cas-Url": cas, "X-Xet-Access-Token": "xet", "X-Xet-Token-Expiration": str(expires)}
@@ -257,7 +257,9 @@ def commit(world: World, request: Request, id: str, revision: str) -> Answer:
         item = json.loads(line)
         key, value = item["key"], item["value"]
         if key == "header" and value.get("parentCommit") not in (None, repo.head):
-            raise Refusal(412, "The branch was updated since you opened this page. Please refresh and try again.")
+            raise RefusedError(
+                412, "The branch was updated since you opened this page. Please refresh and try again."
+            )
         if key == "file":
             files[value["path"]] = small_file(base64.b64decode(value["content"]))
         elif key == "lfsFile":
@@ -274,7 +276,7 @@ def _large(world: World, oid: str, size: int) -> File:
     data = world.state.blobs.get(oid)
     found = None if data is not None else xet_hash(world.store, oid)
     if data is None and found is None:
-        raise Refusal(400, f"The LFS file {oid} was never uploaded")
+        raise RefusedError(400, f"The LFS file {oid} was never uploaded")
     return File(data, size, oid, large=True, xet_hash=found)
 
 
@@ -283,10 +285,10 @@ def resolve(world: World, request: Request, id: str, revision: str, path: str) -
     repo = readable(world, request, id)
     files = tree_at(repo, revision)
     if repo.gated and (request.account is None or request.account.name != id.split("/")[0]):
-        raise Refusal(403 if request.account else 401, "Access to this model is restricted", "GatedRepo")
+        raise RefusedError(403 if request.account else 401, "Access to this model is restricted", "GatedRepo")
     sha = repo.head if revision == "main" else revision
     if path not in files:
-        raise Refusal(404, "Entry not found", "EntryNotFound", X_Repo_Commit=sha)
+        raise RefusedError(404, "Entry not found", "EntryNotFound", X_Repo_Commit=sha)
     file, headers = files[path], {"X-Repo-Commit": sha}
     if not file.large:
         return ranged(request, file.data or b"", headers | {"ETag": f'"{file.oid}"'})

@@ -18,7 +18,7 @@ class LocalHub:
         self.requests: list[str] = []
         self.faults: list[Fault] = []
         self._hub, self._cdn = self._serve(listener), self._serve(None)
-        endpoint, cdn = ("http://127.0.0.1:{}".format(s.server_address[1]) for s in (self._hub, self._cdn))
+        endpoint, cdn = (f"http://127.0.0.1:{s.server_address[1]}" for s in (self._hub, self._cdn))
         self.world = World(State(), endpoint, cdn, store)
 
     @property
@@ -61,7 +61,7 @@ class _Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     hub: LocalHub
 
-    def do_GET(self) -> None:  # noqa: N802 - the name that http.server calls
+    def do_GET(self) -> None:
         path, _, query = self.path.partition("?")
         body = self._body()
         line = f"{self.command} {path}"

@@ -50,7 +50,7 @@ def test_pushed_by_one_and_planned_with_by_another(either_hub, lab, tmp_path, mo
 def test_plain_peft_gives_the_same_logits(either_hub, lab, tmp_path):
     ann = either_hub.add_account("ann")
     push(lab.topics, "ann/topics", token=ann)
-    plan, ours = load_run(lab.topics)
+    _, ours = load_run(lab.topics)
     folder = snapshot_download("ann/topics", token=ann, local_dir=tmp_path / "theirs")
     base_folder = snapshot_download(BASE)
     base = AutoModelForSequenceClassification.from_pretrained(base_folder, num_labels=2)
