@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from taskit.errors import ZooError
 
 HUB = "hub"
-_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*(@[\w.-]+)?")
+_ID = re.compile(r"(?!collections/)\w[\w.-]*/\w[\w.-]*(@[\w.-]+)?")
 _AUTHOR = re.compile(r"\w[\w.-]*")
 _COLLECTION = re.compile(r"collections/(\w[\w.-]*/\w[\w.-]*)")
 
