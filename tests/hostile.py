@@ -151,7 +151,7 @@ def random_change(choose: random.Random) -> Change:
         shape = [choose.choice((0, 1, 4, 16, 1 << 31, 1 << 62)) for _ in range(choose.randint(0, 4))]
         name = PREFIX * choose.randint(0, 1) + choose.choice((Q, "", "x" * 300, "classifier", "..", "\u202e"))
         made = entry(
-            shape, choose.choice((0, 4, 1 << 40)), choose.choice((0, 64, 1 << 41)), choose.choice("F32 I8 X".split())
+            shape, choose.choice((0, 4, 1 << 40)), choose.choice((0, 64, 1 << 41)), choose.choice(("F32", "I8", "X"))
         )
         return header({name + choose.choice((".lora_A.weight", ".lora_B.weight", ".weight", "")): made}, b"\0" * 64)
     return lambda folder: write(folder / WEIGHTS, (folder / WEIGHTS).read_bytes()[: choose.randrange(2000)])
