@@ -61,6 +61,9 @@ def _list(source: HubSource, backbone: str, token: str | None) -> Listing:
     if source.ids or source.collection:
         ids = source.ids or _collected(api, source.collection)
         looked = _parallel(lambda id: _pin(api, id), ids)
+        for failure in looked.values():
+            if isinstance(failure, HubUnavailableError):
+                raise failure
         pins = tuple(pin for pin in looked.values() if isinstance(pin, Pin))
         return Listing(backbones, pins, tuple((id, str(e)) for id, e in looked.items() if isinstance(e, HubError)))
     tags = () if source.author else ("taskit",)
@@ -136,6 +139,8 @@ def _read(path: Path, token: str | None) -> Listing | None:
     """The listing that was kept, if all it names is still in the cache."""
     try:
         kept = json.loads(path.read_text(encoding="utf-8"))
+        if kept["schema"] != SCHEMA:
+            return None
         pins = tuple(Pin(**pin) for pin in kept["pins"])
         skipped = tuple((id, reason) for id, reason in kept["skipped"])
         listing = Listing(tuple(kept["backbones"]), pins, skipped)

@@ -152,6 +152,15 @@ def test_without_a_network_and_without_a_cache_one_sentence(monkeypatch):
         open_zoo("hub", BASE)
 
 
+def test_named_adapters_are_there_without_a_network_too(hub, adapter, monkeypatch):
+    hub.state.add_repo("ann/x", adapter(base="vit"))
+    zoo = open_zoo("hub:ann/x", "vit")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    later = open_zoo("hub:ann/x", "vit", ask=True)
+    assert later.tasks == zoo.tasks
+    assert "listing of" in later.note
+
+
 def test_a_private_adapter_lies_in_no_shared_place(hub, adapter):
     token = hub.add_account("ann")
     hub.state.add_repo("ann/mine", adapter(), private=True)
