@@ -80,12 +80,14 @@ def make_plan(
     quantization: str | None = None,
     similarity: str = "delta",
     seed: int = 0,
+    token: str | None = None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Plan:
     """Read the data, compare the task with the zoo, price every location and schedule the best plan.
 
-    ``zoo`` is a folder of PEFT adapters; without one, the bundled adapters of the backbone.  ``tell`` is
-    called with a sentence at the start of every stage.
+    ``zoo`` is a folder of PEFT adapters or a part of the Hub (see `open_zoo`), which ``token`` may read;
+    without one, the bundled adapters of the backbone.  ``tell`` is called with a sentence at the start of
+    every stage.
 
         plan = make_plan("photos.zip", "vit-mini-tiny32", "60%")
         plan.save("plan.json")
@@ -104,11 +106,14 @@ def make_plan(
     pricing = price(stage)
     limit = wanted.resolve(pricing.no_update_bytes, pricing.full_lora_bytes)
     tell("loading the backbone")
-    learned = open_zoo(zoo, backbone.id) if zoo else bundled_zoo(backbone.id)
+    learned = find_zoo(zoo, backbone, token)
+    if learned.note:
+        tell(learned.note)
     model = load_model(backbone, task=data.info.task, labels=data.info.labels)
     tell(f"comparing the task with {len(learned.tasks)} learned ones")
     found = compare(model, data, collator, [place.name for place in stage.locations], learned, recipe, seed)
-    similarities = found.similarities(similarity)
+    revisions = {task.adapter: task.revision for task in learned.tasks}
+    similarities = tuple(replace(s, revision=revisions[s.adapter]) for s in found.similarities(similarity))
     importance = transfer(similarities, found.importances, len(stage.locations))
     tell("scheduling ranks inside the budget")
     best, peak = search(stage, pricing, importance, limit)
@@ -132,6 +137,13 @@ def make_plan(
         trainable_parameters=stage.trainable_parameters(best.ranks),
         training=recipe,
     )
+
+
+def find_zoo(zoo: str | Path | None, backbone: Backbone, token: str | None = None, *, ask: bool = False) -> Zoo:
+    """The zoo that a person named, or the bundled one, for exactly this backbone."""
+    if zoo is None:
+        return bundled_zoo(backbone.id, backbone.revision)
+    return open_zoo(zoo, backbone.id, revision=backbone.revision, token=token, ask=ask)
 
 
 def uniform_plan(
