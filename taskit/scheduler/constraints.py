@@ -89,7 +89,8 @@ class Constraints:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Constraints":
         """Rebuild constraints from their fields, also after a trip through a file (lists for tuples)."""
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+        fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        return cls(**fields)
 
 
 ANY = Constraints()  # of the paper's rank set, and nothing else

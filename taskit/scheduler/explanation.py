@@ -95,7 +95,7 @@ def _price(
 ) -> float:
     """Slope of the frontier's upper hull at the plan: what its last bytes earned, in objective per byte.
 
-    Where nothing is inserted, what the first bytes would earn.
+    Where nothing is inserted, what the first bytes would earn; 0 where more memory would earn nothing.
     """
     size, base = profile.bytes(ranks), profile.bytes([0] * len(ranks))
     if size == base:
@@ -103,13 +103,16 @@ def _price(
         size += empty.shortfall_bytes
     least = profile.bytes(constraints.least_ranks(profile.locations, profile.blocks))
     budgets = sorted({max(least, base + (size - base) * i * 2 // (HULL_POINTS - 1)) for i in range(HULL_POINTS)})
+    budgets = sorted({size, *budgets})
+    values = [plan.objective for plan in solve(budgets)]
+    if values[-1] <= values[budgets.index(size)] * (1 + 1e-9):
+        return 0.0
     hull: list[tuple[int, float]] = []
-    for point in zip(budgets, (plan.objective for plan in solve(budgets)), strict=True):
+    for point in zip(budgets, values, strict=True):
         while len(hull) > 1 and _slope(hull[-2], hull[-1]) <= _slope(hull[-1], point):
             hull.pop()
         hull.append(point)
-    left, right = next(((a, b) for a, b in pairwise(hull) if b[0] >= size), (hull[0], hull[-1]))
-    return _slope(left, right) if left != right else 0.0
+    return next(_slope(a, b) for a, b in pairwise(hull) if b[0] >= size)
 
 
 def _slope(left: tuple[int, float], right: tuple[int, float]) -> float:
@@ -175,9 +178,9 @@ class _View:
     def _refusal(self, times: float, rank: int) -> str:
         would = f"would earn {_amount(times)}"
         if rank in self.beyond:
-            return f"{would}, but trains more parameters than are left"
-        return would if times < 1 else f"{would}, but does not fit in what is left"
+            return f"{would}, but trains more parameters than allowed"
+        return would if times < 1 else f"{would}, but does not fit"
 
 
 def _amount(times: float) -> str:
-    return "memory that nothing else wants" if times == math.inf else f"{times:.2f} times the price of its memory"
+    return "more than memory, which is not scarce" if times == math.inf else f"{times:.2f} × the price"

@@ -96,7 +96,7 @@ def frontier(
     rooms = [budget - base for budget in budgets]
     solve = _common_rank_plans if constraints.common_rank else _plans
     whole = np.zeros((len(rooms), len(profile.locations)), np.int64)
-    whole[:, problem.places] = solve(problem, rooms, bins)
+    whole[:, problem.places] = [plan or problem.least_ranks for plan in solve(problem, rooms, bins)]
     found = []
     for ranks, room in zip(whole.tolist(), rooms, strict=True):
         value = objective(ranks, importance, constraints.ranks[-1], gain)

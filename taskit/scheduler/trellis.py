@@ -53,7 +53,8 @@ def build_trellis(needs: np.ndarray, sizes: np.ndarray, options: Sequence[Sequen
     for k, choices in enumerate(options):
         tolls = ((needs[k] & ~paid) @ sizes).tolist()
         sources = len(paid) if choices[0].rank == 0 else 0  # of skips
-        after, targets = _distinct(np.concatenate([paid[:sources], paid | needs[k]]) & later[k])
+        entries = len(paid) if choices[-1].rank > 0 else 0  # of insertions: none where no rank is worth anything
+        after, targets = _distinct(np.concatenate([paid[:sources], (paid | needs[k])[:entries]]) & later[k])
         if len(after) > MAX_STATES:
             after, merged = _forget_cheapest(after, sizes)
             targets, exact = [merged[t] for t in targets], False
