@@ -16,7 +16,6 @@ from taskit.scheduler.trellis import Layer, Trellis
 
 GOLDEN_RATIO = (1 + math.sqrt(5)) / 2
 UNREACHABLE = -(2**62)  # stays negative after any sum of gains, see `_quantum` in options.py
-SOURCE_BITS = 5  # of the number of a way: the state before; above them the option. MAX_STATES is 2**5
 
 Move = tuple[int, np.ndarray, int]  # first bin, values from there on, what to add to them
 
@@ -31,10 +30,29 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """A layer's bytes in bins: of its tolls, int64 (sources,), and of its options, int64 (options,)."""
+    """A layer in bins: its tolls, int64 (sources,), and its options' own beside their ranks and bytes, (options,).
+
+    Of options that round to equal bins only the best is `tried`.
+    """
 
     tolls: np.ndarray
     own: np.ndarray
+    rank: np.ndarray
+    bytes: np.ndarray
+    tried: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """How the number of a way is packed: the source in the lowest bits, the option above it."""
+
+    source_bits: int
+    bits: int
+
+    @classmethod
+    def of(cls, trellis: Trellis) -> "Ways":
+        source_bits = (max(len(layer.tolls) for layer in trellis.layers) - 1).bit_length()
+        return cls(source_bits, source_bits + (max(len(layer.options) for layer in trellis.layers) - 1).bit_length())
 
 
 def binned_plans(trellis: Trellis, budgets: Sequence[int], span_bytes: int, bins: int) -> list[list[int] | None]:
@@ -79,24 +97,28 @@ def _round_bytes(trellis: Trellis, width: int) -> list[Steps]:
     for k, layer in enumerate(trellis.layers, start=1):
         toll, own = (int(width * (n * GOLDEN_RATIO % 1)) for n in (2 * k, 2 * k + 1))
         sizes = np.array([option.bytes for option in layer.options], np.int64)
-        found.append(Steps((np.array(layer.tolls, np.int64) + toll) // width, (sizes + own) // width))
+        bins = (sizes + own) // width
+        best = {int(bins[o]): o for o in range(layer.may_skip, len(bins))}  # options come by rising gain
+        ranks = np.array([option.rank for option in layer.options])
+        tolls = (np.array(layer.tolls, np.int64) + toll) // width
+        found.append(Steps(tolls, bins, ranks, sizes, tuple(best.values())))
     return found
 
 
 def _fill(trellis: Trellis, steps: Sequence[Steps], limit: int) -> tuple[list[list[Row]], np.ndarray]:
     """Return a row per location and state up to bin `limit`, and the final values (negative where unreachable)."""
-    bits = SOURCE_BITS + max(len(layer.options) for layer in trellis.layers).bit_length()
+    ways = Ways.of(trellis)
     known: list[tuple[int, np.ndarray]] = [(0, np.zeros(1, np.int64))]
     table = [[Row(0, np.zeros(1, np.uint8))]]
     for layer, step in zip(trellis.layers, steps, strict=True):
-        arrived = [_arrive(known, layer, step, state, limit, bits) for state in range(layer.states)]
+        arrived = [_arrive(known, layer, step, state, limit, ways) for state in range(layer.states)]
         table.append([row for row, _ in arrived])
         known = [(row.start, value) for row, value in arrived]
     return table, known[0][1]
 
 
 def _arrive(
-    known: Sequence[tuple[int, np.ndarray]], layer: Layer, step: Steps, state: int, limit: int, bits: int
+    known: Sequence[tuple[int, np.ndarray]], layer: Layer, step: Steps, state: int, limit: int, ways: Ways
 ) -> tuple[Row, np.ndarray]:
     """Take the maximum over all ways into one state; `known` holds the sources' first bins and values.
 
@@ -109,11 +131,11 @@ def _arrive(
     if len(entries) > 1:
         entries = [(*_maximum(entries, limit), 0)]
     for start, value, source in entries:
-        for number, option in enumerate(layer.options[layer.may_skip :], start=layer.may_skip):
-            way = (option.gain << bits) + (number << SOURCE_BITS) + source
+        for number in step.tried:
+            way = (layer.options[number].gain << ways.bits) + (number << ways.source_bits) + source
             moves.append((start + int(step.own[number]), value, way))
     start, best = _maximum(moves, limit)
-    mask = (1 << bits) - 1
+    mask = (1 << ways.bits) - 1
     row = Row(start, (best & mask).astype(np.min_scalar_type(mask)))
     best &= ~mask
     return row, best
@@ -138,6 +160,7 @@ def _backtrack(
     trellis: Trellis, steps: Sequence[Steps], table: Sequence[Sequence[Row]], bins: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the strategies that end in `bins`: ranks of shape (bins, locations) and exact prices, (bins,)."""
+    source_bits = Ways.of(trellis).source_bits
     ranks = np.zeros((len(bins), len(trellis.layers)), np.int64)
     price, state, left = np.zeros_like(bins), np.zeros_like(bins), bins.copy()
     for k in range(len(trellis.layers) - 1, -1, -1):
@@ -145,13 +168,12 @@ def _backtrack(
         way = np.zeros(len(bins), np.int64)
         for t, row in enumerate(table[k + 1]):
             here = np.flatnonzero(state == t)
-            way[here] = row.way[left[here] - row.start]
-        number, source = way >> SOURCE_BITS, way & ((1 << SOURCE_BITS) - 1)
-        inserted = (number >= layer.may_skip).astype(np.int64)
-        ranks[:, k] = np.array([option.rank for option in layer.options])[number]
-        price += (
-            np.array([option.bytes for option in layer.options])[number] + inserted * np.array(layer.tolls)[source]
-        )
+            if len(here):
+                way[here] = row.way[left[here] - row.start]
+        number, source = way >> source_bits, way & ((1 << source_bits) - 1)
+        inserted = number >= layer.may_skip
+        ranks[:, k] = step.rank[number]
+        price += step.bytes[number] + inserted * np.array(layer.tolls)[source]
         left -= inserted * (step.own[number] + step.tolls[source])
         state = source
     return ranks, price

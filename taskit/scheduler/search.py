@@ -21,7 +21,8 @@ from taskit.scheduler.pose import check_budget, pose
 from taskit.scheduler.trellis import build_trellis
 
 EXACT_LOCATIONS = 24  # up to here Pareto lists are tried before the bins
-BINS = 12_000  # U; the paper's 500 lose 5 to 14 % of the objective
+BINS_PER_LOCATION = 150  # U grows with the locations; the paper's 500 in all lose 5 to 14 % of the objective
+MOST_CELLS = 30_000_000  # bins times locations: keeps the table below 100 MB
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ def schedule(
     constraints: Constraints = ANY,
     gain: str = "sqrt_ln1p",
     rank_parameters: Sequence[int] | None = None,
-    bins: int = BINS,
+    bins: int | None = None,
 ) -> Schedule:
     """Return the most valuable strategy whose predicted peak is at most `budget_bytes`.
 
@@ -56,7 +57,7 @@ def schedule(
         constraints: what else the strategy has to obey.
         gain: the form of h, see `rank_gain`.
         rank_parameters: trained parameters of each location per unit of rank, for `constraints.max_parameters`.
-        bins: U, the resolution over the bytes between no update and the largest strategy.
+        bins: U, the resolution over the bytes between no update and the largest strategy; None for the default.
 
     Raises:
         PlanError: importance or constraints make no sense for this profile.
@@ -85,7 +86,7 @@ def frontier(
     constraints: Constraints = ANY,
     gain: str = "sqrt_ln1p",
     rank_parameters: Sequence[int] | None = None,
-    bins: int = BINS,
+    bins: int | None = None,
 ) -> tuple[Schedule, ...]:
     """Return `schedule` at every one of `budgets` (bytes), from one table; arguments and errors are the same."""
     problem = pose(profile, importance, constraints, gain, rank_parameters)
@@ -96,6 +97,7 @@ def frontier(
     rooms = [budget - base for budget in budgets]
     solve = _common_rank_plans if constraints.common_rank else _plans
     whole = np.zeros((len(rooms), len(profile.locations)), np.int64)
+    bins = bins or min(BINS_PER_LOCATION * len(problem.places), MOST_CELLS // len(problem.places))
     whole[:, problem.places] = [plan or problem.least_ranks for plan in solve(problem, rooms, bins)]
     found = []
     for ranks, room in zip(whole.tolist(), rooms, strict=True):
