@@ -11,6 +11,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from taskit.errors import TaskITError
+from taskit.flags import add_constraints, constraints_of
 
 Verb = Callable[[argparse.Namespace], None]
 
@@ -67,11 +68,14 @@ def plan(options: argparse.Namespace) -> None:
             columns=columns_of(options),
             quantization=options.quantize,
             similarity=options.similarity,
+            method=options.method,
+            gain=options.gain,
+            constraints=constraints_of(options),
             seed=options.seed,
             tell=tell,
         )
     made.save(options.out)
-    show(options, made.to_dict(), lambda: plan_tables(made))
+    show(options, made.to_dict(), lambda: plan_tables(made, explain=options.explain))
     print(f"Plan written; train it with: taskit train {options.out} --out RUN", file=sys.stderr)
 
 
@@ -169,7 +173,12 @@ def _add_plan(sub: argparse.ArgumentParser) -> None:
     _add_data(sub)
     _add_zoo(sub)
     sub.add_argument("--budget", required=True, help="6GiB, 800MiB, 60%% (from no update to full LoRA) or auto")
-    sub.add_argument("--method", choices=("taskit",), default="taskit", help="how importance becomes a plan")
+    sub.add_argument(
+        "--method",
+        choices=("taskit", "uniform"),
+        default="taskit",
+        help="how importance becomes ranks: the best plan (default), or the largest rank that fits everywhere",
+    )
     sub.add_argument(
         "--similarity", choices=("delta", "raw"), default="delta", help="of updates (default), or of features"
     )
@@ -186,6 +195,8 @@ def _add_plan(sub: argparse.ArgumentParser) -> None:
     )
     sub.add_argument("--optimizer", choices=("adamw", "adamw8bit", "sgd"), help="default adamw")
     sub.add_argument("--out", required=True, metavar="plan.json", help="where to write the plan")
+    sub.add_argument("--explain", action="store_true", help="say of every location why it got its rank or none")
+    add_constraints(sub)
 
 
 def _add_train(sub: argparse.ArgumentParser) -> None:

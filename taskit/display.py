@@ -22,9 +22,27 @@ MOST_CLASSES = 20  # rows of the class table
 SHADES = ("#00224e", "#2a3f6d", "#575d6d", "#7d7c78", "#a59c74", "#d2c060", "#fee838")
 
 
-def plan_tables(plan: Plan) -> RenderableType:
-    """All that a plan decides, on one screen."""
-    return Group(similarity_table(plan), "", rank_table(plan), "", memory_table(plan))
+def plan_tables(plan: Plan, *, explain: bool = False) -> RenderableType:
+    """All that a plan decides, on one screen; with ``explain`` also why, one line for each location."""
+    reasons = ("", explanation_table(plan)) if explain else ()
+    missing = f"Nothing fits: the cheapest LoRA takes {show_bytes(plan.shortfall_bytes)} more than the budget."
+    shortfall = ("", Text(missing, "yellow")) if plan.shortfall_bytes else ()
+    return Group(similarity_table(plan), "", rank_table(plan), *shortfall, *reasons, "", memory_table(plan))
+
+
+def explanation_table(plan: Plan) -> RenderableType:
+    if plan.explanation is None:
+        return Text(
+            f"The ranks of this plan were not chosen one by one (method {plan.method}), so none has a reason."
+        )
+    price = plan.explanation.price * 2**20
+    table = Table(title=f"Why each location got its rank; memory costs {price:.4g} a MiB", title_justify="left")
+    for name in ("block", "role", "importance", "adds", "why"):
+        table.add_column(name, justify="right" if name in ("block", "importance", "adds") else "left")
+    for place, one in zip(plan.locations, plan.explanation.locations, strict=True):
+        size = show_bytes(one.marginal_bytes)
+        table.add_row(str(place.block), place.role, f"{one.importance:.3g}", size, one.reason)
+    return table
 
 
 def similarity_table(plan: Plan) -> RenderableType:

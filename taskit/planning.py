@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from taskit.backbone import (
     Backbone,
@@ -21,7 +22,17 @@ from taskit.errors import BudgetError, PlanError
 from taskit.importance import transfer
 from taskit.plan import Plan, SkippedAdapter
 from taskit.pricing import Pricing, Stage, estimate, planned_locations, price, set_stage
-from taskit.scheduler import RANKS, Schedule, cheapest_insertion, rank_gain, schedule
+from taskit.scheduler import (
+    ANY,
+    RANKS,
+    Constraints,
+    Schedule,
+    explain,
+    objective,
+    rank_gain,
+    schedule,
+    schedule_uniform,
+)
 from taskit.training.recipe import Recipe
 from taskit.transfer import Measurement, measure
 from taskit.zoo import Zoo, bundled_zoo, open_zoo
@@ -29,33 +40,36 @@ from taskit.zoo import Zoo, bundled_zoo, open_zoo
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+METHODS = {"taskit": schedule, "uniform": schedule_uniform}  # how importance becomes ranks
 PROBE_ROWS = 128
 TOLERANCE = 0.005  # of the budget above no update: a plan that leaves less unspent is not searched further
 ATTEMPTS = 4
 
 
 def search(
-    stage: Stage, pricing: Pricing, importance: Sequence[float], budget: int, ranks: Sequence[int] = RANKS
+    stage: Stage, pricing: Pricing, solve: Callable[[int], Schedule], budget: int, floor: int
 ) -> tuple[Schedule, int]:
     """The best schedule whose *rehearsed* peak is within ``budget``, and that peak, in bytes.
 
-    The scheduler optimises the additive profile, which knows the peak only up to a few per cent; so each
-    of its answers is rehearsed, and what turns out to be over or unspent moves the target of the next.
+    ``solve`` gives the best schedule of the additive profile at a budget of ``floor`` or more.  The profile knows
+    the peak only up to a few per cent; so each answer is rehearsed, and what turns out to be over or unspent moves
+    the target of the next.
 
     Raises:
-        BudgetError: even without any insertion the peak lies above the budget.
+        BudgetError: even at the floor the peak lies above the budget.
     """
-    if budget < pricing.no_update_bytes:
-        missing = pricing.no_update_bytes - budget
+    best = start = solve(floor)
+    best_peak = stage.rehearse(best.ranks) if any(best.ranks) else pricing.no_update_bytes
+    if budget < best_peak:
+        missing, forced = best_peak - budget, any(best.ranks)
+        needy = "frozen backbone and the locations forced in need" if forced else "frozen backbone needs"
         raise BudgetError(
             f"The budget of {show_bytes(budget)} is {missing} bytes ({show_bytes(missing)}) short of the "
-            f"{show_bytes(pricing.no_update_bytes)} that the frozen backbone needs; raise it or use a smaller batch."
+            f"{show_bytes(best_peak)} that the {needy}; raise it or use a smaller batch."
         )
-    profile, nothing = pricing.profile, (0,) * len(stage.locations)
-    best, best_peak = Schedule(nothing, 0.0, pricing.no_update_bytes), pricing.no_update_bytes
-    target, floor, over = budget, profile.bytes(nothing), 0
+    target, over = budget, 0
     for attempt in count(1):
-        found = schedule(profile, importance, max(target, floor), ranks=ranks)
+        found = solve(max(target, floor))
         peak = stage.rehearse(found.ranks)
         if peak <= budget and found.objective > best.objective:
             best, best_peak = found, peak
@@ -65,6 +79,12 @@ def search(
             break
         over += unspent < 0  # what is over is cut ever harder, so that the search ends
         target += unspent if unspent >= 0 else unspent * 2**over
+    if not any(best.ranks):
+        cheapest = solve(floor + start.shortfall_bytes)
+        peak = stage.rehearse(cheapest.ranks)
+        if peak <= budget:
+            return cheapest, peak
+        best = replace(best, shortfall_bytes=peak - budget)
     return best, best_peak
 
 
@@ -79,18 +99,25 @@ def make_plan(
     dtype: str = "float32",
     quantization: str | None = None,
     similarity: str = "delta",
+    method: str = "taskit",
+    gain: str = "sqrt_ln1p",
+    constraints: Constraints = ANY,
     seed: int = 0,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Plan:
     """Read the data, compare the task with the zoo, price every location and schedule the best plan.
 
-    ``zoo`` is a folder of PEFT adapters; without one, the bundled adapters of the backbone.  ``tell`` is
-    called with a sentence at the start of every stage.
+    ``zoo`` is a folder of PEFT adapters; without one, the bundled adapters of the backbone.  ``method`` is one of
+    METHODS, ``gain`` a form of h (rank_gain), and ``constraints`` bound all that is trained, heads included.
+    ``tell`` is called with a sentence at the start of every stage.
 
         plan = make_plan("photos.zip", "vit-mini-tiny32", "60%")
         plan.save("plan.json")
     """
     wanted = parse_budget(budget)
+    if method not in METHODS:
+        raise PlanError(f"There is no method called {method!r}; choose one of {', '.join(METHODS)}.")
+    rank_gain(0, 1, gain)  # refuses an unknown form before anything is read
     if quantization:
         raise PlanError("Plans for a quantised backbone are not priced yet; leave --quantize out.")
     recipe = recipe or Recipe()
@@ -101,6 +128,7 @@ def make_plan(
     tell("tracing a training step without weights")
     collator = make_collator(backbone, data.info.task, recipe.max_length)
     stage = set_stage(backbone, data, recipe, collator)
+    wishes = _wishes(stage, constraints, gain)
     pricing = price(stage)
     limit = wanted.resolve(pricing.no_update_bytes, pricing.full_lora_bytes)
     tell("loading the backbone")
@@ -111,14 +139,15 @@ def make_plan(
     similarities = found.similarities(similarity)
     importance = transfer(similarities, found.importances, len(stage.locations))
     tell("scheduling ranks inside the budget")
-    best, peak = search(stage, pricing, importance, limit)
+    profile = pricing.profile
+    floor = profile.bytes(constraints.least_ranks(profile.locations, profile.blocks))
+    best, peak = search(stage, pricing, partial(METHODS[method], profile, importance, **wishes), limit, floor)
     if not any(best.ranks) and not stage.heads:
-        cheapest = cheapest_insertion(pricing.profile, RANKS)
         raise BudgetError(
-            f"The budget of {show_bytes(limit)} admits no LoRA at all; give about {show_bytes(cheapest)} or more."
+            f"The budget of {show_bytes(limit)} admits no LoRA at all; give {show_bytes(best.shortfall_bytes)} more."
         )
     return Plan(
-        method="taskit",
+        method=method,
         seed=seed,
         backbone=backbone,
         data=data.info,
@@ -131,7 +160,30 @@ def make_plan(
         objective=best.objective,
         trainable_parameters=stage.trainable_parameters(best.ranks),
         training=recipe,
+        gain=gain,
+        constraints=constraints,
+        shortfall_bytes=best.shortfall_bytes,
+        explanation=explain(profile, importance, best.ranks, **wishes) if method == "taskit" else None,
     )
+
+
+def _wishes(stage: Stage, constraints: Constraints, gain: str) -> dict[str, Any]:
+    """What the scheduler has to obey; the heads' share is taken off the bound on trained parameters.
+
+    Raises:
+        PlanError: no strategy over these locations can obey.
+    """
+    constraints.candidates([place.name for place in stage.locations], [place.block for place in stage.locations])
+    if constraints.max_parameters is not None:
+        left = constraints.max_parameters - stage.head_parameters
+        if left < 1:
+            raise PlanError(
+                f"The heads alone train {stage.head_parameters:,} parameters, which leaves nothing of the "
+                f"{constraints.max_parameters:,} allowed; allow more."
+            )
+        constraints = replace(constraints, max_parameters=left)
+    per_rank = [place.in_features + place.out_features for place in stage.locations]
+    return {"constraints": constraints, "gain": gain, "rank_parameters": per_rank}
 
 
 def uniform_plan(
@@ -155,7 +207,7 @@ def uniform_plan(
         similarity=(),
         skipped=(),
         locations=planned_locations(stage.locations, ones, ranks, pricing.profile),
-        objective=sum(rank_gain(r, max(RANKS)) for r in ranks),
+        objective=objective(ranks, ones, max(RANKS)),
         trainable_parameters=stage.trainable_parameters(ranks),
         training=recipe,
     )
@@ -214,11 +266,11 @@ def reprice(plan: Plan, data: Dataset, collator: Collator) -> Plan:
     pricing = price(stage)
     importance = {planned.name: planned.importance for planned in plan.locations}
     lambdas = [importance.get(place.name, 0.0) for place in stage.locations]
-    gains = (rank_gain(rank, max(RANKS)) * value for rank, value in zip(ranks, lambdas, strict=True))
     return replace(
         plan,
         memory=estimate(pricing, ranks, peak),
         locations=planned_locations(stage.locations, lambdas, ranks, pricing.profile),
-        objective=sum(gains),
+        objective=objective(ranks, lambdas, max(*plan.constraints.ranks, *ranks), plan.gain),
         trainable_parameters=stage.trainable_parameters(ranks),
+        explanation=None,  # the ranks are a person's now
     )
