@@ -1,47 +1,27 @@
 """From a dataset, a backbone, a zoo and a budget to a plan: the one place where all rooms meet."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from taskit.backbone import (
-    Backbone,
-    final_linear,
-    find_backbone,
-    load_model,
-    load_processor,
-    require_task,
-    source_of,
-)
-from taskit.budget import parse_budget, show_bytes
+from taskit.backbone import find_backbone
+from taskit.budget import Budget, parse_budget, show_bytes
 from taskit.data import Collator, Dataset, load
 from taskit.errors import BudgetError, PlanError
-from taskit.importance import transfer
-from taskit.plan import Plan, SkippedAdapter
+from taskit.outlook import METHODS, Outlook, make_collator, prepare
+from taskit.plan import Plan
 from taskit.pricing import Pricing, Stage, estimate, planned_locations, price, set_stage
 from taskit.scheduler import (
-    ANY,
     RANKS,
-    Constraints,
     Schedule,
     explain,
     objective,
-    rank_gain,
-    schedule,
-    schedule_uniform,
 )
 from taskit.training.recipe import Recipe
-from taskit.transfer import Measurement, measure
-from taskit.zoo import Zoo, bundled_zoo, open_zoo
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
-METHODS = {"taskit": schedule, "uniform": schedule_uniform}  # how importance becomes ranks
-PROBE_ROWS = 128
 TOLERANCE = 0.005  # of the budget above no update: a plan that leaves less unspent is not searched further
 ATTEMPTS = 4
 
@@ -93,97 +73,55 @@ def make_plan(
     backbone_id: str,
     budget: str,
     *,
-    zoo: str | Path | None = None,
-    recipe: Recipe | None = None,
-    columns: Mapping[str, str] | None = None,
-    dtype: str = "float32",
-    quantization: str | None = None,
-    similarity: str = "delta",
-    method: str = "taskit",
-    gain: str = "sqrt_ln1p",
-    constraints: Constraints = ANY,
-    seed: int = 0,
     tell: Callable[[str], None] = lambda _: None,
+    **choices: Any,
 ) -> Plan:
     """Read the data, compare the task with the zoo, price every location and schedule the best plan.
 
-    ``zoo`` is a folder of PEFT adapters; without one, the bundled adapters of the backbone.  ``method`` is one of
-    METHODS, ``gain`` a form of h (rank_gain), and ``constraints`` bound all that is trained, heads included.
-    ``tell`` is called with a sentence at the start of every stage.
+    ``choices`` are those of `prepare`.  ``tell`` is called with a sentence at the start of every stage.
 
         plan = make_plan("photos.zip", "vit-mini-tiny32", "60%")
         plan.save("plan.json")
     """
-    wanted = parse_budget(budget)
-    if method not in METHODS:
-        raise PlanError(f"There is no method called {method!r}; choose one of {', '.join(METHODS)}.")
-    rank_gain(0, 1, gain)  # refuses an unknown form before anything is read
-    if quantization:
-        raise PlanError("Plans for a quantised backbone are not priced yet; leave --quantize out.")
-    recipe = recipe or Recipe()
-    tell("reading the data")
-    data = load(source, columns=columns, seed=seed)
-    backbone = find_backbone(backbone_id, dtype=dtype, quantization=quantization)
-    require_task(backbone, data.info.task)
-    tell("tracing a training step without weights")
-    collator = make_collator(backbone, data.info.task, recipe.max_length)
-    stage = set_stage(backbone, data, recipe, collator)
-    wishes = _wishes(stage, constraints, gain)
-    pricing = price(stage)
-    limit = wanted.resolve(pricing.no_update_bytes, pricing.full_lora_bytes)
-    tell("loading the backbone")
-    learned = open_zoo(zoo, backbone.id) if zoo else bundled_zoo(backbone.id)
-    model = load_model(backbone, task=data.info.task, labels=data.info.labels)
-    tell(f"comparing the task with {len(learned.tasks)} learned ones")
-    found = compare(model, data, collator, [place.name for place in stage.locations], learned, recipe, seed)
-    similarities = found.similarities(similarity)
-    importance = transfer(similarities, found.importances, len(stage.locations))
+    wanted = parse_budget(budget)  # refused before anything is read
+    return decide(prepare(source, backbone_id, tell=tell, **choices), wanted, tell=tell)
+
+
+def decide(outlook: Outlook, budget: Budget, *, tell: Callable[[str], None] = lambda _: None) -> Plan:
+    """The best plan within ``budget``, its peak rehearsed as a whole.
+
+    Raises:
+        BudgetError: the budget is below what the frozen backbone needs, or admits nothing to train.
+    """
+    stage, pricing, importance = outlook.stage, outlook.pricing, outlook.importance
+    limit = budget.resolve(pricing.no_update_bytes, pricing.full_lora_bytes)
     tell("scheduling ranks inside the budget")
-    profile = pricing.profile
-    floor = profile.bytes(constraints.least_ranks(profile.locations, profile.blocks))
-    best, peak = search(stage, pricing, partial(METHODS[method], profile, importance, **wishes), limit, floor)
+    profile, wishes = pricing.profile, outlook.wishes
+    solve = partial(METHODS[outlook.method], profile, importance, **wishes)
+    best, peak = search(stage, pricing, solve, limit, outlook.floor)
     if not any(best.ranks) and not stage.heads:
         raise BudgetError(
             f"The budget of {show_bytes(limit)} admits no LoRA at all; give {show_bytes(best.shortfall_bytes)} more."
         )
     return Plan(
-        method=method,
-        seed=seed,
-        backbone=backbone,
-        data=data.info,
+        method=outlook.method,
+        seed=outlook.seed,
+        backbone=outlook.backbone,
+        data=outlook.data,
         budget_bytes=limit,
         memory=estimate(pricing, best.ranks, peak),
-        similarity_measure=similarity,
-        similarity=similarities,
-        skipped=tuple(SkippedAdapter(*item) for item in (*learned.skipped, *found.skipped)),
+        similarity_measure=outlook.similarity_measure,
+        similarity=outlook.similarity,
+        skipped=outlook.skipped,
         locations=planned_locations(stage.locations, importance, best.ranks, pricing.profile),
         objective=best.objective,
         trainable_parameters=stage.trainable_parameters(best.ranks),
-        training=recipe,
-        gain=gain,
-        constraints=constraints,
+        training=outlook.recipe,
+        gain=outlook.gain,
+        constraints=outlook.constraints,
         shortfall_bytes=best.shortfall_bytes,
-        explanation=explain(profile, importance, best.ranks, **wishes) if method == "taskit" else None,
+        explanation=explain(profile, importance, best.ranks, **wishes) if outlook.method == "taskit" else None,
     )
-
-
-def _wishes(stage: Stage, constraints: Constraints, gain: str) -> dict[str, Any]:
-    """What the scheduler has to obey; the heads' share is taken off the bound on trained parameters.
-
-    Raises:
-        PlanError: no strategy over these locations can obey.
-    """
-    constraints.candidates([place.name for place in stage.locations], [place.block for place in stage.locations])
-    if constraints.max_parameters is not None:
-        left = constraints.max_parameters - stage.head_parameters
-        if left < 1:
-            raise PlanError(
-                f"The heads alone train {stage.head_parameters:,} parameters, which leaves nothing of the "
-                f"{constraints.max_parameters:,} allowed; allow more."
-            )
-        constraints = replace(constraints, max_parameters=left)
-    per_rank = [place.in_features + place.out_features for place in stage.locations]
-    return {"constraints": constraints, "gain": gain, "rank_parameters": per_rank}
 
 
 def uniform_plan(
@@ -211,35 +149,6 @@ def uniform_plan(
         trainable_parameters=stage.trainable_parameters(ranks),
         training=recipe,
     )
-
-
-def make_collator(backbone: Backbone, task: str, max_length: int | None) -> Collator:
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(source_of(backbone), local_files_only=True)
-    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
-    if max_length is not None and positions is not None and max_length > positions:
-        raise PlanError(f"max_length is {max_length}, but {backbone.id} reads {positions} tokens; give at most that.")
-    processor = load_processor(backbone, task=task)
-    return Collator(task, processor, max_length, encoder_decoder=bool(config.is_encoder_decoder))
-
-
-def compare(
-    model: "PreTrainedModel",
-    data: Dataset,
-    collator: Collator,
-    names: Sequence[str],
-    zoo: Zoo,
-    recipe: Recipe,
-    seed: int,
-) -> Measurement:
-    """Similarity and importance of every learned task, on a probe drawn from the training rows."""
-    rows = min(len(data.train), max(PROBE_ROWS, 4 * len(data.info.labels)))
-    probe = data.train.shuffle(seed=seed).select(range(rows))
-    step = recipe.batch_size
-    batches = [collator([probe[i] for i in range(start, min(start + step, rows))]) for start in range(0, rows, step)]
-    head = final_linear(model) if data.info.labels else None
-    return measure(model, batches, names, head, zoo.tasks)
 
 
 def reprice(plan: Plan, data: Dataset, collator: Collator) -> Plan:
