@@ -14,12 +14,7 @@ from taskit.errors import BudgetError, PlanError
 from taskit.outlook import METHODS, Outlook, make_collator, prepare
 from taskit.plan import Plan
 from taskit.pricing import Pricing, Stage, estimate, planned_locations, price, set_stage
-from taskit.scheduler import (
-    RANKS,
-    Schedule,
-    explain,
-    objective,
-)
+from taskit.scheduler import RANKS, Schedule, explain, objective
 from taskit.training.recipe import Recipe
 
 TOLERANCE = 0.005  # of the budget above no update: a plan that leaves less unspent is not searched further
@@ -93,34 +88,41 @@ def decide(outlook: Outlook, budget: Budget, *, tell: Callable[[str], None] = la
     Raises:
         BudgetError: the budget is below what the frozen backbone needs, or admits nothing to train.
     """
-    stage, pricing, importance = outlook.stage, outlook.pricing, outlook.importance
+    pricing = outlook.pricing
     limit = budget.resolve(pricing.no_update_bytes, pricing.full_lora_bytes)
     tell("scheduling ranks inside the budget")
-    profile, wishes = pricing.profile, outlook.wishes
-    solve = partial(METHODS[outlook.method], profile, importance, **wishes)
-    best, peak = search(stage, pricing, solve, limit, outlook.floor)
-    if not any(best.ranks) and not stage.heads:
+    solve = partial(METHODS[outlook.method], pricing.profile, outlook.importance, **outlook.wishes)
+    best, peak = search(outlook.stage, pricing, solve, limit, outlook.floor)
+    if not any(best.ranks) and not outlook.stage.heads:
         raise BudgetError(
             f"The budget of {show_bytes(limit)} admits no LoRA at all; give {show_bytes(best.shortfall_bytes)} more."
         )
+    return plan_of(outlook, best, limit, peak)
+
+
+def plan_of(outlook: Outlook, found: Schedule, budget_bytes: int, peak_bytes: int) -> Plan:
+    """A schedule written up as a plan; ``peak_bytes`` is rehearsed, or the additive profile's for a draft."""
+    stage, pricing, importance = outlook.stage, outlook.pricing, outlook.importance
+    chosen = outlook.method == "taskit"  # one by one: only then has a rank a reason
+    reasons = explain(pricing.profile, importance, found.ranks, **outlook.wishes) if chosen else None
     return Plan(
         method=outlook.method,
         seed=outlook.seed,
         backbone=outlook.backbone,
         data=outlook.data,
-        budget_bytes=limit,
-        memory=estimate(pricing, best.ranks, peak),
+        budget_bytes=budget_bytes,
+        memory=estimate(pricing, found.ranks, peak_bytes),
         similarity_measure=outlook.similarity_measure,
         similarity=outlook.similarity,
         skipped=outlook.skipped,
-        locations=planned_locations(stage.locations, importance, best.ranks, pricing.profile),
-        objective=best.objective,
-        trainable_parameters=stage.trainable_parameters(best.ranks),
+        locations=planned_locations(stage.locations, importance, found.ranks, pricing.profile),
+        objective=found.objective,
+        trainable_parameters=stage.trainable_parameters(found.ranks),
         training=outlook.recipe,
         gain=outlook.gain,
         constraints=outlook.constraints,
-        shortfall_bytes=best.shortfall_bytes,
-        explanation=explain(profile, importance, best.ranks, **wishes) if outlook.method == "taskit" else None,
+        shortfall_bytes=found.shortfall_bytes,
+        explanation=reasons,
     )
 
 
