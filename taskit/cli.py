@@ -117,6 +117,8 @@ def app(_: argparse.Namespace) -> None:
 
 
 def build_parser() -> argparse.ArgumentParser:
+    from taskit.cli_runs import add_runs, runs
+
     parser = argparse.ArgumentParser(
         prog="taskit", description="Plan, train and share LoRA adapters that fit a memory budget."
     )
@@ -132,6 +134,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_data(add(check, "Look at a dataset: rows, classes, lengths, duplicates, what would be dropped."))
     _add_plan(add(plan, "Plan where LoRA goes and at which rank, inside a memory budget."))
     _add_train(add(train, "Train a plan into a run folder."))
+    add_runs(add(runs, "List the runs in a folder, or stop, resume or delete one."))
     sub = add(evaluate, "Score a run on its evaluation rows, or on other data.")
     sub.add_argument("run", metavar="RUN", help="a run folder")
     sub.add_argument("data", metavar="DATA", nargs="?", help="a dataset of the same task and labels")

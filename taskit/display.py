@@ -10,10 +10,12 @@ from rich.text import Text
 from taskit.budget import show_bytes
 from taskit.inference import Prediction
 from taskit.plan import Plan
+from taskit.training.run_folder import LIVE
 
 if TYPE_CHECKING:
     from taskit.data.report import Report
     from taskit.training.run_folder import Result
+    from taskit.training.runs import RunSummary
     from taskit.zoo import Zoo
 
 BAR = 30
@@ -121,6 +123,19 @@ def result_table(result: "Result") -> RenderableType:
     table.add_row(f"measured peak ({result.measured_with})", show_bytes(result.measured_peak_bytes))
     table.add_row("trained parameters", f"{result.trainable_parameters:,}")
     table.add_row("time", f"{result.train_seconds:.0f} s")
+    return table
+
+
+def runs_table(runs: "Sequence[RunSummary]") -> RenderableType:
+    table = Table(title="Runs", title_justify="left")
+    for name in ("run", "state", "epoch", "step", "metric", "time left", ""):
+        right = name in ("epoch", "step", "metric", "time left")
+        table.add_column(name, justify="right" if right else "left", overflow="fold")
+    for run in runs:
+        at = run.progress
+        metric = "" if at.metric is None else f"{at.metric:.4f}"
+        left = "" if run.state not in LIVE or at.seconds_left is None else f"{at.seconds_left:.0f} s"
+        table.add_row(run.path, run.state, str(at.epoch), f"{at.step}/{at.steps}", metric, left, run.message)
     return table
 
 

@@ -89,7 +89,7 @@ class Plan:
         Raises:
             PlanError: the file cannot be written.
         """
-        from taskit.training.run_folder import write_atomically
+        from taskit.training.files import write_atomically
 
         try:
             Path(path).parent.mkdir(parents=True, exist_ok=True)

@@ -10,9 +10,7 @@ OPTIMIZERS = ("adamw", "adamw8bit", "sgd")
 CLIP_NORM = 1.0
 
 
-def make_optimizer(
-    name: str, params: "Iterable[Any]", lr: float, weight_decay: float
-) -> "torch.optim.Optimizer":
+def make_optimizer(name: str, params: "Iterable[Any]", lr: float, weight_decay: float) -> "torch.optim.Optimizer":
     """The optimizer by its name in the plan; fused kernels, because they need no temporaries."""
     import torch
 
