@@ -112,8 +112,11 @@ def push(_: argparse.Namespace) -> None:
     raise TaskITError("Pushing comes with the Hub; until then run `hf upload OWNER/NAME RUN/adapter`.")
 
 
-def app(_: argparse.Namespace) -> None:
-    raise TaskITError("The app is not built yet; use taskit plan and taskit train until then.")
+def app(options: argparse.Namespace) -> None:
+    from taskit.ui.app import launch
+
+    print(f"TaskIT is at http://{options.host}:{options.port} ; runs go to {options.runs}", file=sys.stderr)
+    launch(options.host, options.port, options.runs)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -148,6 +151,7 @@ def build_parser() -> argparse.ArgumentParser:
     sub = add(app, "Start the web app.")
     sub.add_argument("--host", default="127.0.0.1")
     sub.add_argument("--port", type=int, default=7860)
+    sub.add_argument("--runs", metavar="DIR", default="runs", help="where visitors' runs go (default %(default)s)")
     return parser
 
 

@@ -29,17 +29,28 @@ def data_step(page: Page) -> gr.Button:
         gr.HTML("<h3>Your data</h3><p class='hint'>It stays on this machine, in a folder of your own.</p>",
                 elem_classes="bare")  # fmt: skip
         with gr.Row():
-            upload = gr.File(label="Upload a zip or a table", file_types=[*READERS, ".zip"], scale=3, height=150)
+            upload = gr.File(
+                label="Upload a zip or a table",
+                file_types=[*READERS, ".zip"],
+                scale=3,
+                height=150,
+                elem_classes="drop",
+            )
             with gr.Column(scale=2):
                 hub = gr.Textbox(label="Or a dataset of the Hub", placeholder="OWNER/NAME")
                 tries = [(name, gr.Button(f"Try it: {name}", size="sm")) for name in EXAMPLES]
         with gr.Accordion("Name the columns yourself", open=False, visible=False) as naming, gr.Row():
             pickers = [gr.Dropdown([], label=role, value=None, min_width=140) for role in NAMED]
         note = gr.HTML(elem_classes="bare")
-    view = gr.HTML(NOTHING, elem_classes="bare")
+    view = gr.HTML(NOTHING, elem_classes=["bare", "waiting"])
     forward = gr.Button("Next: budget and plan", variant="primary", interactive=False)
     outputs = [note, view, page.checked, page.steps[DATA], page.steps[PLAN], forward]
-    options = {"api_visibility": "private", "concurrency_limit": 2, "concurrency_id": "reading"}
+    options = {
+        "api_visibility": "private",
+        "concurrency_limit": 2,
+        "concurrency_id": "reading",
+        "show_progress_on": view,
+    }
     fields = [naming, *pickers]
     upload.upload(columns_to_name, upload, fields, **options).then(look_at_upload, upload, outputs, **options)
     hub.submit(look_at_hub, hub, outputs, **options)
@@ -72,7 +83,9 @@ def look(source: str, columns: dict[str, str]) -> tuple:
     data = load(source, columns=columns or None)
     info = data.info
     what = "images" if info.modality == "image" else "rows"
-    summary = f"{info.train_rows + info.eval_rows:,} {what}" + (f" · {len(info.labels)} classes" if info.labels else "")
+    summary = f"{info.train_rows + info.eval_rows:,} {what}" + (
+        f" · {len(info.labels)} classes" if info.labels else ""
+    )
     checked = Checked(source, tuple(columns.items()), summary)
     return data_view(data), checked, tab(DATA, summary, done=True), tab(PLAN), gr.Button(interactive=True)
 

@@ -27,8 +27,11 @@ def model_step(page: Page) -> None:
     """Draw the step and wire it."""
     bundled = [(f"{name} · comes with TaskIT", name) for name in bundled_names()]
     with gr.Column(elem_classes="box"):
-        gr.HTML("<h3>Base model</h3><p class='hint'>It stays frozen; TaskIT adds small LoRA matrices to it. "
-                "Pick one, or type any Hugging Face id with safetensors weights.</p>", elem_classes="bare")
+        gr.HTML(
+            "<h3>Base model</h3><p class='hint'>It stays frozen; TaskIT adds small LoRA matrices to it. "
+            "Pick one, or type any Hugging Face id with safetensors weights.</p>",
+            elem_classes="bare",
+        )
         with gr.Row():
             model = gr.Dropdown(
                 [*bundled, *PACKAGED, *SUGGESTED], value=bundled_names()[0], label="Model", allow_custom_value=True,
@@ -50,7 +53,7 @@ def choose(name: str) -> tuple:
     """Find a backbone and list what was learned on it."""
     backbone = find_backbone((name or "").strip())
     modality, zoo = modality_of(backbone), bundled_zoo(backbone.id)
-    summary = f"{backbone.id.rpartition('/')[2]} · {len(zoo.tasks)} learned tasks"
+    summary = f"{backbone.id.rpartition('/')[2]} · {len(zoo.tasks)} tasks"
     return zoo_panel(zoo, modality), backbone.id, tab(MODEL, summary, done=True)
 
 
@@ -70,7 +73,10 @@ def search(words: str) -> tuple:
 
 def zoo_panel(zoo: Zoo, modality: str) -> str:
     """The learned tasks as a table, with what each reached and how large it is."""
-    title, hint = "Learned tasks", f"Adapters on this {modality} model; the plan takes what they know about each layer."
+    title, hint = (
+        "Learned tasks",
+        f"Adapters on this {modality} model; the plan takes what they know about each layer.",
+    )
     if not zoo.tasks:
         body = empty("Nobody has shared an adapter of this model here yet", "Yours can be the first one.")
     else:

@@ -9,7 +9,6 @@ import gradio as gr
 
 from taskit.budget import Budget
 from taskit.plan import Plan
-from taskit.ui.sketch import Sketch
 
 STEPS = ("Model and zoo", "Data", "Budget and plan", "Train", "Result", "Runs")
 MODEL, DATA, PLAN, TRAIN, RESULT, RUNS = range(len(STEPS))
@@ -37,6 +36,7 @@ class Chosen:
 class Page:
     """The shared components.  The states hold a str, a Checked, a Sketch, a Chosen and a run's name, or None."""
 
+    blocks: gr.Blocks
     root: Path
     tabs: gr.Tabs
     steps: tuple[gr.Tab, ...]
@@ -45,6 +45,10 @@ class Page:
     sketch: gr.State
     chosen: gr.State
     run: gr.State
+
+    def load(self, handler: Callable[..., Any], inputs: Any, outputs: Any) -> None:
+        """Call ``handler`` whenever the page is opened."""
+        self.blocks.load(handler, inputs, outputs, api_visibility="private", show_progress="hidden")
 
     def go(self, event: Callable[..., Any], step: int) -> Any:
         """Turn to a step as soon as ``event`` (``button.click``, ``job.then``) comes."""

@@ -12,14 +12,15 @@ from taskit.planning import decide
 from taskit.training.recipe import Recipe
 from taskit.training.step import OPTIMIZERS
 from taskit.ui.board import board, effect
+from taskit.ui.commands import save
 from taskit.ui.markup import empty
-from taskit.ui.page import PLAN, TRAIN, Checked, Chosen, Page, tab
+from taskit.ui.page import PLAN, Checked, Chosen, Page, tab
 from taskit.ui.sketch import STEPS, Sketch, at_percent, sketch
 from taskit.ui.told import told
 
 CARDS = (8, 12, 16, 24, 48, 80)  # GB on the box, which are GiB
 START = 60  # per cent, where the slider stands at first
-BEHIND_SLIDER = "as the slider stands"
+BEHIND_SLIDER = "by the slider"
 NOTHING = empty("No plan yet", "Choose a model and data first; then TaskIT looks at both and plans.")
 STAGES = 5  # sentences that `prepare` and `decide` tell
 
@@ -40,8 +41,11 @@ class Levers:
         return [self.batch, self.length, self.epochs, self.rate, self.optimizer, self.checkpointing]
 
 
-def plan_step(page: Page, forward: gr.Button) -> gr.Button:
-    """Draw the step and wire it; ``forward`` leads here from the data.  Returns the button that trains."""
+def plan_step(page: Page, forward: gr.Button) -> tuple[gr.Button, gr.HTML]:
+    """Draw the step and wire it; ``forward`` leads here from the data.
+
+    Returns the button that trains, and where the step says what was wrong.
+    """
     note = gr.HTML(elem_classes="bare")
     with gr.Column(elem_classes="box", visible=False) as controls:
         gr.HTML("<h3>Memory budget</h3><p class='hint'>Drag, or pick a card. The plan follows at once.</p>",
@@ -54,14 +58,19 @@ def plan_step(page: Page, forward: gr.Button) -> gr.Button:
             with gr.Row():
                 apply = gr.Button("Apply, and see what it does to the memory", size="sm")
             result = gr.HTML(elem_classes="bare")
-    view = gr.HTML(NOTHING, elem_classes="bare")
+    view = gr.HTML(NOTHING, elem_classes=["bare", "waiting"])
     with gr.Row(visible=False) as actions:
         train = gr.Button("Train this plan", variant="primary", scale=2)
         rehearse = gr.Button("Rehearse it and save plan.json", scale=1)
         file = gr.DownloadButton("Download plan.json", visible=False, scale=1)
     redrawn = [page.chosen, view, ends, page.steps[PLAN], file]
     opened = [note, page.sketch, *redrawn, controls, actions]
-    heavy = {"api_visibility": "private", "concurrency_limit": 1, "concurrency_id": "planning"}
+    heavy = {
+        "api_visibility": "private",
+        "concurrency_limit": 1,
+        "concurrency_id": "planning",
+        "show_progress_on": view,
+    }
     light = {"api_visibility": "private", "queue": False, "show_progress": "hidden", "trigger_mode": "always_last"}
     inputs = [page.checked, page.backbone, slider, card, *levers.fields]
     page.go(forward.click, PLAN).then(open_plan, inputs, opened, **heavy)
@@ -71,7 +80,7 @@ def plan_step(page: Page, forward: gr.Button) -> gr.Button:
     card.input(pick_card, [page.sketch, card, slider], [note, slider, *redrawn], **light)
     apply.click(turn, [page.sketch, *inputs], [note, page.sketch, result, *redrawn], **heavy)
     rehearse.click(rehearse_plan, [page.sketch, page.chosen], [note, page.chosen, view, file], **heavy)
-    return train
+    return train, note
 
 
 def presets() -> list[str]:
@@ -186,11 +195,10 @@ def rehearse_plan(made: Sketch | None, chosen: Chosen | None) -> tuple:
 def rehearsed(made: Sketch | None, chosen: Chosen | None) -> Chosen:
     """The plan as it would be trained: a whole step of it was rehearsed, so that its peak is known."""
     made = _required(made)
-    if chosen is None or chosen.rehearsed:
-        raise_if_none = chosen or None
-        if raise_if_none is None:
-            raise PlanError("There is no plan yet; open the plan step first.")
-        return raise_if_none
+    if chosen is None:
+        raise PlanError("There is no plan yet; open the plan step first.")
+    if chosen.rehearsed:
+        return chosen
     return replace(chosen, plan=decide(made.outlook, chosen.budget), rehearsed=True)
 
 

@@ -33,7 +33,9 @@ def facts(report: Report) -> str:
         for one in report.spreads
     ]
     columns = ", ".join(f"{role} = {name}" for role, name in info.columns)
-    return panel(info.task.capitalize().replace("-", " "), f"Columns: {columns}.", figures(values) + table(head, rows))
+    return panel(
+        info.task.capitalize().replace("-", " "), f"Columns: {columns}.", figures(values) + table(head, rows)
+    )
 
 
 def balance(report: Report) -> str:

@@ -32,7 +32,6 @@ def make_theme() -> gr.themes.Base:
         "input_background_fill": "var(--soft)",
         "input_border_color": "var(--line)",
         "slider_color": "var(--accent)",
-        "color_accent": "var(--accent)",
         "color_accent_soft": "var(--accent-soft)",
         "button_primary_background_fill": "var(--accent)",
         "button_primary_background_fill_hover": "var(--accent)",
@@ -44,4 +43,4 @@ def make_theme() -> gr.themes.Base:
         "link_text_color": "var(--accent)",
     }
     both = {f"{name}{mode}": value for name, value in names.items() for mode in ("", "_dark")}
-    return base.set(**both, block_label_background_fill="transparent", button_border_width="1px")
+    return base.set(**both, color_accent="var(--accent)", block_label_background_fill="transparent")

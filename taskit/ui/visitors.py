@@ -19,7 +19,7 @@ _NAME = re.compile(r"[\w.-]{1,96}")
 
 
 def read_secret(root: Path) -> str:
-    """The key that signs the cookies, made at the first start; kept beside the runs, so that both live equally long."""
+    """The key that signs the cookies, made at the first start and kept beside the runs: both live equally long."""
     path = root / ".cookie-key"
     root.mkdir(parents=True, exist_ok=True)
     try:

@@ -1,0 +1,134 @@
+"""Step 5: what a run gave, to look at, to try, to take away and to share."""
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import gradio as gr
+
+from taskit.budget import show_bytes
+from taskit.errors import DataError, RunError
+from taskit.inference import Prediction, predict
+from taskit.training.run_folder import Result
+from taskit.training.runs import Run
+from taskit.ui.markup import empty, figures, panel, share, text
+from taskit.ui.page import Page
+from taskit.ui.run_view import duration, memory_meter
+from taskit.ui.shelf import Shelf, Ticket
+from taskit.ui.told import told
+from taskit.ui.visitors import visitor_of
+
+NOTHING = empty("No result yet", "It appears here when a run is done.")
+
+
+class Results:
+    """The handlers of the step, over one shelf."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        self.shelf = shelf
+
+    @told(outputs=4)
+    def show(self, name: str | None, request: gr.Request) -> tuple:
+        """The result of a run, and the inputs that fit its data."""
+        if not name:
+            return NOTHING, gr.skip(), gr.skip(), gr.Column(visible=False)
+        found = self.shelf.find(visitor_of(request), name)
+        if isinstance(found, Ticket) or found.result is None:
+            return NOTHING, gr.skip(), gr.skip(), gr.Column(visible=False)
+        image = found.plan.data.modality == "image"
+        return (
+            result_view(found, found.result),
+            gr.Image(visible=image),
+            gr.Textbox(visible=not image),
+            gr.Column(visible=True),
+        )
+
+    @told(outputs=1)
+    def ask(self, name: str, image: str | None, words: str, request: gr.Request) -> tuple:
+        """One prediction of the adapter."""
+        run = self._finished(name, request)
+        given = image if run.plan.data.modality == "image" else words.strip()
+        if not given:
+            raise DataError("There is nothing to predict yet; give an image, a sentence or a prompt.")
+        return (answer_view(predict(run.path, [given])[0]),)
+
+    @told(outputs=1)
+    def pack(self, name: str, request: gr.Request) -> tuple:
+        """The adapter folder as a zip."""
+        run = self._finished(name, request)
+        folder = Path(tempfile.mkdtemp(prefix="taskit-adapter-"))
+        made = shutil.make_archive(str(folder / run.path.name), "zip", run.folder.adapter)
+        return (gr.DownloadButton(visible=True, value=made),)
+
+    def _finished(self, name: str, request: gr.Request) -> Run:
+        found = self.shelf.find(visitor_of(request), name)
+        if isinstance(found, Ticket) or found.result is None:
+            raise RunError("This run has no adapter yet; wait until it is done.")
+        return found
+
+
+def result_step(page: Page, shelf: Shelf) -> None:
+    """Draw the step and wire it."""
+    results = Results(shelf)
+    note = gr.HTML(elem_classes="bare")
+    view = gr.HTML(NOTHING, elem_classes="bare")
+    with gr.Column(visible=False) as after:
+        with gr.Column(elem_classes="box"):
+            gr.HTML("<h3>Try it</h3><p class='hint'>The adapter answers as any PEFT user would hear it.</p>",
+                    elem_classes="bare")  # fmt: skip
+            with gr.Row():
+                image = gr.Image(label="An image", type="filepath", height=190, visible=False)
+                words = gr.Textbox(label="A sentence or a prompt", lines=3, visible=False)
+                answer = gr.HTML(empty("No question yet", "Its answer stands here."), elem_classes="bare")
+            ask = gr.Button("Ask the adapter")
+        with gr.Row():
+            pack = gr.Button("Pack the adapter as a zip")
+            file = gr.DownloadButton("Download the adapter", visible=False, variant="primary")
+    options = {"api_visibility": "private"}
+    heavy = {**options, "concurrency_limit": 1, "concurrency_id": "planning"}
+    shown = [note, view, image, words, after]
+    page.run.change(results.show, page.run, shown, show_progress="hidden", **options)
+    page.steps[4].select(results.show, page.run, shown, show_progress="hidden", **options)
+    ask.click(results.ask, [page.run, image, words], [note, answer], show_progress_on=answer, **heavy)
+    pack.click(results.pack, page.run, [note, file], **options)
+
+
+def result_view(run: Run, result: Result) -> str:
+    """Before and after, the cost, and the peak against its prediction."""
+    values = {
+        f"{result.metric} with the head alone": f"{result.before:.3f}",
+        f"{result.metric} with the adapter": f"{result.after:.3f}",
+        "trained parameters": f"{result.trainable_parameters:,}",
+        "time": duration(result.train_seconds),
+    }
+    top = panel(
+        f"{run.path.name}: {_gain(result)}", f"On {run.plan.data.eval_rows:,} rows kept aside.", figures(values)
+    )
+    top_of_scale = max(1.0, result.before, result.after)
+    bars = "".join(
+        f'<div class="bar{extra}"><span class="name">{name}</span><span class="track">'
+        f'<i style="left:0;width:{share(value, top_of_scale)}"></i></span><span class="value">{value:.3f}</span></div>'
+        for name, value, extra in (("before", result.before, " unused"), ("after", result.after, ""))
+    )
+    change = panel(
+        "Before and after",
+        f"{result.metric}; the best epoch was {result.best_epoch}.",
+        f'<div class="bars">{bars}</div>',
+    )
+    return f'{top}<div class="board" style="margin-top:14px"><div>{change}</div><div>{memory_meter(run)}</div></div>'
+
+
+def _gain(result: Result) -> str:
+    step = result.after - result.before
+    peak = f"in {show_bytes(result.measured_peak_bytes)}"
+    return f"{step:+.3f} {result.metric} {peak}"
+
+
+def answer_view(prediction: Prediction) -> str:
+    sure = "" if prediction.probability is None else f'<p class="hint">probability {prediction.probability:.1%}</p>'
+    meter = (
+        ""
+        if prediction.probability is None
+        else f'<div class="meter"><i style="width:{share(prediction.probability, 1)}"></i></div>'
+    )
+    return f'<section class="card"><h3>{text(prediction.answer) or "(nothing)"}</h3>{meter}{sure}</section>'
