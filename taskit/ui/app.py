@@ -5,6 +5,7 @@ from pathlib import Path
 import gradio as gr
 from starlette.middleware import Middleware
 
+from taskit.ui.api import api
 from taskit.ui.data_step import data_step
 from taskit.ui.model_step import model_step
 from taskit.ui.page import DATA, MODEL, PLAN, RESULT, RUNS, TRAIN, Page, label
@@ -22,7 +23,9 @@ HEADING = '<div class="title"><h1>TaskIT</h1><p>Fine-tune inside your memory. Se
 
 def build(shelf: Shelf) -> gr.Blocks:
     """The whole app over the runs of a shelf."""
-    with gr.Blocks(title="TaskIT", analytics_enabled=False, delete_cache=(3600, 24 * 3600)) as blocks:
+    with gr.Blocks(
+        title="TaskIT", analytics_enabled=False, fill_width=True, delete_cache=(3600, 24 * 3600)
+    ) as blocks:
         gr.HTML(HEADING, elem_classes="bare")
         with gr.Tabs(elem_classes="steps", selected=MODEL) as tabs:
             steps = tuple(
@@ -41,6 +44,7 @@ def build(shelf: Shelf) -> gr.Blocks:
             result_step(page, shelf)
         with steps[RUNS]:
             runs_step(page, shelf)
+        api(shelf)
     return blocks
 
 

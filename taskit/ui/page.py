@@ -11,6 +11,7 @@ from taskit.budget import Budget
 from taskit.plan import Plan
 
 STEPS = ("Model and zoo", "Data", "Budget and plan", "Train", "Result", "Runs")
+NO_SUMMARY = "\N{NO-BREAK SPACE}"  # keeps every tab two lines high
 MODEL, DATA, PLAN, TRAIN, RESULT, RUNS = range(len(STEPS))
 
 
@@ -57,7 +58,7 @@ class Page:
 
 def label(step: int, summary: str = "", *, done: bool = False) -> str:
     """Two lines: the step, with a tick where it is done, and what was chosen in it."""
-    return f"{'✓ ' if done else ''}{STEPS[step]}\n{summary}"
+    return f"{'✓ ' if done else ''}{STEPS[step]}\n{summary or NO_SUMMARY}"
 
 
 def tab(step: int, summary: str = "", *, done: bool = False, open: bool = True) -> dict[str, Any]:

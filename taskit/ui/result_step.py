@@ -1,5 +1,6 @@
 """Step 5: what a run gave, to look at, to try, to take away and to share."""
 
+import math
 import shutil
 import tempfile
 from pathlib import Path
@@ -101,13 +102,12 @@ def result_view(run: Run, result: Result) -> str:
         "trained parameters": f"{result.trainable_parameters:,}",
         "time": duration(result.train_seconds),
     }
-    top = panel(
-        f"{run.path.name}: {_gain(result)}", f"On {run.plan.data.eval_rows:,} rows kept aside.", figures(values)
-    )
+    top = panel(f"{run.path.name}: {_gain(result)}", _how_sure(result, run.plan.data.eval_rows), figures(values))
     top_of_scale = max(1.0, result.before, result.after)
     bars = "".join(
         f'<div class="bar{extra}"><span class="name">{name}</span><span class="track">'
-        f'<i style="left:0;width:{share(value, top_of_scale)}"></i></span><span class="value">{value:.3f}</span></div>'
+        f'<i style="left:0;width:{share(value, top_of_scale)}"></i></span>'
+        f'<span class="value">{value:.3f}</span></div>'
         for name, value, extra in (("before", result.before, " unused"), ("after", result.after, ""))
     )
     change = panel(
@@ -124,11 +124,20 @@ def _gain(result: Result) -> str:
     return f"{step:+.3f} {result.metric} {peak}"
 
 
+def _how_sure(result: Result, rows: int) -> str:
+    """The evaluation rows, and for a share of them what chance alone moves it by: two standard errors."""
+    measured = f"On {rows:,} rows kept aside."
+    if result.metric != "accuracy":
+        return measured
+    chance = 2 * math.sqrt(max(result.after * (1 - result.after), 0.25 / rows) / rows)
+    return f"{measured} Chance alone moves the accuracy on so many rows by up to ±{chance:.3f}."
+
+
 def answer_view(prediction: Prediction) -> str:
-    sure = "" if prediction.probability is None else f'<p class="hint">probability {prediction.probability:.1%}</p>'
-    meter = (
-        ""
-        if prediction.probability is None
-        else f'<div class="meter"><i style="width:{share(prediction.probability, 1)}"></i></div>'
-    )
-    return f'<section class="card"><h3>{text(prediction.answer) or "(nothing)"}</h3>{meter}{sure}</section>'
+    """The answer, and for a class how sure the adapter is."""
+    sure = ""
+    if prediction.probability is not None:
+        width = share(prediction.probability, 1)
+        sure = f'<div class="meter"><i style="width:{width}"></i></div>'
+        sure += f'<p class="hint">probability {prediction.probability:.1%}</p>'
+    return f'<section class="card"><h3>{text(prediction.answer) or "(nothing)"}</h3>{sure}</section>'

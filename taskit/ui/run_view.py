@@ -10,7 +10,7 @@ from taskit.ui.shelf import Shelf, Ticket
 
 WIDTH, HEIGHT = 640, 150  # of the loss curve, in its own units
 POINTS = 320  # drawn at most: every further one would fall into the same pixel
-STATES = {"queued": "waiting", "running": "training", "stopping": "saving", "stopped": "stopped", "done": "done"}
+STATES = {"queued": "starting", "running": "training", "stopping": "saving", "stopped": "stopped", "done": "done"}
 NOTHING = empty("Nothing is training", "Plan something, then press “Train this plan”. Runs go on without this page.")
 
 
@@ -31,7 +31,8 @@ def run_view(found: Run | Ticket, shelf: Shelf) -> str:
     values = _values(progress, state.name)
     hint = f'<p class="hint">{text(progress.message)}</p>'
     top = f'<section class="card" style="height:auto"><h3>{head}</h3>{meter}{figures(values)}{hint}{said}</section>'
-    return f'{top}<div class="board wide" style="margin-top:14px"><div>{loss_curve(events)}</div><div>{memory_meter(found)}</div></div>'
+    pictures = f"<div>{loss_curve(events)}</div><div>{memory_meter(found)}</div>"
+    return f'{top}<div class="board wide" style="margin-top:14px">{pictures}</div>'
 
 
 def _waiting(ticket: Ticket, shelf: Shelf) -> str:

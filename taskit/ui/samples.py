@@ -17,8 +17,8 @@ CLASSES = 20  # drawn; the rest is counted
 def data_view(data: Dataset) -> str:
     """Everything about a dataset that a visitor should see before he trains on it."""
     warnings = "".join(notice(warning, "warning") for warning in data.report.warnings)
-    parts = (facts(data.report), warnings, examples(data), balance(data.report))
-    return f'<div class="board">{"".join(f"<div>{part}</div>" for part in parts if part)}</div>'
+    left = facts(data.report) + balance(data.report)
+    return f'{warnings}<div class="board"><div class="stacked">{left}</div><div>{examples(data)}</div></div>'
 
 
 def facts(report: Report) -> str:
