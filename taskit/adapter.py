@@ -7,8 +7,7 @@ can be overwritten.  The tensor names in the safetensors header say which module
 
 import json
 import math
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +20,10 @@ from taskit.branch import Branch
 from taskit.errors import ZooError
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+NOTES = "taskit.json"  # what TaskIT writes beside them
 MAX_RANK = 1024
 MAX_JSON_BYTES = 1 << 20
+MAX_WEIGHT_BYTES = 1 << 30
 MAX_HEADER_BYTES = 4 << 20  # some 25 000 tensors
 MAX_NAME = 256  # characters in the name of a tensor
 MAX_HEADS = 16
@@ -30,10 +31,10 @@ PREFIX, A_SUFFIX, B_SUFFIX = "base_model.model.", ".lora_A.weight", ".lora_B.wei
 FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
 
 READ = {"peft_type", "base_model_name_or_path", "r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora"}
-READ |= {"modules_to_save", "bias", "init_lora_weights"}
+READ |= {"modules_to_save", "bias", "init_lora_weights", "revision"}
 # Without effect on what an existing LoRA computes in evaluation, or (targets) told by the tensors themselves.
 HARMLESS = {"target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "fan_in_fan_out"}
-HARMLESS |= {"task_type", "auto_mapping", "peft_version", "revision", "inference_mode", "lora_dropout"}
+HARMLESS |= {"task_type", "auto_mapping", "peft_version", "inference_mode", "lora_dropout"}
 HARMLESS |= {"megatron_core", "qalora_group_size"}  # set in every file of recent PEFT; inert without their switch
 
 
@@ -48,6 +49,7 @@ class AdapterConfig:
     alpha_pattern: Mapping[str, tuple[int, float]]
     rslora: bool
     heads: tuple[str, ...]
+    revision: str | None = None  # of the backbone
 
     def rank_of(self, module: str) -> int:
         """Rank that the configuration gives to ``module`` (a full path)."""
@@ -95,7 +97,15 @@ def read_config(folder: str | Path) -> AdapterConfig:
         alpha_pattern=_pattern(raw, "alpha_pattern", _alpha),
         rslora=bool(raw.get("use_rslora")),
         heads=tuple(heads),
+        revision=raw["revision"] if isinstance(raw.get("revision"), str) else None,
     )
+
+
+def require_backbone(learned_on: str, backbones: Collection[str]) -> None:
+    """Raise ZooError unless ``learned_on`` is among ``backbones``, whose first is the one asked for."""
+    if learned_on not in backbones:
+        wanted = next(iter(backbones))
+        raise ZooError(f"It was learned on {learned_on[:120]!r}, not on {wanted!r}; choose that backbone to use it.")
 
 
 def read_ranks(folder: str | Path, config: AdapterConfig) -> tuple[tuple[str, int], ...]:
@@ -108,19 +118,27 @@ def read_ranks(folder: str | Path, config: AdapterConfig) -> tuple[tuple[str, in
 
 
 def read_tensors(
-    folder: str | Path, config: AdapterConfig, shapes: Mapping[str, tuple[int, int]]
+    folder: str | Path,
+    config: AdapterConfig,
+    shapes: Mapping[str, tuple[int, int]],
+    current: Callable[[str], str] = str,
 ) -> dict[str, Branch]:
     """The LoRA branches in ``folder`` by module path, on the CPU; tensors of the head are left in the file.
 
-    ``shapes`` maps each linear module of the base to (in, out), see `linear_shapes`.  The header is checked in
-    full before a tensor is loaded.  Raises ZooError for an unknown module, another shape, a value that is not
-    finite, or an adapter whose B are all zero.
+    ``shapes`` maps each linear module of the base to (in, out), see `linear_shapes`; ``current`` gives the name
+    that a module bears there today, see `current_name`.  The header is checked in full before a tensor is
+    loaded.  Raises ZooError for an unknown module, another shape, a value that is not finite, or an adapter
+    whose B are all zero.
     """
     with _opened(Path(folder) / WEIGHTS) as file:
         pairs = _pairs(file, config)
+        modules: dict[str, str] = {}  # in the backbone -> in the file
         for module, (a, b) in pairs.items():
-            _check_shape(module, (a[1], b[0]), shapes)
-        branches = {module: _branch(file, module, config) for module in pairs}
+            name = module if module in shapes else current(module)
+            _check_shape(name, (a[1], b[0]), shapes)
+            if modules.setdefault(name, module) != module:
+                raise ZooError(f"It adapts {name!r} under two names; save the adapter again with PEFT.")
+        branches = {name: _branch(file, module, config) for name, module in modules.items()}
     if not any(branch.b.any() for branch in branches.values()):
         raise ZooError("Every lora_B in it is zero, so it changes nothing; train it first.")
     return branches
@@ -189,6 +207,8 @@ def _opened(path: Path) -> Iterator[Any]:
     """The safetensors file with its header parsed, its length capped before that."""
     _plain_file(path)
     try:
+        if path.stat().st_size > MAX_WEIGHT_BYTES:
+            raise ZooError(f"{path.name} is larger than {MAX_WEIGHT_BYTES} bytes; use an adapter of lower rank.")
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
         if length > MAX_HEADER_BYTES:
@@ -203,12 +223,12 @@ def _pairs(file: Any, config: AdapterConfig) -> dict[str, tuple[list[int], list[
     """Shapes of A and B by module, sorted; every tensor in the header is one of a pair or of a declared head."""
     a, b, rest = {}, {}, []
     for key in file.keys():  # noqa: SIM118 - a safetensors handle is not iterable
+        if len(key) > MAX_NAME:
+            raise ZooError(f"Its tensor {key[:80]!r}... has a name too long; save the adapter again with PEFT.")
         side = a if key.endswith(A_SUFFIX) else b if key.endswith(B_SUFFIX) else None
         if side is None or not key.startswith(PREFIX):
             rest.append(key)
             continue
-        if len(key) > MAX_NAME:
-            raise ZooError(f"Its tensor {key[:80]!r}... has a name too long; save the adapter again with PEFT.")
         part = file.get_slice(key)
         if part.get_dtype() not in FLOATS or len(part.get_shape()) != 2:
             raise ZooError(f"Its tensor {key!r} is no floating-point matrix; save the adapter again with PEFT.")
@@ -224,12 +244,18 @@ def _pairs(file: Any, config: AdapterConfig) -> dict[str, tuple[list[int], list[
 
 def _check_heads(keys: list[str], config: AdapterConfig, adapted: Mapping[str, Any]) -> None:
     """Beyond LoRA only tensors of declared heads are allowed, and a head never lies among the adapted blocks."""
-    stacks = tuple({match[0] for name in adapted if (match := re.match(r".*?\.(?=\d+\.)", name))})
+    stacks = {next(_stacks(name), None) for name in adapted} - {None}
     for key in keys:
         path = key.removeprefix(PREFIX)
         declared = any(f".{head}." in f".{path}" for head in config.heads)
-        if not (key.startswith(PREFIX) and declared) or path.startswith(stacks):
+        if not (key.startswith(PREFIX) and declared) or not stacks.isdisjoint(_stacks(path)):
             raise ZooError(f"{WEIGHTS} holds {key[:80]!r}, which belongs to no LoRA and no head; remove that tensor.")
+
+
+def _stacks(path: str) -> Iterator[str]:
+    """The paths of the numbered lists that ``path`` runs through, the outermost first."""
+    parts = path.split(".")
+    return (".".join(parts[:n]) for n in range(1, len(parts) - 1) if parts[n].isdigit())
 
 
 def _check_shape(module: str, found: tuple[int, int], shapes: Mapping[str, tuple[int, int]]) -> None:

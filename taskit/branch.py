@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 
@@ -35,6 +36,27 @@ def linear_shapes(model: nn.Module) -> dict[str, tuple[int, int]]:
         elif isinstance(module, Conv1D):
             shapes[name] = (module.nx, module.nf)
     return shapes
+
+
+def current_name(model: nn.Module) -> Callable[[str], str]:
+    """From the path of a module in an adapter to its path in ``model``, which may have been renamed since.
+
+    The rules are those by which Transformers loads old checkpoints: ``vit.encoder.layer.0.attention.attention.query``
+    is ``vit.layers.0.attention.q_proj`` today, and the prefix of the base model is added or removed.
+    """
+    from transformers.conversion_mapping import get_model_conversion_mapping
+    from transformers.core_model_loading import WeightRenaming, rename_source_key
+
+    if not isinstance(model, PreTrainedModel):
+        return str
+    renamings = [rule for rule in get_model_conversion_mapping(model) if isinstance(rule, WeightRenaming)]
+    known = dict.fromkeys((f"{name}.weight" for name, _ in model.named_modules()), True)
+
+    def rename(module: str) -> str:
+        name, _ = rename_source_key(f"{module}.weight", renamings, [], model.base_model_prefix, known)
+        return name.removesuffix(".weight")
+
+    return rename
 
 
 @contextmanager

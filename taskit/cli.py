@@ -46,10 +46,11 @@ def check(options: argparse.Namespace) -> None:
 def zoo(options: argparse.Namespace) -> None:
     from taskit.backbone import find_backbone
     from taskit.display import zoo_table
-    from taskit.zoo import bundled_zoo, open_zoo
+    from taskit.outlook import find_zoo
 
-    backbone = find_backbone(options.backbone).id
-    found = open_zoo(options.zoo, backbone) if options.zoo else bundled_zoo(backbone)
+    found = find_zoo(options.zoo, find_backbone(options.backbone), ask=True)
+    if found.note:
+        print(found.note, file=sys.stderr)
     tasks = [{name: value for name, value in asdict(task).items() if name != "folder"} for task in found.tasks]
     show(options, {"tasks": tasks, "skipped": found.skipped}, lambda: zoo_table(found))
 
@@ -108,8 +109,12 @@ def predict(options: argparse.Namespace) -> None:
     show(options, [asdict(answer) for answer in answers], lambda: prediction_table(answers))
 
 
-def push(_: argparse.Namespace) -> None:
-    raise TaskITError("Pushing comes with the Hub; until then run `hf upload OWNER/NAME RUN/adapter`.")
+def push(options: argparse.Namespace) -> None:
+    from taskit.hub.pushing import push as push_run
+
+    with status() as tell:
+        pushed = push_run(options.run, options.repo, private=options.private, tell=tell)
+    show(options, asdict(pushed), lambda: f"{pushed.url} ({'private' if pushed.private else 'public'})")
 
 
 def app(options: argparse.Namespace) -> None:
@@ -145,9 +150,11 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("run", metavar="RUN", help="a run folder")
     sub.add_argument("inputs", metavar="INPUT", nargs="+", help="an image file, a sentence or a prompt")
     sub = add(push, "Push a run's adapter to the Hugging Face Hub.")
-    sub.add_argument("run", metavar="RUN")
-    sub.add_argument("repo", metavar="OWNER/NAME")
-    sub.add_argument("--private", action="store_true")
+    sub.add_argument("run", metavar="RUN", help="the folder of a finished run")
+    sub.add_argument("repo", metavar="OWNER/NAME", help="the repository to make")
+    seen = sub.add_mutually_exclusive_group()
+    seen.add_argument("--private", action="store_true", default=True, help="only you may see it (default)")
+    seen.add_argument("--public", dest="private", action="store_false", help="everybody may see it")
     sub = add(app, "Start the web app.")
     sub.add_argument("--host", default="127.0.0.1")
     sub.add_argument("--port", type=int, default=7860)
@@ -157,7 +164,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_zoo(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--backbone", required=True, metavar="ID", help="a bundled name, a folder or a Hub id")
-    sub.add_argument("--zoo", metavar="DIR", help="a folder of PEFT adapters (default: the bundled ones)")
+    sub.add_argument(
+        "--zoo",
+        metavar="ZOO",
+        help="a folder of PEFT adapters, or hub, hub:AUTHOR, hub:OWNER/NAME,… or hub:collections/OWNER/SLUG "
+        "(default: the bundled ones)",
+    )
 
 
 def _add_data(sub: argparse.ArgumentParser) -> None:

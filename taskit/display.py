@@ -10,6 +10,7 @@ from rich.text import Text
 from taskit.budget import show_bytes
 from taskit.inference import Prediction
 from taskit.plan import Plan
+from taskit.rank_grid import rank_grid
 from taskit.training.run_folder import LIVE
 
 if TYPE_CHECKING:
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
 
 BAR = 30
 MOST_CLASSES = 20  # rows of the class table
-# Cividis-like steps from dim to bright: told apart by brightness, so also without colour vision.
-SHADES = ("#00224e", "#2a3f6d", "#575d6d", "#7d7c78", "#a59c74", "#d2c060", "#fee838")
 
 
 def plan_tables(plan: Plan, *, explain: bool = False) -> RenderableType:
@@ -62,30 +61,16 @@ def similarity_table(plan: Plan) -> RenderableType:
 
 def rank_table(plan: Plan) -> RenderableType:
     """Blocks down, roles across; each cell is the rank on a ground as bright as the importance."""
-    roles = list(dict.fromkeys(location.role for location in plan.locations))
-    blocks = sorted({location.block for location in plan.locations})
-    cells: dict[tuple[int, str], list] = {}
-    for location in plan.locations:
-        cells.setdefault((location.block, location.role), []).append(location)
+    grid = rank_grid(plan)
     table = Table(title="Rank of each location, brighter = more important", title_justify="left")
     table.add_column("block", justify="right")
-    for role in roles:
+    for role in grid.roles:
         table.add_column(role, justify="center")
-    largest = max(location.importance for location in plan.locations) or 1.0
-    for block in blocks:
-        row = [_cell(cells.get((block, role), []), largest) for role in roles]
+    for block in grid.blocks:
+        found = (grid.cells.get((block, role)) for role in grid.roles)
+        row = [Text(f" {cell.text:>3} ", f"{cell.ink} on {cell.shade}") if cell else Text("") for cell in found]
         table.add_row(str(block), *row)
     return table
-
-
-def _cell(locations: Sequence, largest: float) -> Text:
-    if not locations:
-        return Text("")
-    level = max(location.importance for location in locations) / largest
-    shade = round(level * (len(SHADES) - 1))
-    ink = "black" if shade > len(SHADES) // 2 else "white"
-    ranks = "/".join(str(location.rank) if location.rank else "·" for location in locations[:4])
-    return Text(f" {ranks:>3} ", f"{ink} on {SHADES[shade]}")
 
 
 def memory_table(plan: Plan) -> RenderableType:

@@ -27,3 +27,18 @@ class PlanError(TaskITError, ValueError):
 
 class RunError(TaskITError):
     """A training run cannot be started, read or continued."""
+
+
+class HubError(TaskITError):
+    """The Hub refuses what was asked of it."""
+
+
+class HubUnavailableError(HubError):
+    """The Hub cannot answer now: no network, too many requests, or trouble of its own.
+
+    ``wait`` is the number of seconds that it asks to wait, None where it names none.
+    """
+
+    def __init__(self, message: str, wait: int | None = None) -> None:
+        super().__init__(message)
+        self.wait = wait

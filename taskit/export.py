@@ -6,7 +6,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from taskit.card import write_card
+from taskit.adapter import NOTES, WEIGHTS
+from taskit.card import Publication, write_card
 from taskit.plan import Plan
 from taskit.training.lora import adapt
 
@@ -20,8 +21,9 @@ def write_adapter(model: Any, plan: Plan, result: "Result", folder: Path) -> Non
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     write_weights(_as_peft(model, plan), plan, part)
-    (part / "taskit.json").write_text(json.dumps(notes(plan, result), indent=2, ensure_ascii=False) + "\n")
-    write_card(plan, result, part / "README.md")
+    name = Path(plan.data.source).stem
+    write_notes(plan, result, name, part)
+    write_card(plan, result, part, Publication(name))
     shutil.rmtree(folder, ignore_errors=True)
     part.rename(folder)
 
@@ -47,14 +49,19 @@ def write_weights(model: Any, plan: Plan, folder: Path) -> None:
     config.save_pretrained(folder)
     tensors = get_peft_model_state_dict(model, save_embedding_layers=False)
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())}
-    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
 
 
-def notes(plan: Plan, result: "Result") -> dict:
-    """taskit.json: what a reader of a zoo wants to know before it opens any weight."""
+def write_notes(plan: Plan, result: "Result", name: str, folder: Path, **more: str) -> None:
+    """Write taskit.json: what a reader of a zoo wants to know before it opens any weight."""
+    text = json.dumps(_notes(plan, result, name) | more, indent=2, ensure_ascii=False)
+    (folder / NOTES).write_text(text + "\n", encoding="utf-8")
+
+
+def _notes(plan: Plan, result: "Result", name: str) -> dict:
     return {
         "taskit": version("taskit"),
-        "name": Path(plan.data.source).stem,
+        "name": name,
         "backbone": {"id": plan.backbone.id, "revision": plan.backbone.revision},
         "task": plan.data.task,
         "labels": list(plan.data.labels),

@@ -72,12 +72,14 @@ def prepare(
     gain: str = "sqrt_ln1p",
     constraints: Constraints = ANY,
     seed: int = 0,
+    token: str | None = None,
     tell: Callable[[str], None] = lambda _: None,
 ) -> Outlook:
     """Everything but the budget: read the data, price every location, compare the task with the zoo.
 
-    ``zoo`` is a folder of PEFT adapters; without one, the bundled adapters of the backbone.  ``method`` is one of
-    METHODS, ``gain`` a form of h (rank_gain), and ``constraints`` bound all that is trained, heads included.
+    ``zoo`` is a folder of PEFT adapters or a part of the Hub (see `open_zoo`), which ``token`` may read; without
+    one, the bundled adapters of the backbone.  ``method`` is one of METHODS, ``gain`` a form of h (rank_gain), and
+    ``constraints`` bound all that is trained, heads included.
     """
     if method not in METHODS:
         raise PlanError(f"There is no method called {method!r}; choose one of {', '.join(METHODS)}.")
@@ -95,11 +97,14 @@ def prepare(
     wishes = _wishes(stage, constraints, gain)
     pricing = price(stage)
     tell("loading the backbone")
-    learned = open_zoo(zoo, backbone.id) if zoo else bundled_zoo(backbone.id)
+    learned = find_zoo(zoo, backbone, token)
+    if learned.note:
+        tell(learned.note)
     model = load_model(backbone, task=data.info.task, labels=data.info.labels)
     tell(f"comparing the task with {len(learned.tasks)} learned ones")
     found = compare(model, data, collator, [place.name for place in stage.locations], learned, recipe, seed)
-    similarities = found.similarities(similarity)
+    revisions = {task.adapter: task.revision for task in learned.tasks}
+    similarities = tuple(replace(s, revision=revisions[s.adapter]) for s in found.similarities(similarity))
     return Outlook(
         backbone=backbone,
         data=data.info,
@@ -116,6 +121,13 @@ def prepare(
         wishes=wishes,
         seed=seed,
     )
+
+
+def find_zoo(zoo: str | Path | None, backbone: Backbone, token: str | None = None, *, ask: bool = False) -> Zoo:
+    """The zoo that a person named, or the bundled one, for exactly this backbone."""
+    if zoo is None:
+        return bundled_zoo(backbone.id, backbone.revision)
+    return open_zoo(zoo, backbone.id, revision=backbone.revision, token=token, ask=ask)
 
 
 def _wishes(stage: Stage, constraints: Constraints, gain: str) -> dict[str, Any]:

@@ -22,12 +22,13 @@ THRESHOLDS = {
 
 @dataclass(frozen=True, slots=True)
 class TaskSimilarity:
-    """phi of one learned task, and whether it lies above the threshold."""
+    """phi of one learned task, and whether it lies above the threshold; ``revision`` pins an adapter of the Hub."""
 
     task: str
     adapter: str
     phi: float
     used: bool
+    revision: str = ""
 
 
 def ideal_feature(x: Tensor, gradient: Tensor, mask: Tensor | None = None) -> Tensor:

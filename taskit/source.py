@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from taskit.errors import BackboneError
 
@@ -25,8 +26,12 @@ DTYPES = ("float32", "bfloat16", "float16")
 QUANTIZATIONS = (None, "8bit", "4bit")
 
 _HUB_ID = re.compile(r"(\w[\w.-]*/\w[\w.-]*)(?:@([\w./-]+))?")
-_FILES = ("*.safetensors", "*.json", "*.txt", "*.model")  # weights, configurations, tokenizers; never code or pickles
-_OTHER_COPIES = ("*/*", "consolidated*")  # exports in subfolders, and a second copy of the weights
+_WANTED: dict[str, Any] = {
+    # weights, configurations, tokenizers; never code or pickles
+    "allow_patterns": ["*.safetensors", "*.json", "*.txt", "*.model"],
+    # exports in subfolders, and a second copy of the weights
+    "ignore_patterns": ["*/*", "consolidated*"],
+}
 _HASHED = "sha256:"
 _MEBIBYTE = 2**20
 
@@ -153,7 +158,8 @@ def _cached(name: str, revision: str | None) -> Path | None:
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
     try:
-        folder = Path(snapshot_download(name, revision=revision, local_files_only=True))
+        # the same files as were downloaded: huggingface_hub calls a snapshot without the others incomplete
+        folder = Path(snapshot_download(name, revision=revision, local_files_only=True, **_WANTED))
     except (LocalEntryNotFoundError, HFValidationError):
         return None
     index = folder / "model.safetensors.index.json"
@@ -163,10 +169,12 @@ def _cached(name: str, revision: str | None) -> Path | None:
 
 def _hub_revision(name: str, revision: str | None) -> str | None:
     """The commit that the Hub serves for `revision`, whose files are usable."""
-    from huggingface_hub import HfApi
+    from huggingface_hub import HfApi, snapshot_download
 
     with _hub_errors(name, revision):
         info = HfApi().model_info(name, revision=revision, timeout=10)
+        # by its name, so that the cache knows which commit that is, and the next plan needs no network
+        snapshot_download(name, revision=revision, allow_patterns="config.json", etag_timeout=10)
     files = [file.rfilename for file in info.siblings or ()]
     require_usable([file for file in files if "/" not in file], name)
     return info.sha
@@ -176,8 +184,7 @@ def _download(name: str, revision: str | None) -> Path:
     from huggingface_hub import snapshot_download
 
     with _hub_errors(name, revision):
-        options = {"allow_patterns": list(_FILES), "ignore_patterns": list(_OTHER_COPIES), "etag_timeout": 10}
-        return Path(snapshot_download(name, revision=revision, **options))
+        return Path(snapshot_download(name, revision=revision, etag_timeout=10, **_WANTED))
 
 
 @contextmanager

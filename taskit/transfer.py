@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from taskit.adapter import read_config, read_tensors
-from taskit.branch import attached, linear_shapes
+from taskit.branch import attached, current_name, linear_shapes
 from taskit.errors import BackboneError, ZooError
 from taskit.importance import Loudness, TaskImportance
 from taskit.probe import Probe, class_probes, example_features, frozen, text_probes, token_features
@@ -78,10 +78,11 @@ def _compare(
     locations: Sequence[str],
     tasks: Sequence[LearnedTask],
 ) -> Measurement:
-    shapes, rows, importances, skipped = linear_shapes(model), [], [], []
+    shapes, current = linear_shapes(model), current_name(model)
+    rows, importances, skipped = [], [], []
     for task in tasks:
         try:
-            branches = read_tensors(task.folder, read_config(task.folder), shapes)
+            branches = read_tensors(task.folder, read_config(task.folder), shapes, current)
         except ZooError as error:
             skipped.append((task.adapter, str(error)))
             continue

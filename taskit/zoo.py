@@ -1,14 +1,17 @@
-"""The zoo: learned tasks in a folder, each a plain PEFT adapter with an optional taskit.json beside it."""
+"""The zoo: learned tasks in a folder or on the Hub, each a plain PEFT adapter with an optional taskit.json."""
 
 import math
-from dataclasses import dataclass
+import re
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from taskit.adapter import CONFIG, read_config, read_json, read_ranks
+from taskit.adapter import CONFIG, NOTES, AdapterConfig, read_config, read_json, read_ranks, require_backbone
 from taskit.errors import ZooError
+from taskit.hub.source import is_hub
 
-NOTES = "taskit.json"
+_COMMIT, _HASH = re.compile(r"[0-9a-f]{40}"), re.compile(r"sha256:[0-9a-f]{64}")
 BUNDLED = Path(__file__).parents[1] / "zoo" / "adapters"  # one folder for each backbone, by the end of its id
 
 
@@ -17,7 +20,7 @@ class LearnedTask:
     """One learned task t_i; everything from ``labels`` on comes from its taskit.json and may be empty."""
 
     task: str
-    adapter: str  # folder relative to the zoo: how plans name it
+    adapter: str  # folder relative to the zoo, or id on the Hub: how plans name it
     folder: str  # where its files are; never written to a plan
     backbone: str
     ranks: tuple[tuple[str, int], ...]  # (module path, rank)
@@ -27,25 +30,37 @@ class LearnedTask:
     head_alone: float | None = None
     licence: str = ""
     source: str = ""
+    revision: str = ""  # commit on the Hub
 
 
 @dataclass(frozen=True, slots=True)
 class Zoo:
-    """The learned tasks that fit one backbone, and (name, reason) of each adapter that was skipped."""
+    """The learned tasks that fit one backbone, and (name, reason) of each adapter that was skipped.
+
+    ``note`` is a sentence where the zoo is not what was asked for, as without a network.
+    """
 
     tasks: tuple[LearnedTask, ...]
     skipped: tuple[tuple[str, str], ...]
+    note: str = ""
 
 
-def open_zoo(source: str | Path, backbone_id: str) -> Zoo:
-    """Learned tasks for ``backbone_id`` in ``source``: each folder up to two levels down with an adapter_config.json.
+def open_zoo(
+    source: str | Path, backbone_id: str, *, revision: str | None = None, token: str | None = None, ask: bool = False
+) -> Zoo:
+    """Learned tasks for ``backbone_id`` in ``source``: a folder, or one of the forms of `taskit.hub.source`.
 
-    Only headers are read, no tensor.  An adapter that cannot be used is skipped with its reason.  Raises
-    ZooError when ``source`` is no folder.
+    In a folder every folder up to two levels down with an adapter_config.json counts.  From the Hub adapters are
+    pulled into a cache, from which the next call takes them without any request for an hour, unless ``ask``, and
+    for good without a network; ``token`` defaults to the one of hf auth login.  Only headers are read, no tensor.
+    An adapter that cannot be used is skipped with its reason, one for another ``revision`` of the backbone
+    included.  Raises ZooError when ``source`` is no folder, HubError when the Hub refuses.
 
         zoo = open_zoo("zoo/adapters", "taskit/tiny-vit")
         [task.task for task in zoo.tasks]
     """
+    if is_hub(source):
+        return _hub_zoo(str(source), backbone_id, revision, token, ask)
     root = Path(source)
     if not root.is_dir():
         raise ZooError(f"The zoo {str(source)!r} is not a folder; name a folder that holds adapters.")
@@ -53,16 +68,32 @@ def open_zoo(source: str | Path, backbone_id: str) -> Zoo:
     for folder in _adapter_folders(root):
         name = folder.relative_to(root).as_posix()
         try:
-            tasks.append(_learned_task(folder, name, backbone_id))
+            tasks.append(_learned_task(folder, name, (backbone_id,), revision))
         except ZooError as error:
             skipped.append((name, str(error)))
     return Zoo(tuple(tasks), tuple(skipped))
 
 
-def bundled_zoo(backbone_id: str) -> Zoo:
+def _hub_zoo(source: str, backbone_id: str, revision: str | None, token: str | None, ask: bool) -> Zoo:
+    from taskit.hub.cache import token_in_use
+    from taskit.hub.listing import hub_listing
+
+    token = token_in_use(token)
+    listing = hub_listing(source, backbone_id, token, ask=ask)
+    tasks, skipped = [], list(listing.skipped)
+    for pin in listing.pins:
+        try:
+            task = _learned_task(pin.folder(token), pin.id, listing.backbones, revision)
+            tasks.append(replace(task, revision=pin.revision))
+        except ZooError as error:
+            skipped.append((pin.id, str(error)))
+    return Zoo(tuple(tasks), tuple(skipped), listing.note)
+
+
+def bundled_zoo(backbone_id: str, revision: str | None = None) -> Zoo:
     """The learned tasks that come with TaskIT for a backbone; an empty zoo where there are none."""
     folder = BUNDLED / backbone_id.rpartition("/")[2]
-    return open_zoo(folder, backbone_id) if folder.is_dir() else Zoo((), ())
+    return open_zoo(folder, backbone_id, revision=revision) if folder.is_dir() else Zoo((), ())
 
 
 def _adapter_folders(root: Path) -> list[Path]:
@@ -70,18 +101,16 @@ def _adapter_folders(root: Path) -> list[Path]:
     return sorted(path.parent for path in configs)
 
 
-def _learned_task(folder: Path, name: str, backbone_id: str) -> LearnedTask:
+def _learned_task(folder: Path, name: str, backbones: Collection[str], revision: str | None) -> LearnedTask:
     if folder.is_symlink() or folder.parent.is_symlink():
         raise ZooError("Its folder is a symbolic link; put the folder itself into the zoo.")
     config = read_config(folder)
-    if config.backbone != backbone_id:
-        raise ZooError(
-            f"It was learned on {config.backbone[:120]!r}, not on {backbone_id!r}; choose that backbone to use it."
-        )
+    require_backbone(config.backbone, backbones)
     ranks = read_ranks(folder, config)
     notes = read_json(folder / NOTES) if (folder / NOTES).exists() else {}
+    _require_revision(config, notes, revision)
     return LearnedTask(
-        task=_text(notes, "name") or folder.name,
+        task=_text(notes, "name") or name.rpartition("/")[2],
         adapter=name,
         folder=str(folder),
         backbone=config.backbone,
@@ -93,6 +122,22 @@ def _learned_task(folder: Path, name: str, backbone_id: str) -> LearnedTask:
         licence=_text(notes, "licence"),
         source=_text(notes, "source"),
     )
+
+
+def _require_revision(config: AdapterConfig, notes: dict[str, Any], revision: str | None) -> None:
+    """Two commits, or two content hashes, can be compared; one of each says nothing."""
+    backbone = notes.get("backbone")
+    learned = backbone.get("revision") if isinstance(backbone, dict) else None
+    learned = learned or config.revision
+    if not revision or not isinstance(learned, str) or learned == revision:
+        return
+    if all(_COMMIT.fullmatch(one) for one in (learned, revision)):
+        again = f"plan with {config.backbone}@{learned}"
+    elif all(_HASH.fullmatch(one) for one in (learned, revision)):
+        again = "bring those weights back"
+    else:
+        return
+    raise ZooError(f"It was learned on another revision of the backbone; {again} to use it.")
 
 
 def _labels(notes: dict[str, Any]) -> tuple[str, ...]:

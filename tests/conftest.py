@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
-os.environ["HF_HUB_OFFLINE"] = "1"  # before any import that reads it
+from tests.hub.address import ENDPOINT
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # both before any import that reads them
+os.environ["HF_ENDPOINT"] = ENDPOINT  # only the tests in tests/hub go online, to their own hub
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model

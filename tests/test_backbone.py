@@ -126,6 +126,12 @@ def test_unreachable_and_missing_on_the_hub_differ(monkeypatch: pytest.MonkeyPat
 
 
 def test_a_hub_id_is_pinned_to_its_commit_and_never_pickled(monkeypatch: pytest.MonkeyPatch) -> None:
+    def snapshot_download(*_: object, local_files_only: bool = False, **__: object) -> str:
+        if local_files_only:
+            raise huggingface_hub.errors.LocalEntryNotFoundError("not in the cache")
+        return "snapshot"
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
     files = [SimpleNamespace(rfilename=name) for name in ("config.json", "model.safetensors")]
     answer_of_the_hub(monkeypatch, SimpleNamespace(sha="c0ffee", siblings=files))
     assert find_backbone("owner/name@main", dtype="bfloat16") == Backbone("owner/name", "c0ffee", "bfloat16")

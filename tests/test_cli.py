@@ -189,11 +189,17 @@ def test_images_for_a_text_model(world, tmp_path, capsys):
     assert "image" in err.splitlines()[-1]
 
 
-@pytest.mark.parametrize("verb", [["push", "run", "me/it"], ["app"]])
-def test_what_comes_later_says_so(verb, capsys):
-    status, _, err = taskit(capsys, *verb)
+def test_what_comes_later_says_so(capsys):
+    status, _, err = taskit(capsys, "app")
     assert status == 1
     assert err.count("\n") == 1
+
+
+def test_a_push_of_nothing_is_one_sentence(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_any")
+    status, out, err = taskit(capsys, "push", tmp_path, "me/it")
+    assert (status, out) == (1, "")
+    assert "not finished" in err.splitlines()[-1]
 
 
 def test_ctrl_c_is_130(world, capsys, monkeypatch):

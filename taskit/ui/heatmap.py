@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from taskit.budget import show_bytes
-from taskit.display import SHADES
 from taskit.plan import Plan, PlannedLocation
+from taskit.rank_grid import SHADES
 from taskit.ui.markup import panel, text
 
 LIGHT_INK_BELOW = 0.5  # of the scale: cividis grows evenly brighter, so this is where black begins to read better

@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import pytest
 
 from taskit.budget import Budget, show_bytes
-from taskit.display import SHADES
+from taskit.rank_grid import SHADES
 from taskit.ui.board import board, effect
 from taskit.ui.charts import gain_curve, memory_bar, similarity_bars
 from taskit.ui.commands import command, save
