@@ -10,6 +10,7 @@ from taskit.ui.data_step import data_step
 from taskit.ui.model_step import model_step
 from taskit.ui.page import DATA, MODEL, PLAN, RESULT, RUNS, TRAIN, Page, label
 from taskit.ui.plan_step import plan_step
+from taskit.ui.push import sign_in
 from taskit.ui.result_step import result_step
 from taskit.ui.runs_step import runs_step
 from taskit.ui.shelf import Shelf
@@ -26,12 +27,14 @@ def build(shelf: Shelf) -> gr.Blocks:
     with gr.Blocks(
         title="TaskIT", analytics_enabled=False, fill_width=True, delete_cache=(3600, 24 * 3600)
     ) as blocks:
-        gr.HTML(HEADING, elem_classes="bare")
+        with gr.Row(elem_classes="heading"):
+            gr.HTML(HEADING, elem_classes="bare")
+            sign_in()
         with gr.Tabs(elem_classes="steps", selected=MODEL) as tabs:
             steps = tuple(
                 gr.Tab(label(step), id=step, interactive=step not in (PLAN, RESULT)) for step in range(RUNS + 1)
             )
-        page = Page(blocks, shelf.root, tabs, steps, *(gr.State(None) for _ in range(5)))
+        page = Page(blocks, shelf.root, tabs, steps, *(gr.State(None) for _ in range(6)))
         with steps[MODEL]:
             model_step(page)
         with steps[DATA]:

@@ -1,6 +1,7 @@
 """Step 2: the visitor's own data, looked at before anything is planned."""
 
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 
@@ -45,7 +46,7 @@ def data_step(page: Page) -> gr.Button:
     view = gr.HTML(NOTHING, elem_classes=["bare", "waiting"])
     forward = gr.Button("Next: budget and plan", variant="primary", interactive=False)
     outputs = [note, view, page.checked, page.steps[DATA], page.steps[PLAN], forward]
-    options = {
+    options: dict[str, Any] = {
         "api_visibility": "private",
         "concurrency_limit": 2,
         "concurrency_id": "reading",

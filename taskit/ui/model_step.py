@@ -7,11 +7,13 @@ import gradio as gr
 from taskit.backbone import bundled_names, find_backbone, modality_of
 from taskit.budget import show_bytes
 from taskit.errors import BackboneError
+from taskit.outlook import find_zoo
 from taskit.source import PACKAGED
-from taskit.ui.markup import empty, panel, table, text
+from taskit.ui.markup import empty, notice, panel, table, text
 from taskit.ui.page import MODEL, Page, tab
 from taskit.ui.told import told
-from taskit.zoo import LearnedTask, Zoo, bundled_zoo
+from taskit.ui.visitors import account
+from taskit.zoo import LearnedTask, Zoo
 
 SUGGESTED = (
     "google/vit-base-patch16-224-in21k",
@@ -20,6 +22,7 @@ SUGGESTED = (
     "Qwen/Qwen3-0.6B",
     "HuggingFaceTB/SmolLM2-135M",
 )
+BUNDLED, HUB = "come with TaskIT", "shared on the Hub"
 FOUND = 12  # models shown of a search
 
 
@@ -38,23 +41,27 @@ def model_step(page: Page) -> None:
                 filterable=True, scale=3,
             )  # fmt: skip
             words = gr.Textbox(label="Search the Hub", placeholder="for example: small sentence encoder", scale=2)
+        zoo = gr.Radio([BUNDLED, HUB], value=BUNDLED, label="Learned tasks", elem_classes="pills")
         note = gr.HTML(elem_classes="bare")
     learned = gr.HTML(elem_classes="bare")
     forward = gr.Button("Next: your data", variant="primary")
-    outputs = [note, learned, page.backbone, page.steps[MODEL]]
-    gr.on([model.change], choose, model, outputs, api_visibility="private", show_progress="minimal")
+    inputs, outputs = [model, zoo], [note, learned, page.backbone, page.zoo, page.steps[MODEL]]
+    gr.on([model.change, zoo.input], choose, inputs, outputs, api_visibility="private", show_progress_on=learned)
     words.submit(search, words, [note, model], api_visibility="private")
     page.go(forward.click, MODEL + 1)
-    page.load(choose, model, outputs)
+    page.load(choose, inputs, outputs)
 
 
-@told(outputs=3)
-def choose(name: str) -> tuple:
-    """Find a backbone and list what was learned on it."""
-    backbone = find_backbone((name or "").strip())
-    modality, zoo = modality_of(backbone), bundled_zoo(backbone.id)
+@told(outputs=4)
+def choose(name: str, source: str, request: gr.Request) -> tuple:
+    """Find a backbone and list what was learned on it; the Hub is asked anew."""
+    backbone, signed_in = find_backbone((name or "").strip()), account(request)
+    wanted = "hub" if source == HUB else None
+    token = signed_in["access_token"] if signed_in else None
+    modality, zoo = modality_of(backbone), find_zoo(wanted, backbone, token, ask=True)
     summary = f"{backbone.id.rpartition('/')[2]} · {len(zoo.tasks)} tasks"
-    return zoo_panel(zoo, modality), backbone.id, tab(MODEL, summary, done=True)
+    said = notice(zoo.note, "warning") if zoo.note else ""
+    return said + zoo_panel(zoo, modality), backbone.id, wanted, tab(MODEL, summary, done=True)
 
 
 @told(outputs=1)

@@ -35,13 +35,14 @@ class Chosen:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The shared components.  The states hold a str, a Checked, a Sketch, a Chosen and a run's name, or None."""
+    """The shared components.  The states hold two strs, a Checked, a Sketch, a Chosen and a run's name, or None."""
 
     blocks: gr.Blocks
     root: Path
     tabs: gr.Tabs
     steps: tuple[gr.Tab, ...]
     backbone: gr.State
+    zoo: gr.State
     checked: gr.State
     sketch: gr.State
     chosen: gr.State

@@ -17,6 +17,7 @@ from taskit.ui.markup import empty
 from taskit.ui.page import PLAN, Checked, Chosen, Page, tab
 from taskit.ui.sketch import STEPS, Sketch, at_percent, sketch
 from taskit.ui.told import told
+from taskit.ui.visitors import account
 
 CARDS = (8, 12, 16, 24, 48, 80)  # GB on the box, which are GiB
 START = 60  # per cent, where the slider stands at first
@@ -65,14 +66,19 @@ def plan_step(page: Page, forward: gr.Button) -> tuple[gr.Button, gr.HTML]:
         file = gr.DownloadButton("Download plan.json", visible=False, scale=1)
     redrawn = [page.chosen, view, ends, page.steps[PLAN], file]
     opened = [note, page.sketch, *redrawn, controls, actions]
-    heavy = {
+    heavy: dict[str, Any] = {
         "api_visibility": "private",
         "concurrency_limit": 1,
         "concurrency_id": "planning",
         "show_progress_on": view,
     }
-    light = {"api_visibility": "private", "queue": False, "show_progress": "hidden", "trigger_mode": "always_last"}
-    inputs = [page.checked, page.backbone, slider, card, *levers.fields]
+    light: dict[str, Any] = {
+        "api_visibility": "private",
+        "queue": False,
+        "show_progress": "hidden",
+        "trigger_mode": "always_last",
+    }
+    inputs = [page.checked, page.backbone, page.zoo, slider, card, *levers.fields]
     page.go(forward.click, PLAN).then(open_plan, inputs, opened, **heavy)
     moved = [page.sketch, slider]
     slider.input(lambda: BEHIND_SLIDER, None, card, **light)
@@ -130,17 +136,27 @@ def recipe_of(batch: float, length: float | None, epochs: float, rate: float, op
 def open_plan(
     checked: Checked | None,
     backbone: str,
+    zoo: str | None,
     percent: float,
     card: str,
     *levers: Any,
+    request: gr.Request,
     progress: gr.Progress = gr.Progress(),  # noqa: B008 - how Gradio hands it in
 ) -> tuple:
     """Look into the task once, and draw the plan of the present budget."""
-    made = look_into(checked, backbone, recipe_of(*levers), progress)
+    made = look_into(checked, backbone, zoo, recipe_of(*levers), request, progress)
     return made, *_draw(made, budget_of(card, percent)), gr.Column(visible=True), gr.Row(visible=True)
 
 
-def look_into(checked: Checked | None, backbone: str, recipe: Recipe, progress: gr.Progress) -> Sketch:
+def look_into(
+    checked: Checked | None,
+    backbone: str,
+    zoo: str | None,
+    recipe: Recipe,
+    request: gr.Request,
+    progress: gr.Progress,
+) -> Sketch:
+    """Read, price and compare, all once; then the frontier."""
     if checked is None:
         raise PlanError("There is no data to plan for yet; choose some in the step before.")
     stage = iter(range(1, STAGES + 1))
@@ -148,7 +164,17 @@ def look_into(checked: Checked | None, backbone: str, recipe: Recipe, progress: 
     def tell(message: str) -> None:
         progress((next(stage, STAGES), STAGES), desc=message.capitalize())
 
-    return sketch(prepare(checked.source, backbone, columns=dict(checked.columns) or None, recipe=recipe, tell=tell))
+    signed_in = account(request)
+    outlook = prepare(
+        checked.source,
+        backbone,
+        zoo=zoo,
+        columns=dict(checked.columns) or None,
+        recipe=recipe,
+        token=signed_in["access_token"] if signed_in else None,
+        tell=tell,
+    )
+    return sketch(outlook)
 
 
 @told(outputs=5)
@@ -170,9 +196,11 @@ def turn(
     before: Sketch | None,
     checked: Checked | None,
     backbone: str,
+    zoo: str | None,
     percent: float,
     card: str,
     *levers: Any,
+    request: gr.Request,
     progress: gr.Progress = gr.Progress(),  # noqa: B008
 ) -> tuple:
     """Plan again with other levers, and say what that did to the memory."""
@@ -181,7 +209,7 @@ def turn(
     if replace(was, epochs=recipe.epochs, learning_rate=recipe.learning_rate) == recipe:
         made = replace(before, outlook=replace(before.outlook, recipe=recipe))  # these two cost no byte
     else:
-        made = look_into(checked, backbone, recipe, progress)
+        made = look_into(checked, backbone, zoo, recipe, request, progress)
     return made, effect(before, made), *_draw(made, budget_of(card, percent))
 
 

@@ -4,8 +4,10 @@ import math
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
+from gradio.utils import get_space
 
 from taskit.budget import show_bytes
 from taskit.errors import DataError, RunError
@@ -14,11 +16,16 @@ from taskit.training.run_folder import Result
 from taskit.training.runs import Run
 from taskit.ui.markup import empty, figures, panel, share, text
 from taskit.ui.page import Page
+from taskit.ui.push import card_of, push_run, token_of
 from taskit.ui.run_view import duration, memory_meter
 from taskit.ui.shelf import Shelf, Ticket
 from taskit.ui.told import told
 from taskit.ui.visitors import visitor_of
 
+SHARE = (
+    "<h3>Share it</h3><p class='hint'>A repository of your own on the Hugging Face Hub; your token is used for this "
+    "push alone.</p>"
+)
 NOTHING = empty("No result yet", "It appears here when a run is done.")
 
 
@@ -28,21 +35,17 @@ class Results:
     def __init__(self, shelf: Shelf) -> None:
         self.shelf = shelf
 
-    @told(outputs=4)
+    @told(outputs=5)
     def show(self, name: str | None, request: gr.Request) -> tuple:
         """The result of a run, and the inputs that fit its data."""
         if not name:
-            return NOTHING, gr.skip(), gr.skip(), gr.Column(visible=False)
+            return NOTHING, gr.skip(), gr.skip(), gr.Column(visible=False), gr.skip()
         found = self.shelf.find(visitor_of(request), name)
         if isinstance(found, Ticket) or found.result is None:
-            return NOTHING, gr.skip(), gr.skip(), gr.Column(visible=False)
+            return NOTHING, gr.skip(), gr.skip(), gr.Column(visible=False), gr.skip()
         image = found.plan.data.modality == "image"
-        return (
-            result_view(found, found.result),
-            gr.Image(visible=image),
-            gr.Textbox(visible=not image),
-            gr.Column(visible=True),
-        )
+        inputs = gr.Image(visible=image), gr.Textbox(visible=not image)
+        return result_view(found, found.result), *inputs, gr.Column(visible=True), card_of(found)
 
     @told(outputs=1)
     def ask(self, name: str, image: str | None, words: str, request: gr.Request) -> tuple:
@@ -60,6 +63,16 @@ class Results:
         folder = Path(tempfile.mkdtemp(prefix="taskit-adapter-"))
         made = shutil.make_archive(str(folder / run.path.name), "zip", run.folder.adapter)
         return (gr.DownloadButton(visible=True, value=made),)
+
+    def push(self, name: str, repo: str, private: bool, typed: str | None, request: gr.Request) -> tuple:
+        """Push with the visitor's own token; the field is emptied, whatever came of it."""
+        said, link = self._push(name, repo, private, typed, request)
+        return said or link, ""
+
+    @told(outputs=1)
+    def _push(self, name: str, repo: str, private: bool, typed: str | None, request: gr.Request) -> tuple:
+        token = token_of(request, typed)
+        return (push_run(self._finished(name, request), repo, private, token),)
 
     def _finished(self, name: str, request: gr.Request) -> Run:
         found = self.shelf.find(visitor_of(request), name)
@@ -85,12 +98,23 @@ def result_step(page: Page, shelf: Shelf) -> None:
         with gr.Row():
             pack = gr.Button("Pack the adapter as a zip")
             file = gr.DownloadButton("Download the adapter", visible=False, variant="primary")
-    options = {"api_visibility": "private"}
-    heavy = {**options, "concurrency_limit": 1, "concurrency_id": "planning"}
-    shown = [note, view, image, words, after]
+        with gr.Column(elem_classes="box"):
+            gr.HTML(SHARE, elem_classes="bare")
+            with gr.Row():
+                repo = gr.Textbox(label="Name", placeholder="OWNER/NAME", scale=2)
+                token = gr.Textbox(label="Token with write access", type="password", visible=get_space() is None)
+                private = gr.Checkbox(True, label="Private", min_width=100)
+            pushed = gr.HTML(elem_classes="bare")
+            push = gr.Button("Push to the Hub")
+            with gr.Accordion("The model card", open=False):
+                card = gr.Markdown()
+    options: dict[str, Any] = {"api_visibility": "private"}
+    heavy: dict[str, Any] = {**options, "concurrency_limit": 1, "concurrency_id": "planning"}
+    shown = [note, view, image, words, after, card]
     page.run.change(results.show, page.run, shown, show_progress="hidden", **options)
     page.steps[4].select(results.show, page.run, shown, show_progress="hidden", **options)
     ask.click(results.ask, [page.run, image, words], [note, answer], show_progress_on=answer, **heavy)
+    push.click(results.push, [page.run, repo, private, token], [pushed, token], concurrency_limit=4, **options)
     pack.click(results.pack, page.run, [note, file], **options)
 
 

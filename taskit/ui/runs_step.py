@@ -1,6 +1,7 @@
 """Step 6: everything that the visitor has trained."""
 
 from datetime import datetime
+from typing import Any
 
 import gradio as gr
 
@@ -59,7 +60,7 @@ def runs_step(page: Page, shelf: Shelf) -> None:
         choice = gr.Dropdown([], label="Run", scale=3)
         show = gr.Button("Open", variant="primary", scale=1)
         delete = gr.Button("Delete", scale=1)
-    options = {"api_visibility": "private", "show_progress": "hidden"}
+    options: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     shown = [note, view, choice, actions, page.steps[RUNS]]
     page.steps[RUNS].select(history.show, None, shown, **options)
     page.run.change(history.show, None, shown, **options)

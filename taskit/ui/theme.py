@@ -2,18 +2,18 @@
 
 from pathlib import Path
 
-import gradio as gr
+from gradio.themes import Base, colors, sizes
 
 STYLE = Path(__file__).with_name("style.css")
 
 
-def make_theme() -> gr.themes.Base:
+def make_theme() -> Base:
     """Teal on quiet greys, system fonts (no request to a font server), the same shapes in light and dark."""
     fonts = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
-    base = gr.themes.Base(
-        primary_hue=gr.themes.colors.teal,
-        neutral_hue=gr.themes.colors.slate,
-        radius_size=gr.themes.sizes.radius_md,
+    base = Base(
+        primary_hue=colors.teal,
+        neutral_hue=colors.slate,
+        radius_size=sizes.radius_md,
         font=fonts,
         font_mono=["ui-monospace", "SFMono-Regular", "Menlo", "monospace"],
     )

@@ -1,5 +1,7 @@
 """Step 4: a run, watched.  It is a process of its own; this page only reads its folder and signals it."""
 
+from typing import Any
+
 import gradio as gr
 
 from taskit.training.run_folder import LIVE
@@ -84,7 +86,7 @@ def train_step(page: Page, shelf: Shelf, train: gr.Button, plan_note: gr.HTML) -
         result = gr.Button("See the result", variant="primary", visible=False)
     timer = gr.Timer(TICK, active=False)
     seen = [view, stop, resume, result, timer, page.steps[TRAIN], page.steps[RESULT]]
-    light = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
+    light: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
     timer.tick(watch.look, page.run, seen, **light)
     for button, handler in ((stop, watch.stop), (resume, watch.resume)):
         button.click(handler, page.run, [note], **light).then(watch.look, page.run, seen, **light)

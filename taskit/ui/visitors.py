@@ -68,7 +68,7 @@ class VisitorCookie:
 
 def account(request: gr.Request) -> dict[str, Any] | None:
     """The signed-in account, with ``access_token`` and ``userinfo``; None for a guest or after it has expired."""
-    info = request.request.scope.get("session", {}).get("oauth_info") if request.request else None
+    info = _scope(request).get("session", {}).get("oauth_info")
     return info if info and info.get("expires_at", 0) > time.time() else None
 
 
@@ -78,4 +78,9 @@ def visitor_of(request: gr.Request) -> str:
     name = str(signed_in["userinfo"]["preferred_username"]) if signed_in else ""
     if _NAME.fullmatch(name):
         return f"hf-{name}"
-    return request.request.scope["visitor"]
+    return _scope(request)["visitor"]
+
+
+def _scope(request: gr.Request) -> dict[str, Any]:
+    inner: Any = request.request  # Starlette's, whose scope the middleware wrote into
+    return inner.scope

@@ -26,11 +26,11 @@ class Balanced(HTMLParser):
         super().__init__()
         self.open = []
 
-    def handle_starttag(self, tag, attrs):
+    def handle_starttag(self, tag, _):
         if tag not in VOID:
             self.open.append(tag)
 
-    def handle_startendtag(self, tag, attrs):
+    def handle_startendtag(self, _, __):
         pass
 
     def handle_endtag(self, tag):

@@ -11,7 +11,7 @@ def visit(cookie=None, secret="s", scheme="http", headers=()):
     """(visitor, value of Set-Cookie) of one request."""
     seen, sent = {}, []
 
-    async def app(scope, receive, send):
+    async def app(scope, _, send):
         seen["visitor"] = scope["visitor"]
         await send({"type": "http.response.start", "status": 200, "headers": []})
 
