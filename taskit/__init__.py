@@ -13,15 +13,21 @@ if TYPE_CHECKING:
     from taskit.plan import Plan as Plan
     from taskit.planning import make_plan as make_plan
     from taskit.training.recipe import Recipe as Recipe
+    from taskit.training.runs import Run as Run
+    from taskit.training.runs import list_runs as list_runs
+    from taskit.training.runs import start as start
     from taskit.training.trainer import train as train
 
 _ROOMS = {
     "TaskITError": "taskit.errors",
     "Plan": "taskit.plan",
     "Recipe": "taskit.training.recipe",
+    "Run": "taskit.training.runs",
     "evaluate_run": "taskit.inference",
+    "list_runs": "taskit.training.runs",
     "make_plan": "taskit.planning",
     "predict": "taskit.inference",
+    "start": "taskit.training.runs",
     "train": "taskit.training.trainer",
 }
 __all__ = sorted(_ROOMS)  # pyright: ignore[reportUnsupportedDunderAll]

@@ -11,6 +11,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from taskit.errors import TaskITError
+from taskit.flags import add_constraints, constraints_of
 
 Verb = Callable[[argparse.Namespace], None]
 
@@ -45,7 +46,7 @@ def check(options: argparse.Namespace) -> None:
 def zoo(options: argparse.Namespace) -> None:
     from taskit.backbone import find_backbone
     from taskit.display import zoo_table
-    from taskit.planning import find_zoo
+    from taskit.outlook import find_zoo
 
     found = find_zoo(options.zoo, find_backbone(options.backbone), ask=True)
     if found.note:
@@ -68,11 +69,14 @@ def plan(options: argparse.Namespace) -> None:
             columns=columns_of(options),
             quantization=options.quantize,
             similarity=options.similarity,
+            method=options.method,
+            gain=options.gain,
+            constraints=constraints_of(options),
             seed=options.seed,
             tell=tell,
         )
     made.save(options.out)
-    show(options, made.to_dict(), lambda: plan_tables(made))
+    show(options, made.to_dict(), lambda: plan_tables(made, explain=options.explain))
     print(f"Plan written; train it with: taskit train {options.out} --out RUN", file=sys.stderr)
 
 
@@ -113,11 +117,16 @@ def push(options: argparse.Namespace) -> None:
     show(options, asdict(pushed), lambda: f"{pushed.url} ({'private' if pushed.private else 'public'})")
 
 
-def app(_: argparse.Namespace) -> None:
-    raise TaskITError("The app is not built yet; use taskit plan and taskit train until then.")
+def app(options: argparse.Namespace) -> None:
+    from taskit.ui.app import launch
+
+    print(f"TaskIT is at http://{options.host}:{options.port} ; runs go to {options.runs}", file=sys.stderr)
+    launch(options.host, options.port, options.runs)
 
 
 def build_parser() -> argparse.ArgumentParser:
+    from taskit.cli_runs import add_runs, runs
+
     parser = argparse.ArgumentParser(
         prog="taskit", description="Plan, train and share LoRA adapters that fit a memory budget."
     )
@@ -133,6 +142,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_data(add(check, "Look at a dataset: rows, classes, lengths, duplicates, what would be dropped."))
     _add_plan(add(plan, "Plan where LoRA goes and at which rank, inside a memory budget."))
     _add_train(add(train, "Train a plan into a run folder."))
+    add_runs(add(runs, "List the runs in a folder, or stop, resume or delete one."))
     sub = add(evaluate, "Score a run on its evaluation rows, or on other data.")
     sub.add_argument("run", metavar="RUN", help="a run folder")
     sub.add_argument("data", metavar="DATA", nargs="?", help="a dataset of the same task and labels")
@@ -148,6 +158,7 @@ def build_parser() -> argparse.ArgumentParser:
     sub = add(app, "Start the web app.")
     sub.add_argument("--host", default="127.0.0.1")
     sub.add_argument("--port", type=int, default=7860)
+    sub.add_argument("--runs", metavar="DIR", default="runs", help="where visitors' runs go (default %(default)s)")
     return parser
 
 
@@ -181,7 +192,12 @@ def _add_plan(sub: argparse.ArgumentParser) -> None:
     _add_data(sub)
     _add_zoo(sub)
     sub.add_argument("--budget", required=True, help="6GiB, 800MiB, 60%% (from no update to full LoRA) or auto")
-    sub.add_argument("--method", choices=("taskit",), default="taskit", help="how importance becomes a plan")
+    sub.add_argument(
+        "--method",
+        choices=("taskit", "uniform"),
+        default="taskit",
+        help="how importance becomes ranks: the best plan (default), or the largest rank that fits everywhere",
+    )
     sub.add_argument(
         "--similarity", choices=("delta", "raw"), default="delta", help="of updates (default), or of features"
     )
@@ -198,6 +214,8 @@ def _add_plan(sub: argparse.ArgumentParser) -> None:
     )
     sub.add_argument("--optimizer", choices=("adamw", "adamw8bit", "sgd"), help="default adamw")
     sub.add_argument("--out", required=True, metavar="plan.json", help="where to write the plan")
+    sub.add_argument("--explain", action="store_true", help="say of every location why it got its rank or none")
+    add_constraints(sub)
 
 
 def _add_train(sub: argparse.ArgumentParser) -> None:

@@ -11,19 +11,39 @@ from taskit.budget import show_bytes
 from taskit.inference import Prediction
 from taskit.plan import Plan
 from taskit.rank_grid import rank_grid
+from taskit.training.run_folder import LIVE
 
 if TYPE_CHECKING:
     from taskit.data.report import Report
     from taskit.training.run_folder import Result
+    from taskit.training.runs import RunSummary
     from taskit.zoo import Zoo
 
 BAR = 30
 MOST_CLASSES = 20  # rows of the class table
 
 
-def plan_tables(plan: Plan) -> RenderableType:
-    """All that a plan decides, on one screen."""
-    return Group(similarity_table(plan), "", rank_table(plan), "", memory_table(plan))
+def plan_tables(plan: Plan, *, explain: bool = False) -> RenderableType:
+    """All that a plan decides, on one screen; with ``explain`` also why, one line for each location."""
+    reasons = ("", explanation_table(plan)) if explain else ()
+    missing = f"Nothing fits: the cheapest LoRA takes {show_bytes(plan.shortfall_bytes)} more than the budget."
+    shortfall = ("", Text(missing, "yellow")) if plan.shortfall_bytes else ()
+    return Group(similarity_table(plan), "", rank_table(plan), *shortfall, *reasons, "", memory_table(plan))
+
+
+def explanation_table(plan: Plan) -> RenderableType:
+    if plan.explanation is None:
+        return Text(
+            f"The ranks of this plan were not chosen one by one (method {plan.method}), so none has a reason."
+        )
+    price = plan.explanation.price * 2**20
+    table = Table(title=f"Why each location got its rank; memory costs {price:.4g} a MiB", title_justify="left")
+    for name in ("block", "role", "importance", "adds", "why"):
+        table.add_column(name, justify="right" if name in ("block", "importance", "adds") else "left")
+    for place, one in zip(plan.locations, plan.explanation.locations, strict=True):
+        size = show_bytes(one.marginal_bytes)
+        table.add_row(str(place.block), place.role, f"{one.importance:.3g}", size, one.reason)
+    return table
 
 
 def similarity_table(plan: Plan) -> RenderableType:
@@ -88,6 +108,19 @@ def result_table(result: "Result") -> RenderableType:
     table.add_row(f"measured peak ({result.measured_with})", show_bytes(result.measured_peak_bytes))
     table.add_row("trained parameters", f"{result.trainable_parameters:,}")
     table.add_row("time", f"{result.train_seconds:.0f} s")
+    return table
+
+
+def runs_table(runs: "Sequence[RunSummary]") -> RenderableType:
+    table = Table(title="Runs", title_justify="left")
+    for name in ("run", "state", "epoch", "step", "metric", "time left", ""):
+        right = name in ("epoch", "step", "metric", "time left")
+        table.add_column(name, justify="right" if right else "left", overflow="fold")
+    for run in runs:
+        at = run.progress
+        metric = "" if at.metric is None else f"{at.metric:.4f}"
+        left = "" if run.state not in LIVE or at.seconds_left is None else f"{at.seconds_left:.0f} s"
+        table.add_row(run.path, run.state, str(at.epoch), f"{at.step}/{at.steps}", metric, left, run.message)
     return table
 
 

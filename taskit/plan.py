@@ -8,6 +8,7 @@ from pathlib import Path
 from taskit.backbone import Backbone
 from taskit.data.info import DataInfo
 from taskit.errors import PlanError
+from taskit.scheduler import ANY, Constraints, Explanation
 from taskit.similarity import TaskSimilarity
 from taskit.training.recipe import Recipe
 
@@ -49,7 +50,11 @@ class SkippedAdapter:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A complete decision; ``locations`` holds every candidate, rank 0 included."""
+    """A complete decision; ``locations`` holds every candidate, rank 0 included.
+
+    ``shortfall_bytes`` is what the budget lacks for the cheapest insertion where nothing is inserted, else 0.
+    The explanation is missing where a person or a baseline chose the ranks.
+    """
 
     method: str
     seed: int
@@ -64,6 +69,10 @@ class Plan:
     objective: float
     trainable_parameters: int
     training: Recipe
+    gain: str = "sqrt_ln1p"
+    constraints: Constraints = ANY
+    shortfall_bytes: int = 0
+    explanation: Explanation | None = None
 
     @property
     def ranks(self) -> dict[str, int]:
@@ -80,7 +89,7 @@ class Plan:
         Raises:
             PlanError: the file cannot be written.
         """
-        from taskit.training.run_folder import write_atomically
+        from taskit.training.files import write_atomically
 
         try:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -122,6 +131,10 @@ class Plan:
                 objective=values["objective"],
                 trainable_parameters=values["trainable_parameters"],
                 training=Recipe(**values["training"]),
+                gain=values.get("gain", "sqrt_ln1p"),
+                constraints=Constraints.from_json(values.get("constraints", {})),
+                shortfall_bytes=values.get("shortfall_bytes", 0),
+                explanation=Explanation.from_json(values["explanation"]) if values.get("explanation") else None,
             )
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise PlanError(f"{source} misses or misnames a field ({error}); run taskit plan again.") from error

@@ -1,61 +1,50 @@
 """From a dataset, a backbone, a zoo and a budget to a plan: the one place where all rooms meet."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-from taskit.backbone import (
-    Backbone,
-    final_linear,
-    find_backbone,
-    load_model,
-    load_processor,
-    require_task,
-    source_of,
-)
-from taskit.budget import parse_budget, show_bytes
+from taskit.backbone import find_backbone
+from taskit.budget import Budget, parse_budget, show_bytes
 from taskit.data import Collator, Dataset, load
 from taskit.errors import BudgetError, PlanError
-from taskit.importance import transfer
-from taskit.plan import Plan, SkippedAdapter
+from taskit.outlook import METHODS, Outlook, make_collator, prepare
+from taskit.plan import Plan
 from taskit.pricing import Pricing, Stage, estimate, planned_locations, price, set_stage
-from taskit.scheduler import RANKS, Schedule, cheapest_insertion, rank_gain, schedule
+from taskit.scheduler import RANKS, Schedule, explain, objective
 from taskit.training.recipe import Recipe
-from taskit.transfer import Measurement, measure
-from taskit.zoo import Zoo, bundled_zoo, open_zoo
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
-PROBE_ROWS = 128
 TOLERANCE = 0.005  # of the budget above no update: a plan that leaves less unspent is not searched further
 ATTEMPTS = 4
 
 
 def search(
-    stage: Stage, pricing: Pricing, importance: Sequence[float], budget: int, ranks: Sequence[int] = RANKS
+    stage: Stage, pricing: Pricing, solve: Callable[[int], Schedule], budget: int, floor: int
 ) -> tuple[Schedule, int]:
     """The best schedule whose *rehearsed* peak is within ``budget``, and that peak, in bytes.
 
-    The scheduler optimises the additive profile, which knows the peak only up to a few per cent; so each
-    of its answers is rehearsed, and what turns out to be over or unspent moves the target of the next.
+    ``solve`` gives the best schedule of the additive profile at a budget of ``floor`` or more.  The profile knows
+    the peak only up to a few per cent; so each answer is rehearsed, and what turns out to be over or unspent moves
+    the target of the next.
 
     Raises:
-        BudgetError: even without any insertion the peak lies above the budget.
+        BudgetError: even at the floor the peak lies above the budget.
     """
-    if budget < pricing.no_update_bytes:
-        missing = pricing.no_update_bytes - budget
+    best = start = solve(floor)
+    best_peak = stage.rehearse(best.ranks) if any(best.ranks) else pricing.no_update_bytes
+    if budget < best_peak:
+        missing, forced = best_peak - budget, any(best.ranks)
+        needy = "frozen backbone and the locations forced in need" if forced else "frozen backbone needs"
         raise BudgetError(
             f"The budget of {show_bytes(budget)} is {missing} bytes ({show_bytes(missing)}) short of the "
-            f"{show_bytes(pricing.no_update_bytes)} that the frozen backbone needs; raise it or use a smaller batch."
+            f"{show_bytes(best_peak)} that the {needy}; raise it or use a smaller batch."
         )
-    profile, nothing = pricing.profile, (0,) * len(stage.locations)
-    best, best_peak = Schedule(nothing, 0.0, pricing.no_update_bytes), pricing.no_update_bytes
-    target, floor, over = budget, profile.bytes(nothing), 0
+    target, over = budget, 0
     for attempt in count(1):
-        found = schedule(profile, importance, max(target, floor), ranks=ranks)
+        found = solve(max(target, floor))
         peak = stage.rehearse(found.ranks)
         if peak <= budget and found.objective > best.objective:
             best, best_peak = found, peak
@@ -65,6 +54,12 @@ def search(
             break
         over += unspent < 0  # what is over is cut ever harder, so that the search ends
         target += unspent if unspent >= 0 else unspent * 2**over
+    if not any(best.ranks):
+        cheapest = solve(floor + start.shortfall_bytes)
+        peak = stage.rehearse(cheapest.ranks)
+        if peak <= budget:
+            return cheapest, peak
+        best = replace(best, shortfall_bytes=peak - budget)
     return best, best_peak
 
 
@@ -73,77 +68,62 @@ def make_plan(
     backbone_id: str,
     budget: str,
     *,
-    zoo: str | Path | None = None,
-    recipe: Recipe | None = None,
-    columns: Mapping[str, str] | None = None,
-    dtype: str = "float32",
-    quantization: str | None = None,
-    similarity: str = "delta",
-    seed: int = 0,
-    token: str | None = None,
     tell: Callable[[str], None] = lambda _: None,
+    **choices: Any,
 ) -> Plan:
     """Read the data, compare the task with the zoo, price every location and schedule the best plan.
 
-    ``zoo`` is a folder of PEFT adapters or a part of the Hub (see `open_zoo`), which ``token`` may read;
-    without one, the bundled adapters of the backbone.  ``tell`` is called with a sentence at the start of
-    every stage.
+    ``choices`` are those of `prepare`.  ``tell`` is called with a sentence at the start of every stage.
 
         plan = make_plan("photos.zip", "vit-mini-tiny32", "60%")
         plan.save("plan.json")
     """
-    wanted = parse_budget(budget)
-    if quantization:
-        raise PlanError("Plans for a quantised backbone are not priced yet; leave --quantize out.")
-    recipe = recipe or Recipe()
-    tell("reading the data")
-    data = load(source, columns=columns, seed=seed)
-    backbone = find_backbone(backbone_id, dtype=dtype, quantization=quantization)
-    require_task(backbone, data.info.task)
-    tell("tracing a training step without weights")
-    collator = make_collator(backbone, data.info.task, recipe.max_length)
-    stage = set_stage(backbone, data, recipe, collator)
-    pricing = price(stage)
-    limit = wanted.resolve(pricing.no_update_bytes, pricing.full_lora_bytes)
-    tell("loading the backbone")
-    learned = find_zoo(zoo, backbone, token)
-    if learned.note:
-        tell(learned.note)
-    model = load_model(backbone, task=data.info.task, labels=data.info.labels)
-    tell(f"comparing the task with {len(learned.tasks)} learned ones")
-    found = compare(model, data, collator, [place.name for place in stage.locations], learned, recipe, seed)
-    revisions = {task.adapter: task.revision for task in learned.tasks}
-    similarities = tuple(replace(s, revision=revisions[s.adapter]) for s in found.similarities(similarity))
-    importance = transfer(similarities, found.importances, len(stage.locations))
+    wanted = parse_budget(budget)  # refused before anything is read
+    return decide(prepare(source, backbone_id, tell=tell, **choices), wanted, tell=tell)
+
+
+def decide(outlook: Outlook, budget: Budget, *, tell: Callable[[str], None] = lambda _: None) -> Plan:
+    """The best plan within ``budget``, its peak rehearsed as a whole.
+
+    Raises:
+        BudgetError: the budget is below what the frozen backbone needs, or admits nothing to train.
+    """
+    pricing = outlook.pricing
+    limit = budget.resolve(pricing.no_update_bytes, pricing.full_lora_bytes)
     tell("scheduling ranks inside the budget")
-    best, peak = search(stage, pricing, importance, limit)
-    if not any(best.ranks) and not stage.heads:
-        cheapest = cheapest_insertion(pricing.profile, RANKS)
+    solve = partial(METHODS[outlook.method], pricing.profile, outlook.importance, **outlook.wishes)
+    best, peak = search(outlook.stage, pricing, solve, limit, outlook.floor)
+    if not any(best.ranks) and not outlook.stage.heads:
         raise BudgetError(
-            f"The budget of {show_bytes(limit)} admits no LoRA at all; give about {show_bytes(cheapest)} or more."
+            f"The budget of {show_bytes(limit)} admits no LoRA at all; give {show_bytes(best.shortfall_bytes)} more."
         )
+    return plan_of(outlook, best, limit, peak)
+
+
+def plan_of(outlook: Outlook, found: Schedule, budget_bytes: int, peak_bytes: int) -> Plan:
+    """A schedule written up as a plan; ``peak_bytes`` is rehearsed, or the additive profile's for a draft."""
+    stage, pricing, importance = outlook.stage, outlook.pricing, outlook.importance
+    chosen = outlook.method == "taskit"  # one by one: only then has a rank a reason
+    reasons = explain(pricing.profile, importance, found.ranks, **outlook.wishes) if chosen else None
     return Plan(
-        method="taskit",
-        seed=seed,
-        backbone=backbone,
-        data=data.info,
-        budget_bytes=limit,
-        memory=estimate(pricing, best.ranks, peak),
-        similarity_measure=similarity,
-        similarity=similarities,
-        skipped=tuple(SkippedAdapter(*item) for item in (*learned.skipped, *found.skipped)),
-        locations=planned_locations(stage.locations, importance, best.ranks, pricing.profile),
-        objective=best.objective,
-        trainable_parameters=stage.trainable_parameters(best.ranks),
-        training=recipe,
+        method=outlook.method,
+        seed=outlook.seed,
+        backbone=outlook.backbone,
+        data=outlook.data,
+        budget_bytes=budget_bytes,
+        memory=estimate(pricing, found.ranks, peak_bytes),
+        similarity_measure=outlook.similarity_measure,
+        similarity=outlook.similarity,
+        skipped=outlook.skipped,
+        locations=planned_locations(stage.locations, importance, found.ranks, pricing.profile),
+        objective=found.objective,
+        trainable_parameters=stage.trainable_parameters(found.ranks),
+        training=outlook.recipe,
+        gain=outlook.gain,
+        constraints=outlook.constraints,
+        shortfall_bytes=found.shortfall_bytes,
+        explanation=reasons,
     )
-
-
-def find_zoo(zoo: str | Path | None, backbone: Backbone, token: str | None = None, *, ask: bool = False) -> Zoo:
-    """The zoo that a person named, or the bundled one, for exactly this backbone."""
-    if zoo is None:
-        return bundled_zoo(backbone.id, backbone.revision)
-    return open_zoo(zoo, backbone.id, revision=backbone.revision, token=token, ask=ask)
 
 
 def uniform_plan(
@@ -167,39 +147,10 @@ def uniform_plan(
         similarity=(),
         skipped=(),
         locations=planned_locations(stage.locations, ones, ranks, pricing.profile),
-        objective=sum(rank_gain(r, max(RANKS)) for r in ranks),
+        objective=objective(ranks, ones, max(RANKS)),
         trainable_parameters=stage.trainable_parameters(ranks),
         training=recipe,
     )
-
-
-def make_collator(backbone: Backbone, task: str, max_length: int | None) -> Collator:
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(source_of(backbone), local_files_only=True)
-    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
-    if max_length is not None and positions is not None and max_length > positions:
-        raise PlanError(f"max_length is {max_length}, but {backbone.id} reads {positions} tokens; give at most that.")
-    processor = load_processor(backbone, task=task)
-    return Collator(task, processor, max_length, encoder_decoder=bool(config.is_encoder_decoder))
-
-
-def compare(
-    model: "PreTrainedModel",
-    data: Dataset,
-    collator: Collator,
-    names: Sequence[str],
-    zoo: Zoo,
-    recipe: Recipe,
-    seed: int,
-) -> Measurement:
-    """Similarity and importance of every learned task, on a probe drawn from the training rows."""
-    rows = min(len(data.train), max(PROBE_ROWS, 4 * len(data.info.labels)))
-    probe = data.train.shuffle(seed=seed).select(range(rows))
-    step = recipe.batch_size
-    batches = [collator([probe[i] for i in range(start, min(start + step, rows))]) for start in range(0, rows, step)]
-    head = final_linear(model) if data.info.labels else None
-    return measure(model, batches, names, head, zoo.tasks)
 
 
 def reprice(plan: Plan, data: Dataset, collator: Collator) -> Plan:
@@ -226,11 +177,11 @@ def reprice(plan: Plan, data: Dataset, collator: Collator) -> Plan:
     pricing = price(stage)
     importance = {planned.name: planned.importance for planned in plan.locations}
     lambdas = [importance.get(place.name, 0.0) for place in stage.locations]
-    gains = (rank_gain(rank, max(RANKS)) * value for rank, value in zip(ranks, lambdas, strict=True))
     return replace(
         plan,
         memory=estimate(pricing, ranks, peak),
         locations=planned_locations(stage.locations, lambdas, ranks, pricing.profile),
-        objective=sum(gains),
+        objective=objective(ranks, lambdas, max(*plan.constraints.ranks, *ranks), plan.gain),
         trainable_parameters=stage.trainable_parameters(ranks),
+        explanation=None,  # the ranks are a person's now
     )

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from taskit.errors import BudgetError, PlanError
-from taskit.scheduler import RANKS, cheapest_insertion, frontier, rank_gain, schedule
+from taskit.scheduler import RANKS, Constraints, frontier, rank_gain, schedule
 from taskit.scheduler import search as search_module
 from tests.profiles import (
     encoder_decoder_profile,
@@ -36,7 +36,9 @@ def budgets_between(profile, count):
 def assert_best(profile, importance, ranks):
     strategies = sorted(all_strategies(profile, importance, ranks))
     budgets = sorted({strategies[len(strategies) * i // 7][0] for i in range(7)})
-    for budget, plan in zip(budgets, frontier(profile, importance, budgets, ranks=ranks), strict=True):
+    for budget, plan in zip(
+        budgets, frontier(profile, importance, budgets, constraints=Constraints(ranks=ranks)), strict=True
+    ):
         best = max(value for size, value, _ in strategies if size <= budget)
         assert plan.predicted_bytes == union_bytes(profile, plan.ranks) <= budget
         assert plan.objective == pytest.approx(objective(importance, plan.ranks, max(ranks)), rel=1e-12, abs=0)
@@ -73,9 +75,9 @@ def test_bins_equal_exhaustive_search_when_a_bin_is_one_byte(monkeypatch):
 def test_hand_example_of_the_paper_notes():
     """methods.md §1.6; Algorithm 1 as printed prices {1, 2} at 5."""
     budgets = (0, 3, 4, 5, 9, 10, 11, 12)
-    plans = frontier(hand_profile(), (1.0, 0.6), budgets, ranks=(1,))
+    plans = frontier(hand_profile(), (1.0, 0.6), budgets, constraints=Constraints(ranks=(1,)))
     assert [plan.ranks for plan in plans] == [(0, 0)] * 2 + [(0, 1)] * 3 + [(1, 0)] * 2 + [(1, 1)]
-    assert cheapest_insertion(hand_profile(), (1,)) == 4
+    assert [plan.shortfall_bytes for plan in plans] == [4, 1] + [0] * 6
 
 
 def milp_optimum(profile, importance, budget):
@@ -160,7 +162,7 @@ def test_a_constant_gain_never_pays_for_more_than_the_lowest_rank():
 
 
 def test_equal_strategies_are_chosen_by_bytes_then_by_the_later_location():
-    assert schedule(make_profile([5, 3, 3], {}), (1, 1, 1), 5, ranks=(1,)).ranks == (0, 0, 1)
+    assert schedule(make_profile([5, 3, 3], {}), (1, 1, 1), 5, constraints=Constraints(ranks=(1,))).ranks == (0, 0, 1)
 
 
 def test_merged_states_stay_within_budget():
@@ -179,11 +181,12 @@ def test_merged_states_stay_within_budget():
 
 def test_a_budget_that_admits_nothing_gives_the_empty_plan():
     profile = LARGE["decoder"]
-    cheapest = cheapest_insertion(profile)
     importance = [1.0] * len(profile.locations)
+    (base,) = frontier(profile, importance, (profile.bytes([0] * len(importance)),))
+    cheapest = base.predicted_bytes + base.shortfall_bytes
     empty, first = frontier(profile, importance, (cheapest - 1, cheapest))
     assert not any(empty.ranks)
-    assert empty.objective == 0
+    assert (empty.objective, empty.shortfall_bytes, first.shortfall_bytes) == (0, 1, 0)
     assert sum(first.ranks) == 1
     assert first.predicted_bytes == cheapest
 
@@ -208,7 +211,7 @@ def test_a_budget_below_the_frozen_base_names_the_shortfall():
 )
 def test_bad_input_is_one_sentence(importance, ranks, message):
     with pytest.raises(PlanError, match=message) as error:
-        schedule(hand_profile(), importance, 100, ranks=ranks)
+        schedule(hand_profile(), importance, 100, constraints=Constraints(ranks=ranks))
     assert str(error.value).endswith(".")
 
 

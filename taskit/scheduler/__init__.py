@@ -1,6 +1,22 @@
 """Importance, memory profile and budget in; the best strategy out. Numpy only."""
 
-from taskit.scheduler.gain import RANKS, rank_gain
-from taskit.scheduler.search import Schedule, cheapest_insertion, frontier, schedule
+from taskit.scheduler.constraints import ANY, Constraints
+from taskit.scheduler.explanation import Explanation, LocationReason, explain
+from taskit.scheduler.gain import RANKS, objective, rank_gain
+from taskit.scheduler.search import Schedule, frontier, schedule
+from taskit.scheduler.uniform import schedule_uniform
 
-__all__ = ["RANKS", "Schedule", "cheapest_insertion", "frontier", "rank_gain", "schedule"]
+__all__ = [
+    "ANY",
+    "RANKS",
+    "Constraints",
+    "Explanation",
+    "LocationReason",
+    "Schedule",
+    "explain",
+    "frontier",
+    "objective",
+    "rank_gain",
+    "schedule",
+    "schedule_uniform",
+]

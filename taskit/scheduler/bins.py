@@ -12,40 +12,71 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from taskit.scheduler.trellis import Edges, Trellis
+from taskit.scheduler.trellis import Layer, Trellis
 
 GOLDEN_RATIO = (1 + math.sqrt(5)) / 2
-UNREACHABLE = -(2**62)  # stays negative after any sum of gains, see `_gain_quantum` in search.py
+UNREACHABLE = -(2**62)  # stays negative after any sum of gains, see `_quantum` in options.py
+
+Move = tuple[int, np.ndarray, int]  # first bin, values from there on, what to add to them
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """The edges that reach the best values of one state, for the bins `start`, `start + 1`, ..."""
+    """The ways that reach the best values of one state, for the bins `start`, `start + 1`, ..."""
 
     start: int
-    edge: np.ndarray  # uint16 (bins,)
+    way: np.ndarray  # unsigned integers (bins,)
 
 
-def binned_plans(trellis: Trellis, budgets: Sequence[int], span_bytes: int, bins: int) -> list[list[int]]:
-    """Return near-optimal ranks that fit, one list per budget (bytes above the empty strategy).
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """A layer in bins: its tolls, int64 (sources,), and its options' own beside their ranks and bytes, (options,).
+
+    Of options that round to equal bins only the best is `tried`.
+    """
+
+    tolls: np.ndarray
+    own: np.ndarray
+    rank: np.ndarray
+    bytes: np.ndarray
+    tried: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """How the number of a way is packed: the source in the lowest bits, the option above it."""
+
+    source_bits: int
+    bits: int
+
+    @classmethod
+    def of(cls, trellis: Trellis) -> "Ways":
+        source_bits = (max(len(layer.tolls) for layer in trellis.layers) - 1).bit_length()
+        return cls(source_bits, source_bits + (max(len(layer.options) for layer in trellis.layers) - 1).bit_length())
+
+
+def binned_plans(trellis: Trellis, budgets: Sequence[int], span_bytes: int, bins: int) -> list[list[int] | None]:
+    """Return near-optimal ranks that fit, one list per budget (bytes above the empty strategy), or None if none do.
 
     `span_bytes` is the price of the largest strategy; `bins` the number of bins, U in the paper, that cover it.
     """
     width = max(1, -(-span_bytes // bins))
-    drift = math.isqrt(len(trellis.layers)) + 1 if width > 1 else 0  # how far rounding leads astray, in bins
+    roundings = 2 * len(trellis.layers)
+    drift = math.isqrt(roundings) + 1 if width > 1 else 0  # how far rounding leads astray, in bins
     room = np.minimum(np.array(budgets), span_bytes)
-    reach = room // width + np.where(room < span_bytes, drift, len(trellis.layers))
-    nominal = _round_bytes(trellis, width)
-    table, value = _fill(trellis, nominal, int(reach.max()))
-    rises = np.flatnonzero(value > np.maximum.accumulate(np.append(-1, value))[:-1])
-    plans: list[list[int]] = [[0] * len(trellis.layers) for _ in budgets]
-    top = np.searchsorted(rises, reach, side="right")
+    reach = room // width + np.where(room < span_bytes, drift, roundings)
+    steps = _round_bytes(trellis, width)
+    table, value = _fill(trellis, steps, int(reach.max()))
+    rises = np.flatnonzero(value > np.maximum.accumulate(np.append(UNREACHABLE // 2, value))[:-1])
+    bin_of = rises + table[-1][0].start
+    plans: list[list[int] | None] = [None] * len(budgets)
+    top = np.searchsorted(bin_of, reach, side="right")
     waiting = np.flatnonzero(top)
     while len(waiting):  # every pass looks one window further down from `top`, until something fits
         windows = [np.arange(max(0, top[b] - 1 - 2 * drift), top[b]) for b in waiting]
         wanted = np.zeros(len(rises), bool)
         wanted[np.concatenate(windows)] = True
-        ranks, price = _backtrack(trellis, nominal, table, rises[wanted])
+        ranks, price = _backtrack(trellis, steps, table, bin_of[wanted])
         place = np.cumsum(wanted) - 1
         for b, window in zip(waiting, windows, strict=True):
             fits = place[window][price[place[window]] <= room[b]]
@@ -56,69 +87,93 @@ def binned_plans(trellis: Trellis, budgets: Sequence[int], span_bytes: int, bins
     return plans
 
 
-def _round_bytes(trellis: Trellis, width: int) -> list[list[np.ndarray]]:
-    """Return every edge's bytes in bins of `width`.
+def _round_bytes(trellis: Trellis, width: int) -> list[Steps]:
+    """Return every layer's bytes in bins of `width`.
 
     The blocks of a network are alike, and so would be their rounding errors; multiples of the golden ratio spread the
     rounding threshold evenly over the locations.
     """
-    offsets = [int(width * (k * GOLDEN_RATIO % 1)) for k in range(1, len(trellis.layers) + 1)]
-    return [
-        [(e.bytes + offset) // width for e in layer] for layer, offset in zip(trellis.layers, offsets, strict=True)
-    ]
+    found = []
+    for k, layer in enumerate(trellis.layers, start=1):
+        toll, own = (int(width * (n * GOLDEN_RATIO % 1)) for n in (2 * k, 2 * k + 1))
+        sizes = np.array([option.bytes for option in layer.options], np.int64)
+        bins = (sizes + own) // width
+        best = {int(bins[o]): o for o in range(layer.may_skip, len(bins))}  # options come by rising gain
+        ranks = np.array([option.rank for option in layer.options])
+        tolls = (np.array(layer.tolls, np.int64) + toll) // width
+        found.append(Steps(tolls, bins, ranks, sizes, tuple(best.values())))
+    return found
 
 
-def _fill(
-    trellis: Trellis, nominal: Sequence[Sequence[np.ndarray]], limit: int
-) -> tuple[list[list[Row]], np.ndarray]:
+def _fill(trellis: Trellis, steps: Sequence[Steps], limit: int) -> tuple[list[list[Row]], np.ndarray]:
     """Return a row per location and state up to bin `limit`, and the final values (negative where unreachable)."""
-    shift = max(len(edges.source) for layer in trellis.layers for edges in layer).bit_length()
-    table, values = [[Row(0, np.zeros(1, np.uint16))]], [np.zeros(1, np.int64)]
-    for layer, costs in zip(trellis.layers, nominal, strict=True):
-        known = [(row.start, value) for row, value in zip(table[-1], values, strict=True)]
-        relaxed = [_relax(known, edges, cost, limit, shift) for edges, cost in zip(layer, costs, strict=True)]
-        table.append([row for row, _ in relaxed])
-        values = [value for _, value in relaxed]
-    return table, values[0]
+    ways = Ways.of(trellis)
+    known: list[tuple[int, np.ndarray]] = [(0, np.zeros(1, np.int64))]
+    table = [[Row(0, np.zeros(1, np.uint8))]]
+    for layer, step in zip(trellis.layers, steps, strict=True):
+        arrived = [_arrive(known, layer, step, state, limit, ways) for state in range(layer.states)]
+        table.append([row for row, _ in arrived])
+        known = [(row.start, value) for row, value in arrived]
+    return table, known[0][1]
 
 
-def _relax(
-    known: Sequence[tuple[int, np.ndarray]], edges: Edges, costs: np.ndarray, limit: int, shift: int
+def _arrive(
+    known: Sequence[tuple[int, np.ndarray]], layer: Layer, step: Steps, state: int, limit: int, ways: Ways
 ) -> tuple[Row, np.ndarray]:
-    """Take the maximum over all edges into one state; `known` holds the sources' first bins and values.
+    """Take the maximum over all ways into one state; `known` holds the sources' first bins and values.
 
-    The edge's number rides in the low bits of the value, so one maximum finds the value, the edge and the winner
-    among equals.
+    The number of the way rides in the low bits of the value, so one maximum finds the value, the way and the winner
+    among equals. All options are tried on the best of the sources at once.
     """
-    moves = []
-    for edge, (source, cost, gain) in enumerate(zip(edges.source, costs.tolist(), edges.gain.tolist(), strict=True)):
-        start, value = known[source]
-        moves.append((start + cost, value[: max(0, limit + 1 - start - cost)], (gain << shift) | edge))
+    moves: list[Move] = [(*known[s], s) for s, target in enumerate(layer.skips) if target == state]
+    tolls = step.tolls.tolist()
+    entries = [(known[s][0] + tolls[s], known[s][1], s) for s, target in enumerate(layer.inserts) if target == state]
+    if len(entries) > 1:
+        entries = [(*_maximum(entries, limit), 0)]
+    for start, value, source in entries:
+        for number in step.tried:
+            way = (layer.options[number].gain << ways.bits) + (number << ways.source_bits) + source
+            moves.append((start + int(step.own[number]), value, way))
+    start, best = _maximum(moves, limit)
+    mask = (1 << ways.bits) - 1
+    row = Row(start, (best & mask).astype(np.min_scalar_type(mask)))
+    best &= ~mask
+    return row, best
+
+
+def _maximum(moves: Sequence[Move], limit: int) -> tuple[int, np.ndarray]:
+    """Return the largest value over all moves in each bin up to `limit`, and the first bin."""
     first = min(start for start, _, _ in moves)
-    best = np.full(max(start + len(value) for start, value, _ in moves) - first, UNREACHABLE)
+    size = max(min(start + len(value), limit + 1) for start, value, _ in moves) - first
+    best = np.full(max(size, 0), UNREACHABLE)
     scratch = np.empty_like(best)
     for start, value, gain in moves:
-        grown = np.add(value, gain, out=scratch[: len(value)])
-        here = best[start - first : start - first + len(value)]
-        np.maximum(here, grown, out=here)
-    edge = best.astype(np.uint16) & np.uint16((1 << shift) - 1)
-    best &= -1 << shift
-    return Row(first, edge), best
+        length = min(len(value), limit + 1 - start)
+        if length > 0:
+            grown = np.add(value[:length], gain, out=scratch[:length])
+            here = best[start - first : start - first + length]
+            np.maximum(here, grown, out=here)
+    return first, best
 
 
 def _backtrack(
-    trellis: Trellis, nominal: Sequence[Sequence[np.ndarray]], table: Sequence[Sequence[Row]], bins: np.ndarray
+    trellis: Trellis, steps: Sequence[Steps], table: Sequence[Sequence[Row]], bins: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the strategies that end in `bins`: ranks of shape (bins, locations) and exact prices, (bins,)."""
+    source_bits = Ways.of(trellis).source_bits
     ranks = np.zeros((len(bins), len(trellis.layers)), np.int64)
     price, state, left = np.zeros_like(bins), np.zeros_like(bins), bins.copy()
     for k in range(len(trellis.layers) - 1, -1, -1):
-        arrived = state.copy()
-        for t, (edges, row) in enumerate(zip(trellis.layers[k], table[k + 1], strict=True)):
-            here = np.flatnonzero(arrived == t)
-            edge = row.edge[left[here] - row.start]
-            ranks[here, k] = edges.rank[edge]
-            price[here] += edges.bytes[edge]
-            left[here] -= nominal[k][t][edge]
-            state[here] = edges.source[edge]
+        layer, step = trellis.layers[k], steps[k]
+        way = np.zeros(len(bins), np.int64)
+        for t, row in enumerate(table[k + 1]):
+            here = np.flatnonzero(state == t)
+            if len(here):
+                way[here] = row.way[left[here] - row.start]
+        number, source = way >> source_bits, way & ((1 << source_bits) - 1)
+        inserted = number >= layer.may_skip
+        ranks[:, k] = step.rank[number]
+        price += step.bytes[number] + inserted * np.array(layer.tolls)[source]
+        left -= inserted * (step.own[number] + step.tolls[source])
+        state = source
     return ranks, price

@@ -1,7 +1,7 @@
 """h(r): how much of a location's importance rank r realises (TaskIT, Table 2; methods.md §1.3)."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from taskit.errors import PlanError
 
@@ -31,3 +31,9 @@ def rank_gain(rank: int, max_rank: int, form: str = "sqrt_ln1p") -> float:
     if rank == 0:
         return 0.0
     return FORMS[form](rank) / (FORMS[form](max_rank) or 1.0)  # max_rank = 1: ln(1) = 0
+
+
+def objective(ranks: Sequence[int], importance: Sequence[float], max_rank: int, form: str = "sqrt_ln1p") -> float:
+    """Return sum_k h(r_k) * lambda_k, what the scheduler maximises."""
+    h = {rank: rank_gain(rank, max_rank, form) for rank in set(ranks)}
+    return math.fsum(h[rank] * value for rank, value in zip(ranks, importance, strict=True))

@@ -4,31 +4,38 @@ Algorithm 1 as printed overspends its budget; this is the same problem solved ov
 Small problems are solved exactly with Pareto lists, the others with bins fine enough that nothing visible is lost.
 """
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from taskit.errors import BudgetError, PlanError
 from taskit.memory.profile import MemoryProfile
 from taskit.scheduler.bins import binned_plans
-from taskit.scheduler.gain import RANKS, rank_gain
+from taskit.scheduler.bounded import bounded_plans
+from taskit.scheduler.constraints import ANY, Constraints
+from taskit.scheduler.gain import objective
 from taskit.scheduler.leftover import spend_leftover
+from taskit.scheduler.options import Option, Problem
 from taskit.scheduler.pareto import pareto_plans
-from taskit.scheduler.trellis import MAX_STATES, Option, build_trellis, coverage
+from taskit.scheduler.pose import check_budget, pose
+from taskit.scheduler.trellis import build_trellis
 
 EXACT_LOCATIONS = 24  # up to here Pareto lists are tried before the bins
-BINS = 20_000  # U; the paper's 500 lose 5 to 14 % of the objective
+BINS_PER_LOCATION = 150  # U grows with the locations; the paper's 500 in all lose 5 to 14 % of the objective
+MOST_CELLS = 30_000_000  # bins times locations: keeps the table below 100 MB
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """A strategy s: one rank per location (0 = not inserted), its objective and M(s) in bytes."""
+    """A strategy s: one rank per location (0 = not inserted), its objective and M(s) in bytes.
+
+    `shortfall_bytes` is what the budget lacks for the cheapest insertion where nothing is inserted, else 0.
+    """
 
     ranks: tuple[int, ...]
     objective: float
     predicted_bytes: int
+    shortfall_bytes: int = 0
 
 
 def schedule(
@@ -36,29 +43,39 @@ def schedule(
     importance: Sequence[float],
     budget_bytes: int,
     *,
-    ranks: Sequence[int] = RANKS,
+    constraints: Constraints = ANY,
     gain: str = "sqrt_ln1p",
-    bins: int = BINS,
+    rank_parameters: Sequence[int] | None = None,
+    bins: int | None = None,
 ) -> Schedule:
     """Return the most valuable strategy whose predicted peak is at most `budget_bytes`.
 
     Args:
         profile: bytes of every strategy over |K| locations.
-        importance: lambda of shape (|K|,); only ratios matter, and a location with 0 is never inserted.
+        importance: lambda of shape (|K|,); only ratios matter, and a location with 0 is never inserted unforced.
         budget_bytes: M_B, the whole peak: frozen base, modules, activations and transients.
-        ranks: the ranks that an inserted location may get.
+        constraints: what else the strategy has to obey.
         gain: the form of h, see `rank_gain`.
-        bins: U, the resolution over the bytes between no update and the largest strategy.
+        rank_parameters: trained parameters of each location per unit of rank, for `constraints.max_parameters`.
+        bins: U, the resolution over the bytes between no update and the largest strategy; None for the default.
 
     Raises:
-        PlanError: importance or ranks make no sense for this profile.
-        BudgetError: the budget is below what the frozen base needs.
+        PlanError: importance or constraints make no sense for this profile.
+        BudgetError: the budget is below what the frozen base and the locations forced in need.
 
     >>> profile = MemoryProfile(("q",), (0,), 100, (10,), (0,), (), 0)
     >>> schedule(profile, [1.0], 150).ranks
     (4,)
     """
-    return frontier(profile, importance, (budget_bytes,), ranks=ranks, gain=gain, bins=bins)[0]
+    return frontier(
+        profile,
+        importance,
+        (budget_bytes,),
+        constraints=constraints,
+        gain=gain,
+        rank_parameters=rank_parameters,
+        bins=bins,
+    )[0]
 
 
 def frontier(
@@ -66,108 +83,75 @@ def frontier(
     importance: Sequence[float],
     budgets: Sequence[int],
     *,
-    ranks: Sequence[int] = RANKS,
+    constraints: Constraints = ANY,
     gain: str = "sqrt_ln1p",
-    bins: int = BINS,
+    rank_parameters: Sequence[int] | None = None,
+    bins: int | None = None,
 ) -> tuple[Schedule, ...]:
     """Return `schedule` at every one of `budgets` (bytes), from one table; arguments and errors are the same."""
-    _check_importance(profile, importance)
-    ranks = _checked_ranks(ranks)
-    base_bytes = profile.bytes([0] * len(profile.locations))
-    for budget in budgets:
-        _check_budget(budget, base_bytes)
-    h = {r: rank_gain(r, ranks[-1], gain) for r in (0, *ranks)}
-    chosen = _best_ranks(profile, importance, [b - base_bytes for b in budgets], h, bins) if budgets else []
-    return tuple(
-        Schedule(tuple(plan), math.fsum(h[r] * v for r, v in zip(plan, importance, strict=True)), profile.bytes(plan))
-        for plan in chosen
-    )
+    problem = pose(profile, importance, constraints, gain, rank_parameters)
+    if not budgets:
+        return ()
+    check_budget(profile, constraints, min(budgets))
+    base = profile.bytes([0] * len(profile.locations))
+    rooms = [budget - base for budget in budgets]
+    solve = _common_rank_plans if constraints.common_rank else _plans
+    whole = np.zeros((len(rooms), len(profile.locations)), np.int64)
+    bins = bins or min(BINS_PER_LOCATION * len(problem.places), MOST_CELLS // len(problem.places))
+    whole[:, problem.places] = [plan or problem.least_ranks for plan in solve(problem, rooms, bins)]
+    found = []
+    for ranks, room in zip(whole.tolist(), rooms, strict=True):
+        value = objective(ranks, importance, constraints.ranks[-1], gain)
+        missing = 0 if any(ranks) else problem.bytes_of(problem.cheapest_insertion) - room
+        found.append(Schedule(tuple(ranks), value, profile.bytes(ranks), missing))
+    return tuple(found)
 
 
-def cheapest_insertion(profile: MemoryProfile, ranks: Sequence[int] = RANKS) -> int:
-    """Return the smallest budget in bytes that admits any insertion: one location at the lowest rank."""
-    lowest = _checked_ranks(ranks)[0]
-    needs, sizes = coverage(profile)
-    own = np.array(profile.fixed_bytes) + lowest * np.array(profile.rank_bytes)
-    return profile.bytes([0] * len(profile.locations)) + int((own + needs @ sizes).min())
+def _common_rank_plans(problem: Problem, rooms: Sequence[int], bins: int) -> list[list[int] | None]:
+    """The best over R of the plans that know one rank only; ties go to the lower rank."""
+    best: list[list[int] | None] = [None] * len(rooms)
+    for j in range(len(problem.ranks)):
+        columns = {part: getattr(problem, part)[:, [j]] for part in ("bytes", "parameters", "values")}
+        found = _plans(replace(problem, ranks=problem.ranks[[j]], **columns), rooms, bins)
+        best = [
+            max((one for one in pair if one is not None), key=problem.value_of, default=None)
+            for pair in zip(best, found, strict=True)
+        ]
+    return best
 
 
-def _best_ranks(
-    profile: MemoryProfile, importance: Sequence[float], rooms: Sequence[int], h: dict[int, float], bins: int
-) -> list[list[int]]:
-    """Return one list of |K| ranks per room (budget bytes above the frozen base)."""
-    useful = np.flatnonzero(np.asarray(importance))
-    options = _options(profile, importance, useful, h)
-    needs, sizes = coverage(profile)
-    needs = needs[useful]
-    trellis = build_trellis(needs, sizes, options)
-    plans = pareto_plans(trellis, rooms) if len(useful) <= EXACT_LOCATIONS else None
+def _plans(problem: Problem, rooms: Sequence[int], bins: int) -> list[list[int] | None]:
+    """Return one list of ranks per room (budget bytes above the frozen base), or None where nothing is allowed."""
+    limit = problem.max_parameters
+    if limit is not None and problem.parameters_of(problem.least_ranks) > limit:
+        return [None] * len(rooms)
+    plans = _exact_plans(problem, rooms)
     if plans is None:
-        span = sum(choices[-1].bytes for choices in options) + int(sizes[needs.any(axis=0)].sum())
-        plans = binned_plans(trellis, rooms, span, bins)
-    if not trellis.exact:
-        plans = [spend_leftover(plan, room, needs, sizes, options) for plan, room in zip(plans, rooms, strict=True)]
-    whole = np.zeros((len(plans), len(profile.locations)), np.int64)
-    whole[:, useful] = plans
-    return whole.tolist()
+
+        def search(options: list[list[Option]], some_rooms: Sequence[int]) -> list[list[int] | None]:
+            return _binned_plans(problem, options, some_rooms, bins)
+
+        plans = search(problem.options(), rooms) if limit is None else bounded_plans(problem, rooms, search)
+    return plans
 
 
-def _options(
-    profile: MemoryProfile, importance: Sequence[float], useful: np.ndarray, h: dict[int, float]
-) -> list[list[Option]]:
-    """Return the ranks worth considering at each useful location, by rising bytes and strictly rising gain."""
-    largest = max(importance)
-    quantum = _gain_quantum(len(useful), len(h))
-    options = []
-    for k in useful.tolist():
-        choices = [Option(0, 0, 0)]
-        for rank, value in h.items():
-            quanta = round(value * (importance[k] / largest) / quantum)
-            if quanta > choices[-1].gain:
-                choices.append(Option(rank, profile.fixed_bytes[k] + rank * profile.rank_bytes[k], quanta))
-        options.append(choices[1:])
-    return options
+def _exact_plans(problem: Problem, rooms: Sequence[int]) -> list[list[int] | None] | None:
+    if len(problem.places) > EXACT_LOCATIONS:
+        return None
+    trellis = build_trellis(problem.needs, problem.sizes, problem.options())
+    return pareto_plans(trellis, rooms, problem.max_parameters) if trellis.exact else None
 
 
-def _gain_quantum(locations: int, choices: int) -> float:
-    """Return the unit in which values are counted, relative to the largest importance.
-
-    Whole numbers make sums associative, so equal strategies tie exactly and scaling all importances changes nothing.
-    Their sum, shifted by the width of an edge's number, has to stay below 2^62 (bins.py); this leaves a factor of 2.
-    """
-    return 2.0 ** -min(40, 60 - (locations * MAX_STATES * choices).bit_length())
-
-
-def _check_importance(profile: MemoryProfile, importance: Sequence[float]) -> None:
-    if len(importance) != len(profile.locations):
-        raise PlanError(
-            f"There are {len(importance)} importances for the {len(profile.locations)} locations of the memory "
-            "profile; compute both for the same backbone."
-        )
-    for name, value in zip(profile.locations, importance, strict=True):
-        if not 0 <= value < math.inf:
-            raise PlanError(f"The importance of {name} is {value}; give a finite number of 0 or more.")
-    if not any(importance):
-        raise PlanError("Every importance is 0, so no location is worth a LoRA; use uniform importance instead.")
-
-
-def _checked_ranks(ranks: Sequence[int]) -> list[int]:
-    if not ranks:
-        raise PlanError(f"The rank set is empty; give at least one rank, for example {RANKS}.")
-    if min(ranks) < 1:
-        raise PlanError(f"The rank set holds {min(ranks)}; give ranks of 1 or more (0, no insertion, is implied).")
-    return sorted(set(ranks))
-
-
-def _check_budget(budget: int, base_bytes: int) -> None:
-    if budget < base_bytes:
-        raise BudgetError(
-            f"The budget of {_readable(budget)} is {base_bytes - budget} bytes short of the {_readable(base_bytes)} "
-            "that the frozen base needs before anything is inserted; raise the budget or lower the batch size."
-        )
-
-
-def _readable(count: int) -> str:
-    """Write bytes for people: exact, with GiB or MiB beside it."""
-    size = f"{count / 2**30:.2f} GiB" if abs(count) >= 2**30 else f"{count / 2**20:.2f} MiB"
-    return f"{count} bytes ({size})"
+def _binned_plans(
+    problem: Problem, options: list[list[Option]], rooms: Sequence[int], bins: int
+) -> list[list[int] | None]:
+    trellis = build_trellis(problem.needs, problem.sizes, options)
+    plans = binned_plans(trellis, rooms, problem.span_bytes, bins)
+    least = problem.least_ranks
+    for b, room in enumerate(rooms):
+        if plans[b] is None and problem.bytes_of(least) <= room:
+            plans[b] = least  # fits exactly, but is rounded beyond the room
+        plan = plans[b]
+        if plan is not None and not trellis.exact:
+            plans[b] = spend_leftover(plan, room, problem, options)
+    return plans

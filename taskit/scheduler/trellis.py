@@ -10,72 +10,57 @@ path is exactly M(s) - M(0). Any other network (encoder-decoder, parallel branch
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 
 import numpy as np
 
-from taskit.memory.profile import MemoryProfile
+from taskit.scheduler.options import Option
 
 MAX_STATES = 32  # per location; sequential networks and encoder-decoders need fewer than ten
 
 
 @dataclass(frozen=True, slots=True)
-class Option:
-    """One rank that a location may get: its own bytes and its value h(r) * lambda in whole quanta."""
+class Layer:
+    """All steps over one location. Inserting it from state s pays `tolls[s]` bytes, then those of its option.
 
-    rank: int
-    bytes: int
-    gain: int
+    `skips[s]` and `inserts[s]` are the states that leaving it out and inserting it lead to.
+    """
 
+    options: tuple[Option, ...]  # the first is SKIP where the location may be left out
+    tolls: tuple[int, ...]
+    skips: tuple[int, ...]
+    inserts: tuple[int, ...]
+    states: int  # after the location
 
-@dataclass(frozen=True, slots=True)
-class Edges:
-    """All ways into one state, as int64 arrays of shape (edges,); a later edge is preferred among equals."""
-
-    source: np.ndarray
-    rank: np.ndarray
-    bytes: np.ndarray
-    gain: np.ndarray
+    @property
+    def may_skip(self) -> bool:
+        return self.options[0].rank == 0
 
 
 @dataclass(frozen=True, slots=True)
 class Trellis:
-    """`layers[k][t]` leads into state t after location k; one state before the first layer, one after the last."""
+    """One state before the first layer, one after the last."""
 
-    layers: tuple[tuple[Edges, ...], ...]
+    layers: tuple[Layer, ...]
     exact: bool  # False where states were merged: a path's price is then an upper bound of M(s) - M(0)
 
 
-def coverage(profile: MemoryProfile) -> tuple[np.ndarray, np.ndarray]:
-    """Return who needs what, bool of shape (locations, storages), and the storages' bytes, int64."""
-    sizes = np.array([storage.bytes for storage in profile.storages], np.int64)
-    readers = [len(storage.needed_by) for storage in profile.storages]
-    rows = np.fromiter(chain.from_iterable(s.needed_by for s in profile.storages), np.intp, sum(readers))
-    needs = np.zeros((len(profile.locations), len(sizes)), bool)
-    needs[rows, np.repeat(np.arange(len(sizes)), readers)] = True
-    return needs, sizes
-
-
 def build_trellis(needs: np.ndarray, sizes: np.ndarray, options: Sequence[Sequence[Option]]) -> Trellis:
-    """Enumerate the reachable states; `needs` and `sizes` as `coverage` returns them, `options` per location."""
+    """Enumerate the reachable states; `needs` and `sizes` as in `Problem`, `options` per location."""
     later = np.zeros_like(needs)  # later[k]: the storages that a location after k needs
     later[:-1] = np.logical_or.accumulate(needs[:0:-1], axis=0)[::-1]
     paid = np.zeros((1, len(sizes)), bool)
     layers, exact = [], True
     for k, choices in enumerate(options):
-        unpaid_bytes = np.where(needs[k] & ~paid, sizes, 0).sum(axis=1).tolist()
-        after, targets = _distinct(np.concatenate([paid, paid | needs[k]]) & later[k])
+        tolls = ((needs[k] & ~paid) @ sizes).tolist()
+        sources = len(paid) if choices[0].rank == 0 else 0  # of skips
+        entries = len(paid) if choices[-1].rank > 0 else 0  # of insertions: none where no rank is worth anything
+        after, targets = _distinct(np.concatenate([paid[:sources], (paid | needs[k])[:entries]]) & later[k])
         if len(after) > MAX_STATES:
             after, merged = _forget_cheapest(after, sizes)
             targets, exact = [merged[t] for t in targets], False
-        skips, inserts = targets[: len(paid)], targets[len(paid) :]
-        ways: list[list[tuple[int, int, int, int]]] = [[] for _ in after]
-        for source, target in enumerate(skips):
-            ways[target].append((source, 0, 0, 0))
-        for option in choices:
-            for source, target in enumerate(inserts):
-                ways[target].append((source, option.rank, unpaid_bytes[source] + option.bytes, option.gain))
-        layers.append(tuple(Edges(*np.array(way, np.int64).T) for way in ways))
+        layers.append(
+            Layer(tuple(choices), tuple(tolls), tuple(targets[:sources]), tuple(targets[sources:]), len(after))
+        )
         paid = after
     return Trellis(tuple(layers), exact)
 

@@ -1,24 +1,30 @@
 """The run folder: the one truth about a run, written so that a stop at any moment leaves it whole.
 
-``plan.json``, ``state.json`` (replaced by rename), ``events.jsonl`` (one event a line, appended),
+``plan.json``, ``state.json`` (replaced by rename), ``events.jsonl`` (one event a line, appended), ``log.txt``,
 ``checkpoints/`` (complete or absent), ``adapter/`` and, last of all, ``result.json``.
 """
 
 import json
-import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from taskit.errors import RunError
+from taskit.errors import RunError, TaskITError
+from taskit.training.files import read_json, write_json
 
 SCHEMA = 1
+STATES = ("queued", "running", "stopping", "stopped", "failed", "done")
+LIVE = STATES[:3]
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What a watcher sees: ``kind`` is note, step, epoch or done; loss and metric where they apply."""
+    """What a watcher sees: ``kind`` is note, resumed, step, epoch or done; loss and metric where they apply.
+
+    ``time`` is in seconds since the epoch.
+    """
 
     kind: str
     message: str = ""
@@ -27,6 +33,7 @@ class Event:
     epoch: int = 0
     loss: float | None = None
     metric: float | None = None
+    time: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +52,14 @@ class Result:
     best_epoch: int
 
 
+@dataclass(frozen=True, slots=True)
+class State:
+    """``name`` is one of STATES; ``message`` is the sentence of a failed run."""
+
+    name: str
+    message: str = ""
+
+
 class RunFolder:
     """Paths of a run folder and the few safe ways of writing into it."""
 
@@ -52,12 +67,13 @@ class RunFolder:
         self.path = Path(path)
         self.adapter = self.path / "adapter"
         self.checkpoints = self.path / "checkpoints"
+        self.log = self.path / "log.txt"
 
     def exists(self) -> bool:
         return (self.path / "state.json").exists()
 
-    def create(self, plan: dict) -> None:
-        """Make the folder for a new run.
+    def reserve(self) -> None:
+        """Make the folder of a new run.
 
         Raises:
             RunError: something else is there, or it cannot be written.
@@ -65,48 +81,76 @@ class RunFolder:
         try:
             if self.path.exists() and any(self.path.iterdir()):
                 raise RunError(f"{self.path} is not empty; choose another --out, or --resume the run in it.")
-            self.checkpoints.mkdir(parents=True, exist_ok=True)
-            self.write_json("plan.json", plan)
+            self.path.mkdir(parents=True, exist_ok=True)
+            self.checkpoints.mkdir()
+        except FileExistsError as error:
+            raise RunError(f"{self.path} is taken; choose another --out, or --resume the run in it.") from error
         except OSError as error:
             raise RunError(f"{self.path} cannot be written ({error.strerror}); choose another --out.") from error
 
     def write_json(self, name: str, value: dict) -> None:
-        write_atomically(self.path / name, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+        write_json(self.path / name, value)
 
     def read_json(self, name: str) -> dict:
-        try:
-            return json.loads((self.path / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise RunError(f"{self.path} holds no readable {name}; give the folder of a TaskIT run.") from error
+        return read_json(self.path / name)
 
-    def set_state(self, state: str) -> None:
-        self.write_json("state.json", {"schema": SCHEMA, "state": state})
+    def set_state(self, state: str, message: str = "") -> None:
+        self.write_json("state.json", {"schema": SCHEMA, "state": state, "message": message})
 
-    @property
-    def state(self) -> str:
-        return self.read_json("state.json")["state"]
+    def read_state(self) -> State:
+        """Raises RunError when this is no run folder, or one of another version."""
+        values = self.read_json("state.json")
+        if values.get("schema") != SCHEMA or values.get("state") not in STATES:
+            raise RunError(f"{self.path} is a run of another version; use the TaskIT that made it, or train again.")
+        return State(values["state"], values.get("message", ""))
 
     def append(self, event: Event) -> None:
+        said = {
+            field.name: value for field in fields(Event) if (value := getattr(event, field.name)) != field.default
+        }
         with (self.path / "events.jsonl").open("a", encoding="utf-8") as lines:
-            lines.write(json.dumps({k: v for k, v in asdict(event).items() if v not in (None, "", 0)}) + "\n")
+            lines.write(json.dumps(said, ensure_ascii=False) + "\n")
+
+    def read_events(self) -> tuple[Event, ...]:
+        """All whole lines; what a kill has left of the last one is passed over."""
+        try:
+            *lines, _torn = (self.path / "events.jsonl").read_text(encoding="utf-8").split("\n")
+        except FileNotFoundError:
+            return ()
+        try:
+            return tuple(Event(**json.loads(line)) for line in lines)
+        except (ValueError, TypeError) as error:
+            raise RunError(f"{self.path} has an unreadable events.jsonl; delete that file.") from error
+
+    def mend_events(self) -> None:
+        """Cut off what a kill has left of the last line, before others are appended."""
+        path = self.path / "events.jsonl"
+        if path.exists():
+            with path.open("r+b") as lines:
+                lines.truncate(lines.read().rfind(b"\n") + 1)
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """State ``running`` inside; ``stopped`` after Ctrl-C and ``failed`` after any other error."""
+        """State ``running`` inside; ``stopped`` after Ctrl-C and ``failed``, with a sentence, after any error."""
         self.set_state("running")
         try:
             yield
-        except (KeyboardInterrupt, GeneratorExit):
+        except KeyboardInterrupt:
             self.set_state("stopped")
             raise
-        except BaseException:
-            self.set_state("failed")
+        except BaseException as error:
+            self.set_state("failed", sentence(error))
             raise
         self.set_state("done")
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write beside ``path`` and rename, so that a reader never sees half a file."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)  # noqa: PTH105
+def stamped(event: Event) -> Event:
+    return replace(event, time=round(time.time(), 3))
+
+
+def sentence(error: BaseException) -> str:
+    """What to tell a person about an error: our own sentence, or the library's first line."""
+    if isinstance(error, TaskITError):
+        return str(error)
+    said = next(iter(str(error).strip().splitlines()), "no reason given").rstrip(".")
+    return f"The training broke off ({type(error).__name__}: {said}); see log.txt, then resume it."

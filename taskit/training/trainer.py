@@ -1,5 +1,6 @@
 """Train exactly what a plan says, and leave a run folder with a plain PEFT adapter in it."""
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -22,10 +23,12 @@ from taskit.plan import Plan
 from taskit.planning import make_collator, reprice
 from taskit.training.checkpoint import Checkpoints, Progress
 from taskit.training.evaluation import better, evaluate, metric_of
+from taskit.training.interrupt import Interrupts
+from taskit.training.lock import Owner, locked, write_owner
 from taskit.training.lora import adapt
 from taskit.training.peak import PeakMeter
 from taskit.training.probe_head import fit_linear_head
-from taskit.training.run_folder import Event, Result, RunFolder
+from taskit.training.run_folder import Event, Result, RunFolder, stamped
 from taskit.training.step import make_optimizer, train_step, use_checkpointing
 
 VALIDATION = 0.1  # of the training rows: chooses the epoch, so that the evaluation rows choose nothing
@@ -36,36 +39,50 @@ Watch = Callable[[Event], None]
 def train(plan: Plan, out: str | Path, *, resume: bool = False, watch: Watch = lambda _: None) -> Result:
     """Train ``plan`` into the run folder ``out``; ``watch`` sees every event as it happens.
 
-    The best epoch by a validation tenth of the training rows is kept.  With ``resume`` a stopped run
-    goes on from its last whole epoch and ends as it would have without the stop.
+    The best epoch by a validation tenth of the training rows is kept.  With ``resume`` the run in ``out``, queued
+    or stopped, goes on by its own plan from its last checkpoint and ends as it would have without the stop.
 
     Raises:
-        RunError: the folder is taken, or the data is no longer what the plan was made for.
+        RunError: the folder is taken or in use, or the data is no longer what the plan was made for.
         BudgetError: the plan's ranks, perhaps edited, need more than its budget.
     """
     folder = RunFolder(out)
     if resume:
         plan = Plan.from_dict(folder.read_json("plan.json"), str(folder.path / "plan.json"))
+    prepared = None if resume else _prepare(plan)  # before the folder, which bad input should not make
+    if not resume:
+        folder.reserve()
+    with locked(folder.path):
         if (folder.path / "result.json").exists():
             raise RunError(f"The run in {folder.path} is finished; start a new one with another --out.")
+        write_owner(folder.path, Owner.of(os.getpid()))
+        folder.mend_events()
+        with folder.running(), Interrupts().listening():
+            plan, data, collator = prepared or _prepare(plan)
+            folder.write_json("plan.json", plan.to_dict())
+            result = _run(plan, data, collator, folder, watch)
+    return result
+
+
+def _prepare(plan: Plan) -> tuple[Plan, Dataset, Collator]:
+    """The plan with its price checked, and what it is trained on."""
     data = load(plan.data.source, columns=dict(plan.data.columns), seed=plan.seed)
     if data.info.fingerprint != plan.data.fingerprint:
         raise RunError(f"{plan.data.source} has changed since the plan was made; run taskit plan again.")
     collator = make_collator(plan.backbone, plan.data.task, plan.training.max_length)
-    if not resume:
-        plan = reprice(plan, data, collator)
-        folder.create(plan.to_dict())
+    return reprice(plan, data, collator), data, collator
 
+
+def _run(plan: Plan, data: Dataset, collator: Collator, folder: RunFolder, watch: Watch) -> Result:
     def tell(event: Event) -> None:
+        event = stamped(event)
         folder.append(event)
         watch(event)
 
-    with folder.running():
-        accelerator = Accelerator(gradient_accumulation_steps=1)
-        meter = PeakMeter(accelerator.device)
-        result = _Training(plan, data, collator, accelerator, folder, tell, meter).run()
-        folder.write_json("result.json", asdict(result))
+    accelerator = Accelerator(gradient_accumulation_steps=1)
+    result = _Training(plan, data, collator, accelerator, folder, tell, PeakMeter(accelerator.device)).run()
     tell(Event("done", metric=result.after))
+    folder.write_json("result.json", asdict(result))
     return result
 
 

@@ -12,24 +12,9 @@ from safetensors.torch import load_file
 from taskit.errors import RunError
 from taskit.inference import evaluate_run, load_run, predict
 from taskit.planning import make_collator, make_plan
-from taskit.training.recipe import Recipe
 from taskit.training.trainer import train
-from tests.world import write_bert, write_llama, write_rhymes, write_topics
-
-RECIPE = Recipe(epochs=3, batch_size=8, learning_rate=5e-3)
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("world")
-    write_bert(folder / "bert")
-    write_topics(folder / "topics.csv")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def plan(world):
-    return make_plan(world / "topics.csv", str(world / "bert"), "60%", recipe=RECIPE)
+from tests.training.conftest import RECIPE
+from tests.world import write_llama, write_rhymes
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,48 @@
+"""The flags of `taskit plan` that bound what a plan may look like, beside its memory."""
+
+import argparse
+from typing import TYPE_CHECKING
+
+from taskit.errors import PlanError
+
+if TYPE_CHECKING:
+    from taskit.scheduler import Constraints
+
+
+def add_constraints(sub: argparse.ArgumentParser) -> None:
+    """Give the verb its flags; `constraints_of` reads them."""
+    sub.add_argument("--gain", default="sqrt_ln1p", metavar="FORM", help="the form of h(r) (default %(default)s)")
+    sub.add_argument("--ranks", metavar="4,8,16", help="the ranks to choose from (default: powers of 2 up to 64)")
+    sub.add_argument("--common-rank", action="store_true", help="give all inserted locations one rank")
+    sub.add_argument("--max-parameters", type=int, metavar="N", help="train at most N parameters, heads included")
+    for flag, what in (("--include", "insert a LoRA at"), ("--exclude", "leave out")):
+        sub.add_argument(
+            flag,
+            action="append",
+            default=[],
+            metavar="GLOB",
+            help=f"{what} every location whose name matches, as in '*.q_proj'; may be repeated",
+        )
+    sub.add_argument("--last-blocks", type=int, metavar="B", help="insert nothing more than B blocks from the output")
+
+
+def constraints_of(options: argparse.Namespace) -> "Constraints":
+    """The constraints that the flags of `add_constraints` ask for.
+
+    Raises:
+        PlanError: ranks that are no numbers, or a bound that nothing can meet.
+    """
+    from taskit.scheduler import RANKS, Constraints
+
+    try:
+        ranks = tuple(int(rank) for rank in options.ranks.split(",")) if options.ranks else RANKS
+    except ValueError:
+        raise PlanError(f"--ranks {options.ranks} is not understood; write for example 4,8,16.") from None
+    return Constraints(
+        ranks=ranks,
+        common_rank=options.common_rank,
+        max_parameters=options.max_parameters,
+        include=tuple(options.include),
+        exclude=tuple(options.exclude),
+        last_blocks=options.last_blocks,
+    )

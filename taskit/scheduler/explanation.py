@@ -1,0 +1,186 @@
+"""Why every location got its rank or none: what it adds in bytes, and what those bytes earn beside the price."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from taskit.memory.profile import MemoryProfile
+from taskit.scheduler.constraints import ANY, Candidate, Constraints
+from taskit.scheduler.gain import rank_gain
+from taskit.scheduler.options import coverage
+from taskit.scheduler.search import Schedule, frontier
+
+HULL_POINTS = 33  # of the frontier, from no update to twice the plan's bytes, that the price is read from
+
+
+@dataclass(frozen=True, slots=True)
+class LocationReason:
+    """Why one location got its rank.
+
+    Args:
+        marginal_bytes: what its rank adds to the plan; without one, what its best buy would add. 0 where it is barred
+            or worth nothing.
+        gain_per_byte: objective per marginal byte, to be compared with the price.
+        reason: one sentence.
+    """
+
+    name: str
+    importance: float
+    rank: int
+    marginal_bytes: int
+    gain_per_byte: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """The reasons of a plan; `price` is the price of memory at the optimum: objective per byte of the last bytes."""
+
+    price: float
+    locations: tuple[LocationReason, ...]
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> "Explanation":
+        return cls(values["price"], tuple(LocationReason(**one) for one in values["locations"]))
+
+
+def explain(
+    profile: MemoryProfile,
+    importance: Sequence[float],
+    ranks: Sequence[int],
+    *,
+    constraints: Constraints = ANY,
+    gain: str = "sqrt_ln1p",
+    rank_parameters: Sequence[int] | None = None,
+) -> Explanation:
+    """Explain the strategy `ranks` that `schedule` found with the same arguments."""
+    solve = partial(
+        frontier, profile, importance, constraints=constraints, gain=gain, rank_parameters=rank_parameters
+    )
+    price = _price(profile, ranks, constraints, solve)
+    h = {r: rank_gain(r, constraints.ranks[-1], gain) for r in (0, *constraints.ranks)}
+    sole = _sole_bytes(profile, ranks)
+    choices = (max(ranks),) if constraints.common_rank and any(ranks) else constraints.ranks
+    used = sum(r * n for r, n in zip(ranks, rank_parameters or (), strict=False))
+    found = []
+    for k, one in enumerate(constraints.candidates(profile.locations, profile.blocks)):
+        extra = {r: (r - ranks[k]) * rank_parameters[k] if rank_parameters else 0 for r in choices}
+        view = _View(
+            candidate=one,
+            rank=ranks[k],
+            bytes={0: 0} | {r: sole[k] + profile.fixed_bytes[k] + r * profile.rank_bytes[k] for r in choices},
+            value={r: importance[k] * h[r] for r in (0, *choices)},
+            price=price,
+            beyond={r for r in extra if used + extra[r] > (constraints.max_parameters or math.inf)},
+            common=constraints.common_rank,
+        )
+        best = ranks[k] or (0 if one.barred else view.best_buy)
+        earned = view.value[best] / max(1, view.bytes[best])
+        found.append(
+            LocationReason(profile.locations[k], importance[k], ranks[k], view.bytes[best], earned, view.sentence())
+        )
+    return Explanation(price, tuple(found))
+
+
+def _price(
+    profile: MemoryProfile,
+    ranks: Sequence[int],
+    constraints: Constraints,
+    solve: Callable[[Sequence[int]], Sequence[Schedule]],
+) -> float:
+    """Slope of the frontier's upper hull at the plan: what its last bytes earned, in objective per byte.
+
+    Where nothing is inserted, what the first bytes would earn; 0 where more memory would earn nothing.
+    """
+    size, base = profile.bytes(ranks), profile.bytes([0] * len(ranks))
+    if size == base:
+        (empty,) = solve((base,))
+        size += empty.shortfall_bytes
+    least = profile.bytes(constraints.least_ranks(profile.locations, profile.blocks))
+    budgets = sorted({max(least, base + (size - base) * i * 2 // (HULL_POINTS - 1)) for i in range(HULL_POINTS)})
+    budgets = sorted({size, *budgets})
+    values = [plan.objective for plan in solve(budgets)]
+    if values[-1] <= values[budgets.index(size)] * (1 + 1e-9):
+        return 0.0
+    hull: list[tuple[int, float]] = []
+    for point in zip(budgets, values, strict=True):
+        while len(hull) > 1 and _slope(hull[-2], hull[-1]) <= _slope(hull[-1], point):
+            hull.pop()
+        hull.append(point)
+    return next(_slope(a, b) for a, b in pairwise(hull) if b[0] >= size)
+
+
+def _slope(left: tuple[int, float], right: tuple[int, float]) -> float:
+    return (right[1] - left[1]) / (right[0] - left[0])
+
+
+def _sole_bytes(profile: MemoryProfile, ranks: Sequence[int]) -> list[int]:
+    """Bytes of the storages that only this location needs: of an inserted one now, of any other once it is."""
+    needs, sizes = coverage(profile)
+    inserted = np.array(ranks) > 0
+    others = needs[inserted].sum(axis=0) - (needs & inserted[:, None])
+    return ((needs & (others == 0)) @ sizes).tolist()
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """One location as it stands in the plan: marginal bytes and value of every rank, 0 included."""
+
+    candidate: Candidate
+    rank: int
+    bytes: dict[int, int]
+    value: dict[int, float]
+    price: float
+    beyond: set[int]  # ranks that train too many parameters
+    common: bool
+
+    @property
+    def best_buy(self) -> int:
+        """The rank that earns most per byte, 0 if none earns anything."""
+        return max(self.value, key=lambda r: (self.value[r] / max(1, self.bytes[r]), -r))
+
+    def times(self, low: int, high: int) -> float:
+        """What the step between two ranks earns, in multiples of the price of memory."""
+        earned = (self.value[high] - self.value[low]) / max(1, self.bytes[high] - self.bytes[low])
+        return earned / self.price if self.price else math.inf
+
+    def sentence(self) -> str:
+        if self.candidate.barred:
+            return f"No LoRA, because {self.candidate.barred}."
+        if not self.rank:
+            return self._left_out()
+        rank = f"Rank {self.rank}"
+        if self.candidate.forced_by:
+            rank = f"Forced in by {self.candidate.forced_by}, rank {self.rank}"
+        lower = [r for r in self.value if r < self.rank]
+        higher = [r for r in self.value if r > self.rank]
+        if self.common:
+            return f"{rank}, the one rank of all: it earns {_amount(self.times(0, self.rank))}."
+        worth = _amount(min(self.times(r, self.rank) for r in lower))
+        if not higher:
+            return f"{rank}, the largest allowed: its last step earns {worth}."
+        best = max(higher, key=lambda r: self.times(self.rank, r))
+        return f"{rank}: its last step earns {worth}; rank {best} {self._refusal(self.times(self.rank, best), best)}."
+
+    def _left_out(self) -> str:
+        best = self.best_buy
+        if not best:
+            return "No LoRA, because its importance is 0."
+        if self.common:
+            return f"No LoRA: at rank {best} it {self._refusal(self.times(0, best), best)}."
+        return f"No LoRA: rank {best}, its best buy, {self._refusal(self.times(0, best), best)}."
+
+    def _refusal(self, times: float, rank: int) -> str:
+        would = f"would earn {_amount(times)}"
+        if rank in self.beyond:
+            return f"{would}, but trains more parameters than allowed"
+        return would if times < 1 else f"{would}, but does not fit"
+
+
+def _amount(times: float) -> str:
+    return "more than memory, which is not scarce" if times == math.inf else f"{times:.2f} × the price"

@@ -1,0 +1,74 @@
+"""Who trains in a run folder: a kernel lock against a second writer, and a note of the owner for everybody else.
+
+The lock goes with its process, however that ends.  The note, ``owner.json``, names process id and start time, so
+that a reader can tell a living owner from a dead one whose id another process has taken over.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import psutil
+
+from taskit.errors import RunError
+from taskit.training.files import read_json, write_json
+
+NOTE = "owner.json"
+STOP = "stop"  # an empty file: the owner was asked to stop
+CLOCK_JITTER = 2.0  # seconds: the start time of a process is read off a clock that may be set meanwhile
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The process that trains; ``started`` is in seconds since the epoch."""
+
+    pid: int
+    started: float
+
+    @classmethod
+    def of(cls, pid: int) -> "Owner":
+        """Raises psutil.NoSuchProcess when there is none."""
+        return cls(pid, psutil.Process(pid).create_time())
+
+    def process(self) -> psutil.Process | None:
+        """The process while it lives, else None."""
+        try:
+            process = psutil.Process(self.pid)
+            same = abs(process.create_time() - self.started) < CLOCK_JITTER
+            return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+        except psutil.NoSuchProcess:
+            return None
+
+
+def read_owner(folder: Path) -> Owner | None:
+    """The last owner of a run folder, dead or alive; None where nobody has owned it yet."""
+    try:
+        return Owner(**read_json(folder / NOTE)) if (folder / NOTE).exists() else None
+    except TypeError as error:
+        raise RunError(f"{folder / NOTE} names no process; delete that file and resume the run.") from error
+
+
+def write_owner(folder: Path, owner: Owner) -> None:
+    """Note a new owner, whom nobody has asked to stop yet."""
+    if read_owner(folder) != owner:
+        (folder / STOP).unlink(missing_ok=True)
+        write_json(folder / NOTE, asdict(owner))
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Nobody else can write into ``folder`` inside, which must exist.
+
+    Raises:
+        RunError: another process is at it.
+    """
+    from filelock import FileLock, Timeout
+
+    try:
+        with FileLock(folder / "lock", timeout=0):
+            yield
+    except Timeout as error:
+        owner = read_owner(folder)
+        by = f" by process {owner.pid}" if owner else ""
+        raise RunError(f"The run in {folder} is in use{by}; wait for it, or end it with taskit runs stop.") from error

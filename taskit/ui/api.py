@@ -1,0 +1,133 @@
+"""The same road for programs: endpoints of the HTTP API, and tools for MCP clients.
+
+Runs started here are named so that nobody can guess them; who knows the name may ask for the run.
+"""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.utils import get_upload_folder
+
+from taskit.budget import parse_budget
+from taskit.data import load
+from taskit.data.hub import PREFIX
+from taskit.errors import DataError, RunError, TaskITError
+from taskit.outlook import prepare
+from taskit.plan import Plan
+from taskit.planning import decide
+from taskit.training.recipe import Recipe
+from taskit.ui.commands import public_source
+from taskit.ui.examples import EXAMPLES, example
+from taskit.ui.shelf import Shelf, Ticket, describe
+from taskit.ui.told import sentence
+from taskit.ui.visitors import visitor_of
+
+
+class Endpoints:
+    """One method for each endpoint; its docstring and types are what a client reads."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        self.shelf = shelf
+
+    def check(self, data: str) -> dict[str, Any]:
+        """Look at a dataset before training on it: rows, classes, lengths, duplicates and warnings.
+
+        Args:
+            data: an uploaded file (zip of image folders, csv, tsv, json, jsonl, parquet), hub:OWNER/NAME, or the name
+                of an example, "handwritten digits (images)" or "requests to a shop (text)".
+        """
+        with _spoken():
+            report = asdict(load(self._source(data)).report)
+        report["info"]["source"] = public_source(report["info"]["source"])
+        return report
+
+    def plan(
+        self,
+        data: str,
+        backbone: str = "vit-mini-tiny32",
+        budget: str = "60%",
+        epochs: int = 10,
+        batch_size: int = 16,
+    ) -> dict[str, Any]:
+        """Plan where LoRA goes and at which rank, so that the training peak stays inside a memory budget.
+
+        Args:
+            data: as for check.
+            backbone: a bundled model, or the id of a Hugging Face model with safetensors weights.
+            budget: a size such as 6GiB or 800MiB, a percentage between no update and full LoRA, or auto.
+            epochs: passes over the training rows.
+            batch_size: rows that pass through the model at once.
+        """
+        with _spoken():
+            wanted = parse_budget(budget)
+            recipe = Recipe(epochs=epochs, batch_size=batch_size)
+            made = decide(prepare(self._source(data), backbone, recipe=recipe), wanted)
+            return made.to_dict() | {"data": made.to_dict()["data"] | {"source": public_source(made.data.source)}}
+
+    def train(self, plan: dict[str, Any], data: str, request: gr.Request) -> dict[str, Any]:
+        """Start training a plan in the background; answers at once with the run's name, for status and result.
+
+        Args:
+            plan: what plan answered, perhaps with other ranks.
+            data: the same data again, as for check.
+        """
+        with _spoken():
+            whole = Plan.from_dict({**plan, "data": {**plan["data"], "source": self._source(data)}}, "the plan")
+            name = self.shelf.add(visitor_of(request), whole)
+            return describe(self.shelf.find(None, name), self.shelf)
+
+    def status(self, run: str) -> dict[str, Any]:
+        """Say how far a run is: its state, step, loss, validation metric, time left, and its place in the line.
+
+        Args:
+            run: the name that train answered.
+        """
+        with _spoken():
+            return describe(self.shelf.find(None, run), self.shelf)
+
+    def result(self, run: str) -> dict[str, Any]:
+        """What a finished run gave: the metric before and after, predicted and measured peak in bytes, and time.
+
+        Args:
+            run: the name that train answered.
+        """
+        with _spoken():
+            found = self.shelf.find(None, run)
+            given = None if isinstance(found, Ticket) else found.result
+            if given is None:
+                raise RunError(f"The run {run} has no result yet; ask status until it is done.")
+            return asdict(given)
+
+    def _source(self, data: str | dict[str, Any]) -> str:
+        """Only what was uploaded, is on the Hub or comes with TaskIT: no other file of this machine."""
+        data = data["path"] if isinstance(data, dict) else data  # a file that gradio_client has uploaded
+        if data in EXAMPLES:
+            return str(example(data, self.shelf.root))
+        if data.startswith(PREFIX):
+            return data
+        if Path(get_upload_folder()).resolve() in Path(data).resolve().parents:
+            return data
+        raise DataError(f"{data} is no upload; upload a file, or give hub:OWNER/NAME or the name of an example.")
+
+
+class _spoken:  # noqa: N801 - reads as a statement
+    """Every error reaches the client as one sentence."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, TaskITError | KeyError | TypeError):
+            raise gr.Error(sentence(error), print_exception=False) from error
+
+
+def api(shelf: Shelf) -> None:
+    """Name the endpoints."""
+    one = Endpoints(shelf)
+    heavy: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "planning"}
+    gr.api(one.check, api_name="check", concurrency_limit=2, concurrency_id="reading")
+    gr.api(one.plan, api_name="plan", **heavy)
+    gr.api(one.train, api_name="train")
+    gr.api(one.status, api_name="status")
+    gr.api(one.result, api_name="result")

@@ -1,0 +1,87 @@
+"""The plan step's pictures, arranged."""
+
+from taskit.budget import show_bytes
+from taskit.plan import Plan
+from taskit.ui.charts import gain_curve, memory_bar, similarity_bars
+from taskit.ui.commands import command
+from taskit.ui.heatmap import heatmap
+from taskit.ui.markup import figures, notice, panel, table, text
+from taskit.ui.page import Chosen
+from taskit.ui.sketch import Sketch
+
+
+def board(made: Sketch, chosen: Chosen) -> str:
+    """Everything that a plan decides and why, as HTML."""
+    plan = chosen.plan
+    parts = (
+        heatmap(plan),
+        similarity_bars(plan),
+        memory_bar(plan, rehearsed=chosen.rehearsed),
+        gain_curve(made, plan),
+    )
+    cells = "".join(f"<div>{part}</div>" for part in parts)
+    return f'{_shortfall(plan)}<div class="board wide">{cells}</div>{_summary(chosen)}'
+
+
+def _shortfall(plan: Plan) -> str:
+    if not plan.shortfall_bytes:
+        return ""
+    missing = (
+        f"At this budget only the head is trained: the cheapest LoRA takes {show_bytes(plan.shortfall_bytes)} more."
+    )
+    return notice(missing, "warning")
+
+
+def _summary(chosen: Chosen) -> str:
+    plan = chosen.plan
+    values = {
+        "trained parameters": _short(plan.trainable_parameters),
+        "rehearsed peak" if chosen.rehearsed else "estimated peak": show_bytes(plan.memory.peak_bytes),
+        "budget": show_bytes(plan.budget_bytes),
+        "optimizer steps": f"{_steps(plan):,}",
+    }
+    words = text(command(chosen))
+    lines = f'<details class="why"><summary>The same as commands</summary><pre tabindex="0">{words}</pre></details>'
+    return f'<section class="card">{figures(values)}{_reasons(plan)}{lines}</section>'
+
+
+def _steps(plan: Plan) -> int:
+    recipe = plan.training
+    return -(-plan.data.train_rows // (recipe.batch_size * recipe.gradient_accumulation)) * recipe.epochs
+
+
+def _short(count: int) -> str:
+    for size, unit in ((10**9, "B"), (10**6, "M"), (10**3, "k")):
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return str(count)
+
+
+def _reasons(plan: Plan) -> str:
+    """Every reason as a table too: a tooltip is for a mouse only."""
+    if plan.explanation is None:
+        return ""
+    rows = [
+        (
+            str(place.block),
+            text(place.role),
+            str(place.rank or "none"),
+            show_bytes(one.marginal_bytes),
+            text(one.reason),
+        )
+        for place, one in zip(plan.locations, plan.explanation.locations, strict=True)
+    ]
+    lines = table(("block", "role", "rank", "adds", "why"), rows)
+    return f'<details class="why"><summary>Why each place got its rank</summary>{lines}</details>'
+
+
+def effect(before: Sketch, after: Sketch) -> str:
+    """What other levers did to both ends of the budget scale."""
+    rows = [
+        (name, show_bytes(old), show_bytes(new), f"{'+' if new >= old else '−'}{show_bytes(abs(new - old))}")
+        for name, old, new in (
+            ("no update", before.budgets[0], after.budgets[0]),
+            ("LoRA everywhere", before.budgets[-1], after.budgets[-1]),
+        )
+    ]
+    return panel("What the levers did", "Peak memory of training.", table(("", "before", "now", "change"), rows))

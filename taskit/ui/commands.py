@@ -1,0 +1,44 @@
+"""The plan outside the app: as a file, and as the commands that make the same one."""
+
+import shlex
+import tempfile
+from dataclasses import fields, replace
+from pathlib import Path
+
+from taskit.data.hub import PREFIX
+from taskit.training.recipe import Recipe
+from taskit.ui.page import Chosen
+
+FLAGS = ("batch_size", "max_length", "epochs", "learning_rate", "optimizer", "gradient_checkpointing")
+
+
+def save(chosen: Chosen) -> Path:
+    """Write plan.json for the visitor, who has the data under its own name and not where this machine keeps it."""
+    path = Path(tempfile.mkdtemp(prefix="taskit-plan-"), "plan.json")
+    plan = chosen.plan
+    replace(plan, data=replace(plan.data, source=public_source(plan.data.source))).save(path)
+    return path
+
+
+def public_source(source: str) -> str:
+    """The data's name without the folders of this machine."""
+    return source if source.startswith(PREFIX) else Path(source).name
+
+
+def command(chosen: Chosen) -> str:
+    """The two commands that plan and train the same without the app."""
+    plan, default = chosen.plan, Recipe()
+    words = [
+        "taskit",
+        "plan",
+        public_source(plan.data.source),
+        "--backbone",
+        plan.backbone.id,
+        "--budget",
+        chosen.budget.text,
+    ]
+    for name in (field.name for field in fields(Recipe) if field.name in FLAGS):
+        value = getattr(plan.training, name)
+        if value != getattr(default, name):
+            words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
+    return f"{shlex.join([*words, '--out', 'plan.json'])}\ntaskit train plan.json --out run"

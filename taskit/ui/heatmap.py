@@ -1,0 +1,85 @@
+"""Blocks by roles: how important each location is, which rank it gets, and why."""
+
+from collections.abc import Sequence
+
+from taskit.budget import show_bytes
+from taskit.plan import Plan, PlannedLocation
+from taskit.rank_grid import SHADES
+from taskit.ui.markup import panel, text
+
+LIGHT_INK_BELOW = 0.5  # of the scale: cividis grows evenly brighter, so this is where black begins to read better
+
+
+def heatmap(plan: Plan) -> str:
+    """A table with a row for each role and a column for each block; colour is importance, the number is the rank."""
+    chosen = [place for place in plan.locations if place.rank]
+    ranks = sorted({place.rank for place in chosen})
+    span = "" if not ranks else f", rank {ranks[0]}" if len(ranks) == 1 else f", ranks {ranks[0]} to {ranks[-1]}"
+    title = f"The plan: LoRA at {len(chosen)} of {len(plan.locations)} places{span}"
+    hint = "Colour is predicted importance, brighter is more; the number is the rank. Point at a cell to see why."
+    return panel(title, hint, _grid(plan) + _scale() + _foot(chosen))
+
+
+def _grid(plan: Plan) -> str:
+    roles = list(dict.fromkeys(place.role for place in plan.locations))
+    blocks = sorted({place.block for place in plan.locations})
+    first = min((place.block for place in plan.locations if place.rank), default=None)
+    reasons = {one.name: one.reason for one in plan.explanation.locations} if plan.explanation else {}
+    cells: dict[tuple[str, int], list[PlannedLocation]] = {}
+    for place in plan.locations:
+        cells.setdefault((place.role, place.block), []).append(place)
+    largest = max(place.importance for place in plan.locations) or 1.0
+    rows = []
+    for role in roles:
+        row = []
+        for column, block in enumerate(blocks):
+            side = "left" if column >= len(blocks) / 2 else "right"
+            start = " first" if block == first else ""
+            row.append(_cell(cells.get((role, block), []), largest, reasons, side + start))
+        rows.append(f'<tr><th scope="row">{text(role)}</th>{"".join(row)}</tr>')
+    numbers = "".join(f'<th scope="col">{block}</th>' for block in blocks)
+    foot = f'<tr><th scope="row" class="corner">block</th>{numbers}</tr>'
+    return f'<div class="scroll"><table class="heat"><tbody>{"".join(rows)}{foot}</tbody></table></div>'
+
+
+def _cell(places: Sequence[PlannedLocation], largest: float, reasons: dict[str, str], kind: str) -> str:
+    if not places:
+        return "<td></td>"
+    level = max(place.importance for place in places) / largest
+    rank = max(place.rank for place in places)
+    ink = "#fff" if level < LIGHT_INK_BELOW else "#111"
+    kind = f"{kind} on" if rank else f"{kind} off"
+    told = "\n".join(_tooltip(place, largest, reasons) for place in places[:4])
+    style = f"--shade:{cividis(level)};--ink-on:{ink}"
+    return f'<td class="{kind}" style="{style}" data-tip="{text(told)}">{rank or "<i>·</i>"}</td>'
+
+
+def _tooltip(place: PlannedLocation, largest: float, reasons: dict[str, str]) -> str:
+    size = f", {show_bytes(place.bytes)}" if place.rank else ""
+    head = f"{place.name}: importance {place.importance / largest:.0%} of the largest{size}."
+    return f"{head}\n{reasons.get(place.name, '')}".strip()
+
+
+def _scale() -> str:
+    return (
+        f'<div class="scale" aria-hidden="true"><span>less important</span>'
+        f'<i style="background:linear-gradient(90deg,{",".join(SHADES)})"></i><span>more important</span></div>'
+    )
+
+
+def _foot(chosen: Sequence[PlannedLocation]) -> str:
+    if not chosen:
+        return '<p class="hint">Only the head is trained: no place fits into the budget.</p>'
+    first = min(place.block for place in chosen)
+    if first == 0:
+        return '<p class="hint">The backward pass runs through every block.</p>'
+    return f'<p class="hint">┆ The backward pass ends at block {first}: nothing of an earlier one is kept.</p>'
+
+
+def cividis(level: float) -> str:
+    """The colour at ``level`` in [0, 1] of the cividis scale, told apart by brightness alone, as #rrggbb."""
+    place = min(max(level, 0.0), 1.0) * (len(SHADES) - 1)
+    low = min(int(place), len(SHADES) - 2)
+    mix = place - low
+    pair = ([int(shade[i : i + 2], 16) for i in (1, 3, 5)] for shade in SHADES[low : low + 2])
+    return "#" + "".join(f"{round(a + (b - a) * mix):02x}" for a, b in zip(*pair, strict=True))

@@ -1,0 +1,245 @@
+"""Step 3: the budget, and the plan that follows it at once."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import gradio as gr
+
+from taskit.budget import AUTO_SHARE, Budget, device_memory, show_bytes
+from taskit.errors import PlanError
+from taskit.outlook import prepare
+from taskit.planning import decide
+from taskit.training.recipe import Recipe
+from taskit.training.step import OPTIMIZERS
+from taskit.ui.board import board, effect
+from taskit.ui.commands import save
+from taskit.ui.markup import empty
+from taskit.ui.page import PLAN, Checked, Chosen, Page, tab
+from taskit.ui.sketch import STEPS, Sketch, at_percent, sketch
+from taskit.ui.told import told
+from taskit.ui.visitors import account
+
+CARDS = (8, 12, 16, 24, 48, 80)  # GB on the box, which are GiB
+START = 60  # per cent, where the slider stands at first
+BEHIND_SLIDER = "by the slider"
+NOTHING = empty("No plan yet", "Choose a model and data first; then TaskIT looks at both and plans.")
+STAGES = 5  # sentences that `prepare` and `decide` tell
+
+
+@dataclass(frozen=True, slots=True)
+class Levers:
+    """What a visitor may turn beside the budget; the order is that of the handlers' arguments."""
+
+    batch: gr.Number
+    length: gr.Number
+    epochs: gr.Number
+    rate: gr.Number
+    optimizer: gr.Dropdown
+    checkpointing: gr.Checkbox
+
+    @property
+    def fields(self) -> list[Any]:
+        return [self.batch, self.length, self.epochs, self.rate, self.optimizer, self.checkpointing]
+
+
+def plan_step(page: Page, forward: gr.Button) -> tuple[gr.Button, gr.HTML]:
+    """Draw the step and wire it; ``forward`` leads here from the data.
+
+    Returns the button that trains, and where the step says what was wrong.
+    """
+    note = gr.HTML(elem_classes="bare")
+    with gr.Column(elem_classes="box", visible=False) as controls:
+        gr.HTML("<h3>Memory budget</h3><p class='hint'>Drag, or pick a card. The plan follows at once.</p>",
+                elem_classes="bare")  # fmt: skip
+        card = gr.Radio(presets(), value=BEHIND_SLIDER, label="Card", elem_classes="pills")
+        slider = gr.Slider(0, STEPS, START, step=1, label="Budget, % of the way from no update to LoRA everywhere")
+        ends = gr.HTML(elem_classes="bare")
+        with gr.Accordion("Other levers: batch, length, epochs, optimizer, checkpointing", open=False):
+            levers = draw_levers()
+            with gr.Row():
+                apply = gr.Button("Apply, and see what it does to the memory", size="sm")
+            result = gr.HTML(elem_classes="bare")
+    view = gr.HTML(NOTHING, elem_classes=["bare", "waiting"])
+    with gr.Row(visible=False) as actions:
+        train = gr.Button("Train this plan", variant="primary", scale=2)
+        rehearse = gr.Button("Rehearse it and save plan.json", scale=1)
+        file = gr.DownloadButton("Download plan.json", visible=False, scale=1)
+    redrawn = [page.chosen, view, ends, page.steps[PLAN], file]
+    opened = [note, page.sketch, *redrawn, controls, actions]
+    heavy: dict[str, Any] = {
+        "api_visibility": "private",
+        "concurrency_limit": 1,
+        "concurrency_id": "planning",
+        "show_progress_on": view,
+    }
+    light: dict[str, Any] = {
+        "api_visibility": "private",
+        "queue": False,
+        "show_progress": "hidden",
+        "trigger_mode": "always_last",
+    }
+    inputs = [page.checked, page.backbone, page.zoo, slider, card, *levers.fields]
+    page.go(forward.click, PLAN).then(open_plan, inputs, opened, **heavy)
+    moved = [page.sketch, slider]
+    slider.input(lambda: BEHIND_SLIDER, None, card, **light)
+    slider.input(redraw, moved, [note, *redrawn], **light)
+    card.input(pick_card, [page.sketch, card, slider], [note, slider, *redrawn], **light)
+    apply.click(turn, [page.sketch, *inputs], [note, page.sketch, result, *redrawn], **heavy)
+    rehearse.click(rehearse_plan, [page.sketch, page.chosen], [note, page.chosen, view, file], **heavy)
+    return train, note
+
+
+def presets() -> list[str]:
+    """This machine, then the usual cards."""
+    free, _ = device_memory()
+    return [BEHIND_SLIDER, f"this machine, {show_bytes(free)} free", *(f"{size} GB card" for size in CARDS)]
+
+
+def budget_of(card: str, percent: float) -> Budget:
+    """The budget that the controls name; of a card, what is left beside its driver and fragments."""
+    if card.startswith("this machine"):
+        return Budget("auto", bytes=int(AUTO_SHARE * device_memory()[0]))
+    if card.endswith("GB card"):
+        size = int(card.split()[0])
+        return Budget(f"{AUTO_SHARE * size:g}GiB", bytes=int(AUTO_SHARE * size * 2**30))
+    return at_percent(percent)
+
+
+def draw_levers() -> Levers:
+    recipe = Recipe()
+    with gr.Row():
+        return Levers(
+            batch=gr.Number(recipe.batch_size, label="Batch size", precision=0, minimum=1, min_width=120),
+            length=gr.Number(None, label="Longest text, tokens", precision=0, min_width=120),
+            epochs=gr.Number(recipe.epochs, label="Epochs", precision=0, minimum=1, min_width=120),
+            rate=gr.Number(recipe.learning_rate, label="Learning rate", min_width=120),
+            optimizer=gr.Dropdown([*OPTIMIZERS], value=recipe.optimizer, label="Optimizer", min_width=120),
+            checkpointing=gr.Checkbox(label="Recompute activations (checkpointing)", min_width=160),
+        )
+
+
+def recipe_of(batch: float, length: float | None, epochs: float, rate: float, optimizer: str, again: bool) -> Recipe:
+    """The levers as a recipe; raises PlanError for one that cannot be trained with."""
+    if None in (batch, epochs, rate):
+        raise PlanError("Batch size, epochs and learning rate need a number each; fill them in.")
+    return Recipe(
+        batch_size=int(batch),
+        max_length=int(length) if length else None,
+        epochs=int(epochs),
+        learning_rate=rate,
+        optimizer=optimizer,
+        gradient_checkpointing=again,
+    )
+
+
+@told(outputs=8)
+def open_plan(
+    checked: Checked | None,
+    backbone: str,
+    zoo: str | None,
+    percent: float,
+    card: str,
+    *levers: Any,
+    request: gr.Request,
+    progress: gr.Progress = gr.Progress(),  # noqa: B008 - how Gradio hands it in
+) -> tuple:
+    """Look into the task once, and draw the plan of the present budget."""
+    made = look_into(checked, backbone, zoo, recipe_of(*levers), request, progress)
+    return made, *_draw(made, budget_of(card, percent)), gr.Column(visible=True), gr.Row(visible=True)
+
+
+def look_into(
+    checked: Checked | None,
+    backbone: str,
+    zoo: str | None,
+    recipe: Recipe,
+    request: gr.Request,
+    progress: gr.Progress,
+) -> Sketch:
+    """Read, price and compare, all once; then the frontier."""
+    if checked is None:
+        raise PlanError("There is no data to plan for yet; choose some in the step before.")
+    stage = iter(range(1, STAGES + 1))
+
+    def tell(message: str) -> None:
+        progress((next(stage, STAGES), STAGES), desc=message.capitalize())
+
+    signed_in = account(request)
+    outlook = prepare(
+        checked.source,
+        backbone,
+        zoo=zoo,
+        columns=dict(checked.columns) or None,
+        recipe=recipe,
+        token=signed_in["access_token"] if signed_in else None,
+        tell=tell,
+    )
+    return sketch(outlook)
+
+
+@told(outputs=5)
+def redraw(made: Sketch | None, percent: float) -> tuple:
+    return _draw(_required(made), at_percent(percent))
+
+
+@told(outputs=6)
+def pick_card(made: Sketch | None, card: str, percent: float) -> tuple:
+    """Plan for a card, and put the slider where its budget lies."""
+    made, budget = _required(made), budget_of(card, percent)
+    drawn = _draw(made, budget)
+    position = made.position(drawn[0].plan.budget_bytes)
+    return min(max(round(position), 0), STEPS), *drawn
+
+
+@told(outputs=7)
+def turn(
+    before: Sketch | None,
+    checked: Checked | None,
+    backbone: str,
+    zoo: str | None,
+    percent: float,
+    card: str,
+    *levers: Any,
+    request: gr.Request,
+    progress: gr.Progress = gr.Progress(),  # noqa: B008
+) -> tuple:
+    """Plan again with other levers, and say what that did to the memory."""
+    before, recipe = _required(before), recipe_of(*levers)
+    was = before.outlook.recipe
+    if replace(was, epochs=recipe.epochs, learning_rate=recipe.learning_rate) == recipe:
+        made = replace(before, outlook=replace(before.outlook, recipe=recipe))  # these two cost no byte
+    else:
+        made = look_into(checked, backbone, zoo, recipe, request, progress)
+    return made, effect(before, made), *_draw(made, budget_of(card, percent))
+
+
+@told(outputs=3)
+def rehearse_plan(made: Sketch | None, chosen: Chosen | None) -> tuple:
+    """Rehearse the draft on the screen, and offer it as a file."""
+    chosen = rehearsed(made, chosen)
+    return chosen, board(_required(made), chosen), gr.DownloadButton(visible=True, value=str(save(chosen)))
+
+
+def rehearsed(made: Sketch | None, chosen: Chosen | None) -> Chosen:
+    """The plan as it would be trained: a whole step of it was rehearsed, so that its peak is known."""
+    made = _required(made)
+    if chosen is None:
+        raise PlanError("There is no plan yet; open the plan step first.")
+    if chosen.rehearsed:
+        return chosen
+    return replace(chosen, plan=decide(made.outlook, chosen.budget), rehearsed=True)
+
+
+def _required(made: Sketch | None) -> Sketch:
+    if made is None:
+        raise PlanError("There is no plan to change yet; choose data and open the plan step.")
+    return made
+
+
+def _draw(made: Sketch, budget: Budget) -> tuple:
+    """Values of `redrawn`: the draft, its picture, the ends of the slider, the tab, and no file for a draft."""
+    chosen = Chosen(budget, made.draft(budget), rehearsed=False)
+    low, high = show_bytes(made.budgets[0]), show_bytes(made.budgets[-1])
+    ends = f'<div class="ends"><span>{low} · no update</span><span>{high} · LoRA everywhere</span></div>'
+    summary = show_bytes(chosen.plan.budget_bytes)
+    return chosen, board(made, chosen), ends, tab(PLAN, summary, done=True), gr.DownloadButton(visible=False)

@@ -1,0 +1,52 @@
+"""Sharing: the visitor signs in, sees the card, and pushes with his own token, which is never kept.
+
+On a Space the token is the one of the sign-in.  Elsewhere there is no sign-in, and the visitor types one.
+"""
+
+import re
+from pathlib import Path
+
+import gradio as gr
+from gradio.utils import get_space
+
+from taskit.errors import HubError
+from taskit.hub.pushing import push
+from taskit.training.runs import Run
+from taskit.ui.markup import text
+from taskit.ui.visitors import account
+
+FRONT_MATTER = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)
+
+
+def sign_in() -> None:
+    """The button of Hugging Face; only a Space can offer it."""
+    if get_space() is not None:
+        gr.LoginButton("Sign in with Hugging Face", size="sm", elem_classes="sign-in")
+
+
+def token_of(request: gr.Request, typed: str | None) -> str:
+    """The visitor's token.
+
+    Raises:
+        HubError: he has not signed in, or no longer is, and typed none.
+    """
+    signed_in = account(request)
+    token = signed_in["access_token"] if signed_in else (typed or "").strip()
+    if token:
+        return token
+    how = "sign in with Hugging Face" if get_space() is not None else "paste a token with write access"
+    raise HubError(f"Pushing needs your own account; {how}, then push again: the run is kept.")
+
+
+def push_run(run: Run, repo: str, private: bool, token: str) -> str:
+    """Push, and answer with a link (HTML)."""
+    pushed = push(run.path, repo.strip(), private=private, token=token)
+    who = "only you see it" if pushed.private else "everyone sees it"
+    link = f'<a href="{text(pushed.url)}" target="_blank" rel="noreferrer">{text(pushed.repo)}</a>'
+    return f'<div class="notice good" role="status">{link} is on the Hub; {who}.</div>'
+
+
+def card_of(run: Run) -> str:
+    """The model card as it will be pushed, without its metadata."""
+    card = Path(run.folder.adapter, "README.md")
+    return FRONT_MATTER.sub("", card.read_text(encoding="utf-8")) if card.exists() else ""

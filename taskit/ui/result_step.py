@@ -1,0 +1,167 @@
+"""Step 5: what a run gave, to look at, to try, to take away and to share."""
+
+import math
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from gradio.utils import get_space
+
+from taskit.budget import show_bytes
+from taskit.errors import DataError, RunError
+from taskit.inference import Prediction, predict
+from taskit.training.run_folder import Result
+from taskit.training.runs import Run
+from taskit.ui.markup import empty, figures, panel, share, text
+from taskit.ui.page import Page
+from taskit.ui.push import card_of, push_run, token_of
+from taskit.ui.run_view import duration, memory_meter
+from taskit.ui.shelf import Shelf, Ticket
+from taskit.ui.told import told
+from taskit.ui.visitors import visitor_of
+
+SHARE = (
+    "<h3>Share it</h3><p class='hint'>A repository of your own on the Hugging Face Hub; your token is used for this "
+    "push alone.</p>"
+)
+NOTHING = empty("No result yet", "It appears here when a run is done.")
+
+
+class Results:
+    """The handlers of the step, over one shelf."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        self.shelf = shelf
+
+    @told(outputs=5)
+    def show(self, name: str | None, request: gr.Request) -> tuple:
+        """The result of a run, and the inputs that fit its data."""
+        if not name:
+            return NOTHING, gr.skip(), gr.skip(), gr.Column(visible=False), gr.skip()
+        found = self.shelf.find(visitor_of(request), name)
+        if isinstance(found, Ticket) or found.result is None:
+            return NOTHING, gr.skip(), gr.skip(), gr.Column(visible=False), gr.skip()
+        image = found.plan.data.modality == "image"
+        inputs = gr.Image(visible=image), gr.Textbox(visible=not image)
+        return result_view(found, found.result), *inputs, gr.Column(visible=True), card_of(found)
+
+    @told(outputs=1)
+    def ask(self, name: str, image: str | None, words: str, request: gr.Request) -> tuple:
+        """One prediction of the adapter."""
+        run = self._finished(name, request)
+        given = image if run.plan.data.modality == "image" else words.strip()
+        if not given:
+            raise DataError("There is nothing to predict yet; give an image, a sentence or a prompt.")
+        return (answer_view(predict(run.path, [given])[0]),)
+
+    @told(outputs=1)
+    def pack(self, name: str, request: gr.Request) -> tuple:
+        """The adapter folder as a zip."""
+        run = self._finished(name, request)
+        folder = Path(tempfile.mkdtemp(prefix="taskit-adapter-"))
+        made = shutil.make_archive(str(folder / run.path.name), "zip", run.folder.adapter)
+        return (gr.DownloadButton(visible=True, value=made),)
+
+    def push(self, name: str, repo: str, private: bool, typed: str | None, request: gr.Request) -> tuple:
+        """Push with the visitor's own token; the field is emptied, whatever came of it."""
+        said, link = self._push(name, repo, private, typed, request)
+        return said or link, ""
+
+    @told(outputs=1)
+    def _push(self, name: str, repo: str, private: bool, typed: str | None, request: gr.Request) -> tuple:
+        token = token_of(request, typed)
+        return (push_run(self._finished(name, request), repo, private, token),)
+
+    def _finished(self, name: str, request: gr.Request) -> Run:
+        found = self.shelf.find(visitor_of(request), name)
+        if isinstance(found, Ticket) or found.result is None:
+            raise RunError("This run has no adapter yet; wait until it is done.")
+        return found
+
+
+def result_step(page: Page, shelf: Shelf) -> None:
+    """Draw the step and wire it."""
+    results = Results(shelf)
+    note = gr.HTML(elem_classes="bare")
+    view = gr.HTML(NOTHING, elem_classes="bare")
+    with gr.Column(visible=False) as after:
+        with gr.Column(elem_classes="box"):
+            gr.HTML("<h3>Try it</h3><p class='hint'>The adapter answers as any PEFT user would hear it.</p>",
+                    elem_classes="bare")  # fmt: skip
+            with gr.Row():
+                image = gr.Image(label="An image", type="filepath", height=190, visible=False)
+                words = gr.Textbox(label="A sentence or a prompt", lines=3, visible=False)
+                answer = gr.HTML(empty("No question yet", "Its answer stands here."), elem_classes="bare")
+            ask = gr.Button("Ask the adapter")
+        with gr.Row():
+            pack = gr.Button("Pack the adapter as a zip")
+            file = gr.DownloadButton("Download the adapter", visible=False, variant="primary")
+        with gr.Column(elem_classes="box"):
+            gr.HTML(SHARE, elem_classes="bare")
+            with gr.Row():
+                repo = gr.Textbox(label="Name", placeholder="OWNER/NAME", scale=2)
+                token = gr.Textbox(label="Token with write access", type="password", visible=get_space() is None)
+                private = gr.Checkbox(True, label="Private", min_width=100)
+            pushed = gr.HTML(elem_classes="bare")
+            push = gr.Button("Push to the Hub")
+            with gr.Accordion("The model card", open=False):
+                card = gr.Markdown()
+    options: dict[str, Any] = {"api_visibility": "private"}
+    heavy: dict[str, Any] = {**options, "concurrency_limit": 1, "concurrency_id": "planning"}
+    shown = [note, view, image, words, after, card]
+    page.run.change(results.show, page.run, shown, show_progress="hidden", **options)
+    page.steps[4].select(results.show, page.run, shown, show_progress="hidden", **options)
+    ask.click(results.ask, [page.run, image, words], [note, answer], show_progress_on=answer, **heavy)
+    push.click(results.push, [page.run, repo, private, token], [pushed, token], concurrency_limit=4, **options)
+    pack.click(results.pack, page.run, [note, file], **options)
+
+
+def result_view(run: Run, result: Result) -> str:
+    """Before and after, the cost, and the peak against its prediction."""
+    values = {
+        f"{result.metric} with the head alone": f"{result.before:.3f}",
+        f"{result.metric} with the adapter": f"{result.after:.3f}",
+        "trained parameters": f"{result.trainable_parameters:,}",
+        "time": duration(result.train_seconds),
+    }
+    top = panel(f"{run.path.name}: {_gain(result)}", _how_sure(result, run.plan.data.eval_rows), figures(values))
+    top_of_scale = max(1.0, result.before, result.after)
+    bars = "".join(
+        f'<div class="bar{extra}"><span class="name">{name}</span><span class="track">'
+        f'<i style="left:0;width:{share(value, top_of_scale)}"></i></span>'
+        f'<span class="value">{value:.3f}</span></div>'
+        for name, value, extra in (("before", result.before, " unused"), ("after", result.after, ""))
+    )
+    change = panel(
+        "Before and after",
+        f"{result.metric}; the best epoch was {result.best_epoch}.",
+        f'<div class="bars">{bars}</div>',
+    )
+    return f'{top}<div class="board" style="margin-top:14px"><div>{change}</div><div>{memory_meter(run)}</div></div>'
+
+
+def _gain(result: Result) -> str:
+    step = result.after - result.before
+    peak = f"in {show_bytes(result.measured_peak_bytes)}"
+    return f"{step:+.3f} {result.metric} {peak}"
+
+
+def _how_sure(result: Result, rows: int) -> str:
+    """The evaluation rows, and for a share of them what chance alone moves it by: two standard errors."""
+    measured = f"On {rows:,} rows kept aside."
+    if result.metric != "accuracy":
+        return measured
+    chance = 2 * math.sqrt(max(result.after * (1 - result.after), 0.25 / rows) / rows)
+    return f"{measured} Chance alone moves the accuracy on so many rows by up to ±{chance:.3f}."
+
+
+def answer_view(prediction: Prediction) -> str:
+    """The answer, and for a class how sure the adapter is."""
+    sure = ""
+    if prediction.probability is not None:
+        width = share(prediction.probability, 1)
+        sure = f'<div class="meter"><i style="width:{width}"></i></div>'
+        sure += f'<p class="hint">probability {prediction.probability:.1%}</p>'
+    return f'<section class="card"><h3>{text(prediction.answer) or "(nothing)"}</h3>{sure}</section>'

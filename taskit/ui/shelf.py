@@ -1,0 +1,142 @@
+"""Where runs are kept: a folder for each visitor, and a line of those that wait for their turn.
+
+    ROOT/VISITOR/RUN/          a run folder as the CLI makes it
+    ROOT/VISITOR/data/HASH/    the visitor's uploads that runs were started on
+    ROOT/waiting/TIME RUN.json a run that has not started: its visitor, name and plan
+
+All of it lies on the disk, so that an app that was killed finds runs and line as they were.
+"""
+
+import json
+import re
+import secrets
+import shutil
+import threading
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from taskit.data.hub import PREFIX
+from taskit.errors import RunError, TaskITError
+from taskit.plan import Plan
+from taskit.training.files import read_json, write_json
+from taskit.training.run_folder import LIVE
+from taskit.training.runs import Run, list_runs, start
+
+SLOTS = 1  # runs that train at the same time: a second one would not have the memory that its plan counts on
+PATIENCE = 1.0  # seconds between two looks at the line
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """A run in the line; ``error`` is why it could not be started, empty while it waits."""
+
+    path: Path
+    visitor: str
+    name: str
+    error: str = ""
+
+
+class Shelf:
+    """The runs of all visitors under one root."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.line = root / "waiting"
+        self.moving = threading.Lock()
+
+    def add(self, visitor: str, plan: Plan) -> str:
+        """Put a plan into the line; returns the name of the run that it will be."""
+        plan = self._with_own_data(visitor, plan)
+        stem = re.sub(r"[^\w-]+", "-", Path(plan.data.source).stem).strip("-")[:40] or "run"
+        name = f"{stem}-{secrets.token_hex(6)}"
+        self.line.mkdir(parents=True, exist_ok=True)
+        ticket = {"visitor": visitor, "name": name, "error": "", "plan": plan.to_dict()}
+        write_json(self.line / f"{time.time_ns()} {name}.json", ticket)
+        self.advance()
+        return name
+
+    def tickets(self) -> list[Ticket]:
+        """The line, first come first."""
+        found = [(path, read_json(path)) for path in sorted(self.line.glob("*.json"))]
+        return [Ticket(path, one["visitor"], one["name"], one["error"]) for path, one in found]
+
+    def advance(self) -> None:
+        """Start whoever is next, as long as there is a free slot."""
+        with self.moving:
+            for ticket in [one for one in self.tickets() if not one.error]:
+                if len(self.live()) >= SLOTS:
+                    return
+                whole = read_json(ticket.path)
+                try:
+                    start(Plan.from_dict(whole["plan"], ticket.name), self.root / ticket.visitor / ticket.name)
+                    ticket.path.unlink()
+                except (TaskITError, OSError) as error:
+                    write_json(ticket.path, {**whole, "error": str(error)})
+
+    def live(self) -> list[Run]:
+        return [run for state in self.root.glob("*/*/state.json") if (run := Run(state.parent)).state.name in LIVE]
+
+    def runs(self, visitor: str) -> list[Run]:
+        """A visitor's runs, the newest first."""
+        folder = self.root / visitor
+        found = list_runs(folder) if folder.is_dir() else ()
+        return sorted(found, key=lambda run: (run.path / "plan.json").stat().st_ctime, reverse=True)
+
+    def find(self, visitor: str | None, name: str) -> Run | Ticket:
+        """A visitor's run, or with None anybody's, by its name, which nobody can guess.
+
+        Raises:
+            RunError: there is none.
+        """
+        for ticket in self.tickets():
+            if ticket.name == name and visitor in (None, ticket.visitor):
+                return ticket
+        if re.fullmatch(r"[\w-]+", name or ""):
+            for state in self.root.glob(f"{visitor or '*'}/{name}/state.json"):
+                return Run(state.parent)
+        raise RunError(f"There is no run called {name or '(none)'} here; choose one of your runs.")
+
+    def place(self, ticket: Ticket) -> int:
+        """How many runs come before a ticket's, those that train now included."""
+        ahead = [one for one in self.tickets() if not one.error and one.path.name < ticket.path.name]
+        return len(ahead) + len(self.live())
+
+    def remove(self, found: Run | Ticket) -> None:
+        """Delete a run, or take a ticket out of the line."""
+        found.path.unlink(missing_ok=True) if isinstance(found, Ticket) else found.delete()
+
+    def watch(self) -> None:
+        """Move the line for as long as the app runs."""
+
+        def forever() -> None:
+            while True:
+                time.sleep(PATIENCE)
+                if any(self.line.glob("*.json")):
+                    self.advance()
+
+        threading.Thread(target=forever, daemon=True, name="taskit-line").start()
+
+    def _with_own_data(self, visitor: str, plan: Plan) -> Plan:
+        """An upload is copied out of Gradio's cache, which is emptied from time to time."""
+        source = plan.data.source
+        if source.startswith(PREFIX) or self.root in Path(source).parents or not Path(source).is_file():
+            return plan
+        kept = self.root / visitor / "data" / plan.data.fingerprint[:16] / Path(source).name
+        if not kept.exists():
+            kept.parent.mkdir(parents=True, exist_ok=True)
+            part = kept.with_name(kept.name + ".part")
+            shutil.copyfile(source, part)
+            part.rename(kept)
+        return replace(plan, data=replace(plan.data, source=str(kept)))
+
+
+def describe(found: Run | Ticket, shelf: Shelf) -> dict[str, object]:
+    """The state of a run for a program: name, state, message, place in the line, step, steps, loss, metric."""
+    if isinstance(found, Ticket):
+        state = "failed" if found.error else "queued"
+        return {"run": found.name, "state": state, "message": found.error, "ahead": shelf.place(found)}
+    state, progress = found.state, found.progress
+    told = {"run": found.path.name, "state": state.name, "message": state.message or progress.message}
+    numbers = {name: getattr(progress, name) for name in ("epoch", "step", "steps", "loss", "metric", "seconds_left")}
+    return json.loads(json.dumps({**told, **numbers}))

@@ -1,0 +1,104 @@
+"""Step 4: a run, watched.  It is a process of its own; this page only reads its folder and signals it."""
+
+from typing import Any
+
+import gradio as gr
+
+from taskit.training.run_folder import LIVE
+from taskit.training.runs import Run
+from taskit.ui.page import RESULT, TRAIN, Chosen, Page, tab
+from taskit.ui.plan_step import rehearsed
+from taskit.ui.run_view import NOTHING, run_view
+from taskit.ui.shelf import Shelf, Ticket
+from taskit.ui.sketch import Sketch
+from taskit.ui.told import told
+from taskit.ui.visitors import visitor_of
+
+TICK = 1.0  # seconds between two looks at a live run
+
+
+class Watch:
+    """The handlers of the step, over one shelf."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        self.shelf = shelf
+
+    @told(outputs=3)
+    def train(self, made: Sketch | None, chosen: Chosen | None, request: gr.Request) -> tuple:
+        """Rehearse the plan if that was not done, and put it into the line."""
+        chosen = rehearsed(made, chosen)
+        name = self.shelf.add(visitor_of(request), chosen.plan)
+        return chosen, name, gr.Tabs(selected=TRAIN)
+
+    def look(self, name: str | None, request: gr.Request) -> tuple:
+        """The run as it is now: picture, buttons, whether to look again, and the labels of the steps."""
+        if not name:
+            return NOTHING, *(gr.Button(visible=False),) * 3, gr.Timer(active=False), gr.skip(), gr.skip()
+        said, view, *rest = self._seen(name, request)
+        return (said or view, *rest)
+
+    @told(outputs=6)
+    def _seen(self, name: str, request: gr.Request) -> tuple:
+        found = self.shelf.find(visitor_of(request), name)
+        waiting = isinstance(found, Ticket)
+        state = ("failed" if found.error else "queued") if isinstance(found, Ticket) else found.state.name
+        done = isinstance(found, Run) and found.result is not None
+        buttons = (
+            gr.Button(visible=state in LIVE, value="Leave the line" if waiting else "Stop and save"),
+            gr.Button(visible=not waiting and state in ("stopped", "failed")),
+            gr.Button(visible=done),
+        )
+        again = gr.Timer(active=state in LIVE)
+        labels = (tab(TRAIN, state, done=done), tab(RESULT, "ready" if done else "", open=done))
+        return run_view(found, self.shelf), *buttons, again, *labels
+
+    @told(outputs=0)
+    def stop(self, name: str, request: gr.Request) -> tuple:
+        found = self.shelf.find(visitor_of(request), name)
+        self.shelf.remove(found) if isinstance(found, Ticket) else found.stop()
+        return ()
+
+    @told(outputs=0)
+    def resume(self, name: str, request: gr.Request) -> tuple:
+        found = self.shelf.find(visitor_of(request), name)
+        if isinstance(found, Run):
+            found.resume()
+        return ()
+
+    def latest(self, request: gr.Request) -> tuple:
+        """After a reload: the visitor's live run, else the one before; its step opens if it is live."""
+        visitor = visitor_of(request)
+        waiting = [one.name for one in self.shelf.tickets() if one.visitor == visitor]
+        runs = self.shelf.runs(visitor)
+        live = [run.path.name for run in runs if run.state.name in LIVE] + waiting
+        names = live or [run.path.name for run in runs]
+        return names[0] if names else None, gr.Tabs(selected=TRAIN) if live else gr.skip()
+
+
+def train_step(page: Page, shelf: Shelf, train: gr.Button, plan_note: gr.HTML) -> None:
+    """Draw the step and wire it; ``train`` and ``plan_note`` are in the plan step."""
+    watch = Watch(shelf)
+    note = gr.HTML(elem_classes="bare")
+    view = gr.HTML(NOTHING, elem_classes="bare")
+    with gr.Row():
+        stop = gr.Button("Stop and save", visible=False)
+        resume = gr.Button("Go on", variant="primary", visible=False)
+        result = gr.Button("See the result", variant="primary", visible=False)
+    timer = gr.Timer(TICK, active=False)
+    seen = [view, stop, resume, result, timer, page.steps[TRAIN], page.steps[RESULT]]
+    light: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
+    timer.tick(watch.look, page.run, seen, **light)
+    for button, handler in ((stop, watch.stop), (resume, watch.resume)):
+        button.click(handler, page.run, [note], **light).then(watch.look, page.run, seen, **light)
+    train.click(
+        watch.train,
+        [page.sketch, page.chosen],
+        [plan_note, page.chosen, page.run, page.tabs],
+        api_visibility="private",
+        concurrency_limit=1,
+        concurrency_id="planning",
+        show_progress_on=plan_note,
+    )
+    page.go(result.click, RESULT)
+    page.load(watch.latest, None, [page.run, page.tabs])
+    page.run.change(watch.look, page.run, seen, **light)

@@ -1,0 +1,22 @@
+"""One small world and one plan for all tests of training."""
+
+import pytest
+
+from taskit.planning import make_plan
+from taskit.training.recipe import Recipe
+from tests.world import write_bert, write_topics
+
+RECIPE = Recipe(epochs=3, batch_size=8, learning_rate=5e-3)
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("world")
+    write_bert(folder / "bert")
+    write_topics(folder / "topics.csv")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def plan(world):
+    return make_plan(world / "topics.csv", str(world / "bert"), "60%", recipe=RECIPE)

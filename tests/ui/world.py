@@ -1,0 +1,41 @@
+"""An outlook made by hand: twelve places in three blocks, two learned tasks, sizes that can be added in the head."""
+
+from taskit.backbone import Backbone
+from taskit.data import DataInfo
+from taskit.locations import Location
+from taskit.memory.conditions import BatchShape, Conditions
+from taskit.outlook import Outlook
+from taskit.pricing import Pricing, Stage
+from taskit.scheduler import ANY
+from taskit.similarity import TaskSimilarity
+from taskit.training.recipe import Recipe
+from tests.profiles import make_profile
+
+MIB = 2**20
+ROLES = ("q", "k", "v", "<o>")  # a role from outside may hold anything
+
+
+def make_outlook(importance=None, similarity=None, method="taskit", source="/tmp/secret/photos.zip"):
+    places = tuple(Location(f"location.{k}", k // 4, ROLES[k % 4], 8, 8) for k in range(12))
+    storages = {tuple(range(k + 1)): MIB for k in range(len(places))} | {(k,): MIB for k in range(len(places))}
+    blocks = [place.block for place in places]
+    profile = make_profile([MIB // 8] * 12, storages, blocks, constant=10 * MIB, transient=MIB)
+    full = profile.bytes((8,) * 12)
+    if similarity is None:
+        similarity = (TaskSimilarity("<b>digits</b>", "a", 0.05, True), TaskSimilarity("roads", "b", -0.02, False))
+    return Outlook(
+        backbone=Backbone("tiny", None),
+        data=DataInfo(source, "f" * 64, "image", "image-classification", (("image", "image"),), ("x", "y"), 100, 20),
+        recipe=Recipe(),
+        stage=Stage(None, places, ("head",), 18, "image-classification", Conditions(BatchShape(()))),
+        pricing=Pricing(profile, profile.bytes((0,) * 12), full),
+        similarity_measure="delta",
+        similarity=similarity,
+        skipped=(),
+        importance=tuple(importance or [k / 12 for k in range(1, 13)]),
+        method=method,
+        gain="sqrt_ln1p",
+        constraints=ANY,
+        wishes={"constraints": ANY, "gain": "sqrt_ln1p", "rank_parameters": [16] * 12},
+        seed=0,
+    )
