@@ -11,7 +11,7 @@ from taskit.errors import PlanError
 from taskit.locations import Location, find_locations
 from taskit.memory.conditions import BatchShape, Conditions
 from taskit.memory.profile import MemoryProfile
-from taskit.memory.rehearsal import calibrate, rehearse
+from taskit.memory.rehearsal import rehearse
 from taskit.memory.trace import trace
 from taskit.plan import MemoryEstimate, PlannedLocation
 from taskit.training.recipe import Recipe
@@ -82,14 +82,13 @@ def price(stage: Stage) -> Pricing:
     """
     full, nothing = (FULL_RANK,) * len(stage.locations), (0,) * len(stage.locations)
     try:
-        full_peak = stage.rehearse(full)
         profile = trace(stage.build, stage.locations, stage.heads, stage.task, stage.conditions)
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[0].rstrip(".")
         raise PlanError(
             f"A training step of this backbone cannot be traced without weights ({reason}); choose another backbone."
         ) from error
-    return Pricing(calibrate(profile, full, full_peak), stage.rehearse(nothing), full_peak)
+    return Pricing(profile, stage.rehearse(nothing), profile.bytes(full))
 
 
 def longest_batch(data: Dataset, collator: Collator, batch_size: int) -> BatchShape:

@@ -6,23 +6,26 @@ from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 
 class LiveStorages(TorchDispatchMode):
     """While entered, follows every storage that an operator returns, until it is freed.
 
-    Works alike on real and on fake tensors, forward, backward and optimizer included.  Storages
+    Works alike on real and on meta tensors, forward, backward and optimizer included.  Storages
     that exist already are followed once they are given to ``follow``.  Not seen: what a kernel
     allocates and frees inside one operator, and what is not a tensor.
+
+    Args:
+        granularity: every storage is counted up to a multiple of this, as an allocator hands them out.
 
     Attributes:
         now: bytes of the storages alive.
         peak: the largest ``now`` so far, in bytes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, granularity: int = 1) -> None:
         super().__init__()
+        self.granularity = granularity
         self.now = 0
         self.peak = 0
         self._alive: dict[int, weakref.ref] = {}
@@ -30,8 +33,9 @@ class LiveStorages(TorchDispatchMode):
     def follow(self, tensors: Iterable[torch.Tensor]) -> None:
         for tensor in tensors:
             storage = tensor.untyped_storage()
-            key, size = storage._cdata, storage.nbytes()
+            key = storage._cdata
             if key not in self._alive:
+                size = -(-storage.nbytes() // self.granularity) * self.granularity
                 self._alive[key] = weakref.ref(storage, lambda _, key=key, size=size: self._free(key, size))
                 self.now += size
                 self.peak = max(self.peak, self.now)
@@ -42,5 +46,14 @@ class LiveStorages(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
-        self.follow(leaf for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor))
+        if isinstance(result, torch.Tensor):
+            self.follow((result,))
+        elif isinstance(result, (tuple, list)):  # operators return tensors, or a flat sequence with them
+            self.follow(leaf for part in result for leaf in _tensors(part))
         return result
+
+
+def _tensors(part: Any) -> Iterable[torch.Tensor]:
+    if isinstance(part, torch.Tensor):
+        return (part,)
+    return (t for t in part if isinstance(t, torch.Tensor)) if isinstance(part, (tuple, list)) else ()

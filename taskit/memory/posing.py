@@ -1,0 +1,65 @@
+"""Let meta tensors pass for tensors on the training device, so that code takes that device's paths.
+
+Tensors on meta have shapes, dtypes and storages of a size, but no bytes, and operators on them cost
+microseconds.  What a model does with them can still differ from a real run, since code asks for the
+device, attention picks a kernel by it, and fused optimizers accept some devices only.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._device import _device_constructors
+
+from taskit.memory.attention import attend
+
+_ATTENTION = torch.nn.functional.scaled_dot_product_attention
+_PROPERTIES: Any = torch.Tensor
+_DEVICE = _PROPERTIES.device.__get__
+_IS_CUDA = _PROPERTIES.is_cuda.__get__
+_IS_CPU = _PROPERTIES.is_cpu.__get__
+_IS_META = _PROPERTIES.is_meta.__get__
+_META = torch.device("meta")
+_MOVES = (torch.Tensor.to, torch.Tensor.cuda, torch.Tensor.cpu)
+
+
+@contextmanager
+def posing(device: str) -> Iterator[None]:
+    """Inside, every new tensor is on meta, and every tensor says that it is on ``device`` ("cpu" or "cuda")."""
+    with (
+        # Transformers must not look into masks that hold no numbers; it spares traced tensors that
+        patch("transformers.utils.import_utils.is_fake_tensor", lambda _: True),
+        # fused optimizers ask for the device in a place that no mode can see
+        patch("torch.optim.optimizer._get_fused_kernels_supported_devices", lambda: ["cpu", "cuda", "meta"]),
+        _Posing(torch.device(device)),
+    ):
+        yield
+
+
+class _Posing(TorchFunctionMode):
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.constructors = _device_constructors()
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is _DEVICE:
+            return self.device
+        kwargs = kwargs or {}
+        if func is _ATTENTION:
+            return attend(self.device, *args, **kwargs)
+        if func is _IS_META:
+            return False
+        if func is _IS_CUDA or func is _IS_CPU:
+            return (self.device.type == "cuda") == (func is _IS_CUDA)
+        if func in _MOVES:
+            args = (args[0], *(_META if _names_device(a) else a for a in args[1:]))
+        if func in self.constructors or kwargs.get("device") is not None:
+            kwargs["device"] = _META
+        return func(*args, **kwargs)
+
+
+def _names_device(value: Any) -> bool:
+    return isinstance(value, (torch.device, str))
