@@ -31,7 +31,8 @@ def attend(
     if kernel == MATH:
         return torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask, **options)
     if attn_mask is not None and attn_mask.dtype == torch.bool:
-        attn_mask = torch.zeros_like(attn_mask, dtype=query.dtype).masked_fill_(attn_mask.logical_not(), -torch.inf)
+        seen, hidden = (query.new_full((), value) for value in (0.0, -torch.inf))
+        attn_mask = torch.where(attn_mask, seen, hidden)
     if device.type == "cpu":
         kept = aten._scaled_dot_product_flash_attention_for_cpu(
             query, key, value, dropout_p, is_causal, attn_mask=attn_mask, scale=scale

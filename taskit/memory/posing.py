@@ -29,12 +29,21 @@ _MOVES = (torch.Tensor.to, torch.Tensor.cuda, torch.Tensor.cpu)
 @contextmanager
 def posing(device: str) -> Iterator[None]:
     """Inside, every new tensor is on meta, and every tensor says that it is on ``device`` ("cpu" or "cuda")."""
+    mode = _Posing(torch.device(device))
+    run_backward = torch.autograd._engine_run_backward
+
+    def go_on_posing(*args: Any, **kwargs: Any) -> Any:
+        with mode:
+            return run_backward(*args, **kwargs)
+
     with (
         # Transformers must not look into masks that hold no numbers; it spares traced tensors that
         patch("transformers.utils.import_utils.is_fake_tensor", lambda _: True),
         # fused optimizers ask for the device in a place that no mode can see
         patch("torch.optim.optimizer._get_fused_kernels_supported_devices", lambda: ["cpu", "cuda", "meta"]),
-        _Posing(torch.device(device)),
+        # a mode rests while it handles a call, and the call of backward recomputes blocks and runs Python functions
+        patch("torch.autograd._engine_run_backward", go_on_posing),
+        mode,
     ):
         yield
 

@@ -14,6 +14,7 @@ import torch
 from taskit.memory.conditions import Conditions
 from taskit.memory.live import LiveStorages
 from taskit.memory.posing import posing
+from taskit.memory.shapes import RULES
 from taskit.training.lora import adapt
 from taskit.training.step import make_optimizer, train_step, use_checkpointing
 
@@ -42,7 +43,7 @@ def rehearse(
     if conditions.gradient_checkpointing:
         use_checkpointing(model)
     model.train()
-    live = LiveStorages(conditions.granularity)
+    live = LiveStorages(conditions.granularity, RULES)
     with _no_collection(), posing(conditions.device), live:
         live.follow(standing_tensors(model))
         # one batch more than a step takes: Accelerate's loader holds the next one already

@@ -58,6 +58,9 @@ def adapt(
     config.rank_pattern, config.alpha_pattern = map(_merged, patterns)
     adapted = get_peft_model(model, config, autocast_adapter_dtype=False)
     config.rank_pattern, config.alpha_pattern = patterns
+    for name, parameter in adapted.named_parameters():
+        if ".lora_" in name:  # PEFT leaves them in float32 beside meta and integer weights
+            parameter.data = parameter.data.to(model.dtype)
     return adapted
 
 
