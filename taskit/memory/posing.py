@@ -18,10 +18,7 @@ from taskit.memory.attention import attend
 
 _ATTENTION = torch.nn.functional.scaled_dot_product_attention
 _PROPERTIES: Any = torch.Tensor
-_DEVICE = _PROPERTIES.device.__get__
-_IS_CUDA = _PROPERTIES.is_cuda.__get__
-_IS_CPU = _PROPERTIES.is_cpu.__get__
-_IS_META = _PROPERTIES.is_meta.__get__
+_META = _PROPERTIES.is_meta.__get__
 _META = torch.device("meta")
 _MOVES = (torch.Tensor.to, torch.Tensor.cuda, torch.Tensor.cpu)
 
@@ -50,19 +47,22 @@ def posing(device: str) -> Iterator[None]:
 
 class _Posing(TorchFunctionMode):
     def __init__(self, device: torch.device) -> None:
-        self.device = device
         self.constructors = _device_constructors()
+        self.device = device
+        # a property's getter is another object at every look, so that these are found by equality
+        self.answers = {
+            _PROPERTIES.device.__get__: device,
+            _PROPERTIES.is_meta.__get__: False,
+            _PROPERTIES.is_cuda.__get__: device.type == "cuda",
+            _PROPERTIES.is_cpu.__get__: device.type == "cpu",
+        }
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is _DEVICE:
-            return self.device
         kwargs = kwargs or {}
+        if func in self.answers:
+            return self.answers[func]
         if func is _ATTENTION:
             return attend(self.device, *args, **kwargs)
-        if func is _IS_META:
-            return False
-        if func is _IS_CUDA or func is _IS_CPU:
-            return (self.device.type == "cuda") == (func is _IS_CUDA)
         if func in _MOVES:
             args = (args[0], *(_META if _names_device(a) else a for a in args[1:]))
         if func in self.constructors or kwargs.get("device") is not None:
