@@ -91,8 +91,6 @@ def make_plan(
         plan.save("plan.json")
     """
     wanted = parse_budget(budget)
-    if quantization:
-        raise PlanError("Plans for a quantised backbone are not priced yet; leave --quantize out.")
     recipe = recipe or Recipe()
     tell("reading the data")
     data = load(source, columns=columns, seed=seed)

@@ -5,13 +5,16 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from taskit.backbone import Backbone, empty_model, head_names
+from taskit.backbone import Backbone, empty_model, head_names, quantization_config
 from taskit.data import Collator, Dataset, longest_rows
+from taskit.data.info import DataInfo
 from taskit.errors import PlanError
 from taskit.locations import Location, find_locations
 from taskit.memory.conditions import BatchShape, Conditions
 from taskit.memory.profile import MemoryProfile
+from taskit.memory.quantized import quantize_empty
 from taskit.memory.rehearsal import rehearse
+from taskit.memory.runtime import runtime_bytes, training_device
 from taskit.memory.trace import trace
 from taskit.plan import MemoryEstimate, PlannedLocation
 from taskit.training.recipe import Recipe
@@ -54,7 +57,8 @@ class Pricing:
 
 def set_stage(backbone: Backbone, data: Dataset, recipe: Recipe, collator: Collator) -> Stage:
     """Everything a rehearsal needs; reads no weight."""
-    build = partial(empty_model, backbone, task=data.info.task, labels=data.info.labels)
+    device = training_device()
+    build = partial(_build, backbone, data.info, device)
     model = build()
     locations, heads = find_locations(model), head_names(model, data.info.task)
     if not locations:
@@ -70,8 +74,18 @@ def set_stage(backbone: Backbone, data: Dataset, recipe: Recipe, collator: Colla
             optimizer=recipe.optimizer,
             gradient_accumulation=recipe.gradient_accumulation,
             gradient_checkpointing=recipe.gradient_checkpointing,
+            device=device,
+            runtime_bytes=runtime_bytes(device),
         ),
     )
+
+
+def _build(backbone: Backbone, info: DataInfo, device: str) -> "PreTrainedModel":
+    """The model without weights, laid out as it will be loaded."""
+    model = empty_model(backbone, task=info.task, labels=info.labels)
+    if not backbone.quantization:
+        return model
+    return quantize_empty(model, quantization_config(backbone, model), device)
 
 
 def price(stage: Stage) -> Pricing:

@@ -2,10 +2,27 @@
 
 import weakref
 from collections.abc import Callable, Iterable, Mapping
+from itertools import chain
 from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+
+
+def standing_tensors(model: torch.nn.Module) -> list[torch.Tensor]:
+    """What a model holds between two steps: parameters, buffers, and the scales of quantised weights."""
+    parameters = list(model.parameters())
+    layers = (vars(module)["state"] for module in model.modules() if "state" in vars(module))
+    return [*parameters, *model.buffers(), *chain.from_iterable(map(_tensors_of, (*parameters, *layers)))]
+
+
+def _tensors_of(holder: Any) -> Iterable[torch.Tensor]:
+    """The tensors among the attributes of a parameter or of a quantisation state, which may hold another one."""
+    for value in vars(holder).values():
+        if isinstance(value, torch.Tensor):
+            yield value
+        elif type(value).__name__ == "QuantState":
+            yield from _tensors_of(value)
 
 
 class LiveStorages(TorchDispatchMode):
@@ -18,16 +35,23 @@ class LiveStorages(TorchDispatchMode):
     Args:
         granularity: every storage is counted up to a multiple of this, as an allocator hands them out.
         rules: what to call in the place of an operator.
+        scratch: bytes that an operator needs beside its results while it runs, from its arguments.
 
     Attributes:
         now: bytes of the storages alive.
         peak: the largest ``now`` so far, in bytes.
     """
 
-    def __init__(self, granularity: int = 1, rules: Mapping[Any, Callable[..., Any]] | None = None) -> None:
+    def __init__(
+        self,
+        granularity: int = 1,
+        rules: Mapping[Any, Callable[..., Any]] | None = None,
+        scratch: Mapping[Any, Callable[..., int]] | None = None,
+    ) -> None:
         super().__init__()
         self.granularity = granularity
         self.rules = rules or {}
+        self.scratch = scratch or {}
         self.now = 0
         self.peak = 0
         self._alive: dict[int, weakref.ref] = {}
@@ -52,6 +76,8 @@ class LiveStorages(TorchDispatchMode):
             self.follow((result,))
         elif isinstance(result, (tuple, list)):  # operators return tensors, or a flat sequence with them
             self.follow(leaf for part in result for leaf in _tensors(part))
+        if func in self.scratch:
+            self.peak = max(self.peak, self.now + self.scratch[func](*args, **(kwargs or {})))
         return result
 
 

@@ -5,6 +5,7 @@ microseconds.  What a model does with them can still differ from a real run, sin
 device, attention picks a kernel by it, and fused optimizers accept some devices only.
 """
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -18,6 +19,7 @@ from taskit.memory.attention import attend
 
 _ATTENTION = torch.nn.functional.scaled_dot_product_attention
 _PROPERTIES: Any = torch.Tensor
+CODES = 256  # entries of an 8-bit code book
 _META = _PROPERTIES.is_meta.__get__
 _META = torch.device("meta")
 _MOVES = (torch.Tensor.to, torch.Tensor.cuda, torch.Tensor.cpu)
@@ -40,7 +42,21 @@ def posing(device: str) -> Iterator[None]:
         patch("torch.optim.optimizer._get_fused_kernels_supported_devices", lambda: ["cpu", "cuda", "meta"]),
         # a mode rests while it handles a call, and the call of backward recomputes blocks and runs Python functions
         patch("torch.autograd._engine_run_backward", go_on_posing),
+        _empty_code_books(),
         mode,
+    ):
+        yield
+
+
+@contextmanager
+def _empty_code_books() -> Iterator[None]:
+    """Let bitsandbytes, where it is in use, make its code books without numbers, and forget them afterwards."""
+    if "bitsandbytes" not in sys.modules:
+        yield
+        return
+    with (
+        patch("bitsandbytes.functional.create_dynamic_map", lambda *_, **__: torch.empty(CODES)),
+        patch.dict("bitsandbytes.functional.name2qmap"),
     ):
         yield
 

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
+from taskit.memory.live import LiveStorages
 from taskit.memory.posing import posing
+from taskit.memory.shapes import RULES, with_bitsandbytes
 
 if TYPE_CHECKING:
     from transformers import BitsAndBytesConfig, PreTrainedModel
@@ -19,10 +21,11 @@ def quantize_empty(model: "PreTrainedModel", config: "BitsAndBytesConfig", devic
     from transformers.quantizers.auto import AutoHfQuantizer
     from transformers.quantizers.quantizers_utils import get_module_from_name
 
+    with_bitsandbytes()
     dtype = model.dtype
     weights = {name: p for name, p in model.named_parameters() if name.endswith(".weight")}
     quantizer: Any = AutoHfQuantizer.from_config(cast(Any, config))
-    with posing(device):
+    with posing(device), LiveStorages(rules=RULES):
         quantizer.preprocess_model(model=model, device_map={"": device})
         convert = quantizer.get_quantize_ops().convert
         for name, parameter in list(model.named_parameters()):

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from taskit.memory.conditions import Conditions
-from taskit.memory.live import LiveStorages
+from taskit.memory.live import LiveStorages, standing_tensors
 from taskit.memory.posing import posing
-from taskit.memory.shapes import RULES
+from taskit.memory.shapes import RULES, SCRATCH
 from taskit.training.lora import adapt
 from taskit.training.step import make_optimizer, train_step, use_checkpointing
 
@@ -43,7 +43,7 @@ def rehearse(
     if conditions.gradient_checkpointing:
         use_checkpointing(model)
     model.train()
-    live = LiveStorages(conditions.granularity, RULES)
+    live = LiveStorages(conditions.granularity, RULES, SCRATCH)
     with _no_collection(), posing(conditions.device), live:
         live.follow(standing_tensors(model))
         # one batch more than a step takes: Accelerate's loader holds the next one already
@@ -58,30 +58,6 @@ def rehearse(
             with torch.no_grad():
                 model(**micro_batches[0])
     return live.peak + conditions.runtime_bytes
-
-
-def standing_tensors(model: torch.nn.Module) -> list[torch.Tensor]:
-    """What a model holds between two steps: parameters, buffers, and the scales of quantised weights."""
-    tensors = [*model.parameters(), *model.buffers()]
-    for parameter in model.parameters():
-        tensors += _tensors_in(vars(parameter))
-    for module in model.modules():
-        tensors += _tensors_in(vars(getattr(module, "state", None) or _Nothing))
-    return tensors
-
-
-class _Nothing:
-    pass
-
-
-def _tensors_in(values: Mapping[str, Any]) -> list[torch.Tensor]:
-    found = []
-    for value in values.values():
-        if isinstance(value, torch.Tensor):
-            found.append(value)
-        elif type(value).__name__ == "QuantState":
-            found += _tensors_in(vars(value))
-    return found
 
 
 def _make_state(optimizer: torch.optim.Optimizer, trained: Sequence[torch.nn.Parameter]) -> None:

@@ -1,6 +1,7 @@
-"""Shape rules for the few operators that PyTorch has none for on meta tensors, or one that is too narrow."""
+"""What PyTorch does not know of a few operators on meta tensors: their shapes, and what they need meanwhile."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from math import prod
 from typing import Any
 
 import torch
@@ -26,8 +27,25 @@ def _quantize_rows(rows: Tensor, threshold: float = 0.0) -> tuple[Tensor, Tensor
     return torch.empty_like(rows, dtype=torch.int8), scales, None
 
 
+def _dequantized(rows: Tensor, _: Tensor, shape: Sequence[int], *__: Any, **___: Any) -> int:
+    """Bytes of the weight (out, in) that a product with 4-bit weights unpacks, in the dtype of the rows."""
+    return prod(shape) * rows.element_size()
+
+
+# What to call in the place of an operator on meta tensors.
 RULES: dict[Any, Callable[..., Any]] = {
     aten._grouped_mm.default: _grouped_mm,
     aten._fused_sgd_.default: _in_place,
     aten._fused_sgd_.tensor_lr: _in_place,
 }
+# Bytes that an operator needs beside its results while it runs.
+SCRATCH: dict[Any, Callable[..., int]] = {}
+
+
+def with_bitsandbytes() -> None:
+    """Add the rules of bitsandbytes' operators, which exist once it is imported."""
+    import bitsandbytes  # noqa: F401
+
+    own: Any = torch.ops.bitsandbytes
+    RULES[own.int8_vectorwise_quant.default] = _quantize_rows
+    SCRATCH[own.gemm_4bit.default] = _dequantized

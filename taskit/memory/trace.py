@@ -23,8 +23,9 @@ import torch
 from taskit.locations import Location
 from taskit.memory.conditions import Conditions
 from taskit.memory.graph import grad_nodes, needed_by, nodes_between, saved_tensors, storage_key, upstream_masks
+from taskit.memory.live import standing_tensors
 from taskit.memory.profile import MemoryProfile, Storage
-from taskit.memory.rehearsal import rehearse, standing_tensors
+from taskit.memory.rehearsal import rehearse
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
