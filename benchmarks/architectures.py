@@ -26,7 +26,7 @@ class Architecture:
     model: Any = None  # a class, where no Auto class has the model
 
     def build(self) -> t.PreTrainedModel:
-        """The model without weights, frozen and with dropout switched off, as taskit.backbone.empty_model leaves it."""
+        """The model without weights, frozen, dropout off: what taskit.backbone.empty_model makes of a checkpoint."""
         config = self.config(**{**self.settings, "attention_dropout": 0.0})
         for part in (config, config.get_text_config()):
             for name, value in part.to_dict().items():
@@ -148,8 +148,6 @@ ARCHITECTURES = {
     "Phi-3-mini": Architecture(GENERATION, t.Phi3Config, PHI3, dtype=BF16),
     "Mixtral-small": Architecture(GENERATION, t.MixtralConfig, MIXTRAL, dtype=BF16),
     "T5-base": Architecture(GENERATION, t.T5Config, T5),
-    "Janus-Pro-1B": Architecture(
-        GENERATION, t.JanusConfig, JANUS, dtype=BF16, model=t.JanusForConditionalGeneration
-    ),
+    "Janus-Pro-1B": Architecture(GENERATION, t.JanusConfig, JANUS, dtype=BF16, model=t.JanusForConditionalGeneration),
 }
 LLAMA_70B_BASE = Architecture(GENERATION, t.LlamaConfig, LLAMA_70B, tokens=(1, 512), dtype=BF16)

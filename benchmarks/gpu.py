@@ -11,8 +11,8 @@ from taskit.memory.conditions import Conditions
 from taskit.memory.profile import MemoryProfile
 from taskit.memory.runtime import runtime_bytes
 from taskit.memory.trace import trace
-from taskit.pricing import Pricing, Stage
 from taskit.planning import search
+from taskit.pricing import Pricing, Stage
 from taskit.training.lora import adapt
 from taskit.training.step import make_optimizer, train_step
 

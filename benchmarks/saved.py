@@ -41,7 +41,9 @@ def _leave_meta(model: torch.nn.Module) -> None:
         for name, p in module._parameters.items():
             if p is not None:
                 learns = p.requires_grad
-                module._parameters[name] = torch.nn.Parameter(torch.empty(p.shape, dtype=p.dtype), requires_grad=learns)
+                module._parameters[name] = torch.nn.Parameter(
+                    torch.empty(p.shape, dtype=p.dtype), requires_grad=learns
+                )
         for name, b in module._buffers.items():
             if b is not None:
                 module._buffers[name] = torch.empty(b.shape, dtype=b.dtype)

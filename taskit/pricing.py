@@ -89,20 +89,21 @@ def _build(backbone: Backbone, info: DataInfo, device: str) -> "PreTrainedModel"
 
 
 def price(stage: Stage) -> Pricing:
-    """Trace the training step; only an operator without a shape rule on fake tensors can fail here.
+    """Trace the training step, and rehearse the ends of the budget scale.
 
     Raises:
-        PlanError: the architecture cannot be traced.
+        PlanError: a step of the architecture needs real numbers; names what stopped it.
     """
-    full, nothing = (FULL_RANK,) * len(stage.locations), (0,) * len(stage.locations)
+    nothing = (0,) * len(stage.locations)
     try:
         profile = trace(stage.build, stage.locations, stage.heads, stage.task, stage.conditions)
-    except RuntimeError as error:
+        no_update = stage.rehearse(nothing)
+    except (RuntimeError, TypeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0].rstrip(".")
         raise PlanError(
             f"A training step of this backbone cannot be traced without weights ({reason}); choose another backbone."
         ) from error
-    return Pricing(profile, stage.rehearse(nothing), profile.bytes(full))
+    return Pricing(profile, no_update, profile.bytes((FULL_RANK,) * len(stage.locations)))
 
 
 def longest_batch(data: Dataset, collator: Collator, batch_size: int) -> BatchShape:
@@ -119,6 +120,7 @@ def estimate(pricing: Pricing, ranks: Sequence[int], peak: int) -> MemoryEstimat
     parts = pricing.profile.breakdown(ranks)
     transient = peak - parts.constant_bytes - parts.module_bytes - parts.activation_bytes
     # At a peak inside the backward pass some of the kept activations are gone already.
+    blocks = _without(pricing.profile.activations_by_block(ranks), max(-transient, 0))
     return MemoryEstimate(
         constant_bytes=parts.constant_bytes,
         module_bytes=parts.module_bytes,
@@ -127,7 +129,18 @@ def estimate(pricing: Pricing, ranks: Sequence[int], peak: int) -> MemoryEstimat
         peak_bytes=peak,
         no_update_bytes=pricing.no_update_bytes,
         full_lora_bytes=pricing.full_lora_bytes,
+        block_bytes=blocks,
     )
+
+
+def _without(blocks: Sequence[int], gone: int) -> tuple[int, ...]:
+    """The bytes of each block after the backward pass, which starts at the last one, has freed ``gone`` of them."""
+    left = list(blocks)
+    for k in range(len(left) - 1, 0, -1):
+        freed = min(left[k], gone)
+        left[k], gone = left[k] - freed, gone - freed
+    left[0] -= gone
+    return tuple(left)
 
 
 def planned_locations(

@@ -6,8 +6,6 @@ packed weights (row scales, block maxima, their own scales under double quantisa
 
 from typing import TYPE_CHECKING, Any, cast
 
-import torch
-
 from taskit.memory.live import LiveStorages
 from taskit.memory.posing import posing
 from taskit.memory.shapes import RULES, with_bitsandbytes

@@ -21,7 +21,7 @@ def _in_place(*_: Any, **__: Any) -> None:
     """Changes what it is given, and makes nothing."""
 
 
-def _quantize_rows(rows: Tensor, threshold: float = 0.0) -> tuple[Tensor, Tensor, None]:
+def _quantize_rows(rows: Tensor, *_: float) -> tuple[Tensor, Tensor, None]:
     """Eight bits and a scale for each row; how many columns are outliers only numbers can tell, few in any case."""
     scales = rows.new_empty(rows.numel() // rows.shape[-1], dtype=torch.float32)
     return torch.empty_like(rows, dtype=torch.int8), scales, None
