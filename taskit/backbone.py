@@ -70,7 +70,7 @@ def load_model(
     options |= {"ignore_mismatched_sizes": True, "output_loading_info": True, "dtype": getattr(torch, backbone.dtype)}
     if backbone.quantization:
         empty = empty_model(backbone, task=task, labels=labels)
-        options |= {"quantization_config": _quantization(backbone, around_base(empty)), "device_map": {"": device}}
+        options |= {"quantization_config": quantization_config(backbone, empty), "device_map": {"": device}}
     devices = [device] if torch.device(device).type == "cuda" else []
     with _quiet(), torch.random.fork_rng(devices):
         torch.manual_seed(_HEAD_SEED)
@@ -215,13 +215,17 @@ def _padding(backbone: Backbone, config: PreTrainedConfig) -> int | None:
     return end[0] if isinstance(end, list) else end
 
 
-def _quantization(backbone: Backbone, heads: list[str]) -> Any:
-    """How bitsandbytes stores the base; heads are trained, so they keep their precision."""
+def quantization_config(backbone: Backbone, model: PreTrainedModel) -> Any:
+    """How bitsandbytes stores the base of ``model``; heads are trained, so they keep their precision.
+
+    Raises BackboneError when bitsandbytes is not installed.
+    """
     import torch
     from transformers import BitsAndBytesConfig
 
     if importlib.util.find_spec("bitsandbytes") is None:
         raise BackboneError(f"Loading in {backbone.quantization} needs bitsandbytes: run pip install bitsandbytes.")
+    heads = around_base(model)
     if backbone.quantization == "8bit":
         return BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=heads)
     return BitsAndBytesConfig(

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from taskit.zoo import Zoo
 
 BAR = 30
+MOST_BLOCKS = 16  # rows of the memory table
 MOST_CLASSES = 20  # rows of the class table
 
 
@@ -87,8 +88,13 @@ def memory_table(plan: Plan) -> RenderableType:
     }
     for name, size in parts.items():
         table.add_row(name, f"{size:,}", show_bytes(size), Text("█" * round(size / scale * BAR), "cyan"))
+        if name == "activations kept":
+            for label, part in _by_block(memory.block_bytes):
+                bar = Text("█" * round(part / scale * BAR), "dim")
+                table.add_row(Text(f"  {label}", "dim"), Text(f"{part:,}", "dim"), show_bytes(part), bar)
     table.add_section()
     totals = {"peak of this plan": memory.peak_bytes, "budget": plan.budget_bytes}
+    totals |= {"saved against LoRA r = 8 everywhere": memory.full_lora_bytes - memory.peak_bytes}
     totals |= {"no update": memory.no_update_bytes, "LoRA r = 8 everywhere": memory.full_lora_bytes}
     for name, size in totals.items():
         bold = "bold" if name.startswith("peak") else ""
@@ -96,6 +102,15 @@ def memory_table(plan: Plan) -> RenderableType:
             Text(name, bold), Text(f"{size:,}", bold), show_bytes(size), Text("█" * round(size / scale * BAR), "blue")
         )
     return table
+
+
+def _by_block(sizes: Sequence[int]) -> list[tuple[str, int]]:
+    """(label, bytes) of the blocks, neighbours taken together where there are more than MOST_BLOCKS."""
+    step = -(-len(sizes) // MOST_BLOCKS) or 1
+    starts = range(0, len(sizes), step)
+    ends = [min(start + step, len(sizes)) - 1 for start in starts]
+    labels = [f"block {a}" if a == b else f"blocks {a} to {b}" for a, b in zip(starts, ends, strict=True)]
+    return [(label, sum(sizes[a : b + 1])) for label, a, b in zip(labels, starts, ends, strict=True)]
 
 
 def result_table(result: "Result") -> RenderableType:

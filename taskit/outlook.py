@@ -84,8 +84,6 @@ def prepare(
     if method not in METHODS:
         raise PlanError(f"There is no method called {method!r}; choose one of {', '.join(METHODS)}.")
     rank_gain(0, 1, gain)  # refuses an unknown form before anything is read
-    if quantization:
-        raise PlanError("Plans for a quantised backbone are not priced yet; leave --quantize out.")
     recipe = recipe or Recipe()
     tell("reading the data")
     data = load(source, columns=columns, seed=seed)

@@ -26,6 +26,7 @@ class MemoryEstimate:
     peak_bytes: int
     no_update_bytes: int  # the peak with no location inserted
     full_lora_bytes: int  # the peak with rank 8 at every location
+    block_bytes: tuple[int, ...] = ()  # activation_bytes by block, the one nearest the input first
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +124,9 @@ class Plan:
                 backbone=Backbone(**values["backbone"]),
                 data=DataInfo.from_dict({**values["data"], "columns": values["data"]["columns"].items()}),
                 budget_bytes=values["budget_bytes"],
-                memory=MemoryEstimate(**values["memory"]),
+                memory=MemoryEstimate(
+                    **{**values["memory"], "block_bytes": tuple(values["memory"].get("block_bytes", ()))}
+                ),
                 similarity_measure=values["similarity_measure"],
                 similarity=tuple(TaskSimilarity(**item) for item in values["similarity"]),
                 skipped=tuple(SkippedAdapter(**item) for item in values["skipped"]),

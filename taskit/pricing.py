@@ -5,13 +5,16 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
-from taskit.backbone import Backbone, empty_model, head_names
+from taskit.backbone import Backbone, empty_model, head_names, quantization_config
 from taskit.data import Collator, Dataset, longest_rows
+from taskit.data.info import DataInfo
 from taskit.errors import PlanError
 from taskit.locations import Location, find_locations
 from taskit.memory.conditions import BatchShape, Conditions
 from taskit.memory.profile import MemoryProfile
-from taskit.memory.rehearsal import calibrate, rehearse
+from taskit.memory.quantized import quantize_empty
+from taskit.memory.rehearsal import rehearse
+from taskit.memory.runtime import runtime_bytes, training_device
 from taskit.memory.trace import trace
 from taskit.plan import MemoryEstimate, PlannedLocation
 from taskit.training.recipe import Recipe
@@ -54,7 +57,8 @@ class Pricing:
 
 def set_stage(backbone: Backbone, data: Dataset, recipe: Recipe, collator: Collator) -> Stage:
     """Everything a rehearsal needs; reads no weight."""
-    build = partial(empty_model, backbone, task=data.info.task, labels=data.info.labels)
+    device = training_device()
+    build = partial(_build, backbone, data.info, device)
     model = build()
     locations, heads = find_locations(model), head_names(model, data.info.task)
     if not locations:
@@ -70,26 +74,36 @@ def set_stage(backbone: Backbone, data: Dataset, recipe: Recipe, collator: Colla
             optimizer=recipe.optimizer,
             gradient_accumulation=recipe.gradient_accumulation,
             gradient_checkpointing=recipe.gradient_checkpointing,
+            device=device,
+            runtime_bytes=runtime_bytes(device),
         ),
     )
 
 
+def _build(backbone: Backbone, info: DataInfo, device: str) -> "PreTrainedModel":
+    """The model without weights, laid out as it will be loaded."""
+    model = empty_model(backbone, task=info.task, labels=info.labels)
+    if not backbone.quantization:
+        return model
+    return quantize_empty(model, quantization_config(backbone, model), device)
+
+
 def price(stage: Stage) -> Pricing:
-    """Trace the training step; only an operator without a shape rule on fake tensors can fail here.
+    """Trace the training step, and rehearse the ends of the budget scale.
 
     Raises:
-        PlanError: the architecture cannot be traced.
+        PlanError: a step of the architecture needs real numbers; names what stopped it.
     """
-    full, nothing = (FULL_RANK,) * len(stage.locations), (0,) * len(stage.locations)
+    nothing = (0,) * len(stage.locations)
     try:
-        full_peak = stage.rehearse(full)
         profile = trace(stage.build, stage.locations, stage.heads, stage.task, stage.conditions)
-    except RuntimeError as error:
+        no_update = stage.rehearse(nothing)
+    except (RuntimeError, TypeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0].rstrip(".")
         raise PlanError(
             f"A training step of this backbone cannot be traced without weights ({reason}); choose another backbone."
         ) from error
-    return Pricing(calibrate(profile, full, full_peak), stage.rehearse(nothing), full_peak)
+    return Pricing(profile, no_update, profile.bytes((FULL_RANK,) * len(stage.locations)))
 
 
 def longest_batch(data: Dataset, collator: Collator, batch_size: int) -> BatchShape:
@@ -106,6 +120,7 @@ def estimate(pricing: Pricing, ranks: Sequence[int], peak: int) -> MemoryEstimat
     parts = pricing.profile.breakdown(ranks)
     transient = peak - parts.constant_bytes - parts.module_bytes - parts.activation_bytes
     # At a peak inside the backward pass some of the kept activations are gone already.
+    blocks = _without(pricing.profile.activations_by_block(ranks), max(-transient, 0))
     return MemoryEstimate(
         constant_bytes=parts.constant_bytes,
         module_bytes=parts.module_bytes,
@@ -114,7 +129,18 @@ def estimate(pricing: Pricing, ranks: Sequence[int], peak: int) -> MemoryEstimat
         peak_bytes=peak,
         no_update_bytes=pricing.no_update_bytes,
         full_lora_bytes=pricing.full_lora_bytes,
+        block_bytes=blocks,
     )
+
+
+def _without(blocks: Sequence[int], gone: int) -> tuple[int, ...]:
+    """The bytes of each block after the backward pass, which starts at the last one, has freed ``gone`` of them."""
+    left = list(blocks)
+    for k in range(len(left) - 1, 0, -1):
+        freed = min(left[k], gone)
+        left[k], gone = left[k] - freed, gone - freed
+    left[0] -= gone
+    return tuple(left)
 
 
 def planned_locations(

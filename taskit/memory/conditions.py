@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
+CUDA_BLOCK = 512  # kMinBlockSize of PyTorch's caching allocator
+
 
 @dataclass(frozen=True, slots=True)
 class BatchShape:
@@ -25,7 +27,7 @@ class BatchShape:
         return sum(prod(shape) for _, shape, _ in self.tensors)
 
     def empty(self) -> "dict[str, torch.Tensor]":
-        """A batch of zeros of this shape: real, or fake inside a FakeTensorMode."""
+        """A batch of zeros of this shape: real, or on meta where ``posing`` is."""
         import torch
 
         return {name: torch.zeros(shape, dtype=getattr(torch, dtype)) for name, shape, dtype in self.tensors}
@@ -33,9 +35,22 @@ class BatchShape:
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
-    """The rest of a step.  ``optimizer`` is one of taskit.training.step.OPTIMIZERS."""
+    """The rest of a step.
+
+    Attributes:
+        optimizer: one of taskit.training.step.OPTIMIZERS.
+        device: where the run trains, "cpu" or "cuda"; decides which kernels are taken.
+        runtime_bytes: what the device's libraries keep allocated beside all tensors.
+    """
 
     batch: BatchShape
     optimizer: str = "adamw"
     gradient_accumulation: int = 1
     gradient_checkpointing: bool = False
+    device: str = "cpu"
+    runtime_bytes: int = 0
+
+    @property
+    def granularity(self) -> int:
+        """The least number of bytes that the device's allocator hands out; a CPU's live storages are exact."""
+        return CUDA_BLOCK if self.device == "cuda" else 1

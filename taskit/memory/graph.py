@@ -37,12 +37,15 @@ def nodes_between(outputs: set[Node], inputs: set[Node]) -> Iterator[Node]:
 
 
 def saved_tensors(node: Node) -> Iterator[tuple[str, torch.Tensor]]:
-    """(attribute, tensor) of everything that a node keeps for its backward pass."""
-    for name in dir(node):
-        if name.startswith("_saved_") or name == "saved_tensors":
-            for value in tree_leaves(getattr(node, name)):
-                if isinstance(value, torch.Tensor):
-                    yield name, value
+    """(attribute, tensor) of everything that a node keeps for its backward pass.
+
+    A Python function (bitsandbytes' products) may keep tensors as plain attributes, which no hook sees.
+    """
+    kept = {name: getattr(node, name) for name in dir(node) if name.startswith("_saved_") or name == "saved_tensors"}
+    for name, values in (kept | getattr(node, "__dict__", {})).items():
+        for value in tree_leaves(values):
+            if isinstance(value, torch.Tensor):
+                yield name, value
 
 
 def upstream_masks(root: Node, leaves: dict[int, int]) -> dict[Node, int]:

@@ -1,28 +1,57 @@
 """Count the bytes of live tensor storages, the CPU's stand-in for ``torch.cuda.max_memory_allocated``."""
 
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from itertools import chain
 from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+
+
+def standing_tensors(model: torch.nn.Module) -> list[torch.Tensor]:
+    """What a model holds between two steps: parameters, buffers, and the scales of quantised weights."""
+    parameters = list(model.parameters())
+    layers = (vars(module)["state"] for module in model.modules() if "state" in vars(module))
+    return [*parameters, *model.buffers(), *chain.from_iterable(map(_tensors_of, (*parameters, *layers)))]
+
+
+def _tensors_of(holder: Any) -> Iterable[torch.Tensor]:
+    """The tensors among the attributes of a parameter or of a quantisation state, which may hold another one."""
+    for value in vars(holder).values():
+        if isinstance(value, torch.Tensor):
+            yield value
+        elif type(value).__name__ == "QuantState":
+            yield from _tensors_of(value)
 
 
 class LiveStorages(TorchDispatchMode):
     """While entered, follows every storage that an operator returns, until it is freed.
 
-    Works alike on real and on fake tensors, forward, backward and optimizer included.  Storages
+    Works alike on real and on meta tensors, forward, backward and optimizer included.  Storages
     that exist already are followed once they are given to ``follow``.  Not seen: what a kernel
     allocates and frees inside one operator, and what is not a tensor.
+
+    Args:
+        granularity: every storage is counted up to a multiple of this, as an allocator hands them out.
+        rules: what to call in the place of an operator.
+        scratch: bytes that an operator needs beside its results while it runs, from its arguments.
 
     Attributes:
         now: bytes of the storages alive.
         peak: the largest ``now`` so far, in bytes.
     """
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        granularity: int = 1,
+        rules: Mapping[Any, Callable[..., Any]] | None = None,
+        scratch: Mapping[Any, Callable[..., int]] | None = None,
+    ) -> None:
         super().__init__()
+        self.granularity = granularity
+        self.rules = rules or {}
+        self.scratch = scratch or {}
         self.now = 0
         self.peak = 0
         self._alive: dict[int, weakref.ref] = {}
@@ -30,8 +59,9 @@ class LiveStorages(TorchDispatchMode):
     def follow(self, tensors: Iterable[torch.Tensor]) -> None:
         for tensor in tensors:
             storage = tensor.untyped_storage()
-            key, size = storage._cdata, storage.nbytes()
+            key = storage._cdata
             if key not in self._alive:
+                size = -(-storage.nbytes() // self.granularity) * self.granularity
                 self._alive[key] = weakref.ref(storage, lambda _, key=key, size=size: self._free(key, size))
                 self.now += size
                 self.peak = max(self.peak, self.now)
@@ -41,6 +71,17 @@ class LiveStorages(TorchDispatchMode):
         self.now -= size
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        self.follow(leaf for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor))
+        result = self.rules.get(func, func)(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor):
+            self.follow((result,))
+        elif isinstance(result, (tuple, list)):  # operators return tensors, or a flat sequence with them
+            self.follow(leaf for part in result for leaf in _tensors(part))
+        if func in self.scratch:
+            self.peak = max(self.peak, self.now + self.scratch[func](*args, **(kwargs or {})))
         return result
+
+
+def _tensors(part: Any) -> Iterable[torch.Tensor]:
+    if isinstance(part, torch.Tensor):
+        return (part,)
+    return (t for t in part if isinstance(t, torch.Tensor)) if isinstance(part, (tuple, list)) else ()

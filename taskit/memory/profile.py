@@ -104,6 +104,16 @@ class MemoryProfile:
             transient_bytes=self.transient_bytes,
         )
 
+    def activations_by_block(self, ranks: Sequence[int]) -> tuple[int, ...]:
+        """The activation bytes of `breakdown`, by the block after whose last location each storage is kept."""
+        self._check_length("ranks", ranks)
+        inserted = {k for k, rank in enumerate(ranks) if rank}
+        found = [0] * (self.blocks[-1] + 1)
+        for storage in self.storages:
+            if not inserted.isdisjoint(storage.needed_by):
+                found[self.blocks[storage.needed_by[-1]]] += storage.bytes
+        return tuple(found)
+
     def bytes(self, ranks: Sequence[int]) -> int:
         """M(s): the peak in bytes of the strategy that gives `ranks[k]` to location k."""
         return self.breakdown(ranks).peak_bytes

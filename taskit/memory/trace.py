@@ -15,16 +15,17 @@ Python process itself.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from taskit.locations import Location
 from taskit.memory.conditions import Conditions
 from taskit.memory.graph import grad_nodes, needed_by, nodes_between, saved_tensors, storage_key, upstream_masks
+from taskit.memory.live import standing_tensors
 from taskit.memory.profile import MemoryProfile, Storage
-from taskit.training.lora import adapt
+from taskit.memory.rehearsal import rehearse
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -37,23 +38,6 @@ STATE_BYTES = {  # optimizer state for one trained number of n bytes
 }
 
 
-def materialise(model: torch.nn.Module) -> None:
-    """Give a model on the meta device fake CPU tensors, tied ones still tied; call it in a FakeTensorMode."""
-    fakes: dict[int, torch.Tensor] = {}
-
-    def fake(t: torch.Tensor) -> torch.Tensor:
-        if id(t) not in fakes:
-            empty = torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device="cpu")
-            parameter = isinstance(t, torch.nn.Parameter)
-            fakes[id(t)] = torch.nn.Parameter(empty, requires_grad=t.requires_grad) if parameter else empty
-        return fakes[id(t)]
-
-    for module in list(model.modules()):
-        kinds: Any = (module._parameters, module._buffers)
-        for tensors in kinds:
-            tensors.update({name: fake(t) for name, t in tensors.items() if t is not None})
-
-
 def trace(
     build: "Callable[[], PreTrainedModel]",
     locations: Sequence[Location],
@@ -63,33 +47,65 @@ def trace(
 ) -> MemoryProfile:
     """The memory profile of ``build()``, a model on the meta device, under ``conditions``.
 
-    ``transient_bytes`` is 0 here; ``rehearsal.calibrate`` fills it in.
+    ``transient_bytes`` is what the peak of LoRA everywhere, rehearsed on the way, has beyond the sum of its parts.
+
+    Raises RuntimeError where the model does something that needs real numbers.
     """
     names = [location.name for location in locations]
-    with torch.device("meta"):
-        model = adapt(build(), dict.fromkeys(names, TRACE_RANK), heads, task)
-    with FakeTensorMode():
-        materialise(model)
-        branches, blocks = _Branches(model, names), _Blocks(model, names)
-        batch = conditions.batch.empty()
-        loss = model(**batch).loss
-        kept = _kept_bytes(loss, model, batch, branches, blocks if conditions.gradient_checkpointing else None)
-    always = 1 << len(names)
-    constant = _constant_bytes(model, branches, batch, conditions.optimizer)
-    constant += sum(size for mask, size in kept.items() if mask & always)
-    return MemoryProfile(
-        locations=tuple(names),
-        blocks=tuple(location.block for location in locations),
-        constant_bytes=constant,
-        rank_bytes=tuple(branches.rank_bytes(i, conditions) for i in range(len(names))),
-        fixed_bytes=(0,) * len(names),
-        storages=tuple(
-            Storage(bytes=size, needed_by=tuple(i for i in range(len(names)) if mask >> i & 1))
-            for mask, size in sorted(kept.items())
-            if mask and not mask & always
-        ),
-        transient_bytes=0,
-    )
+    full = dict.fromkeys(names, TRACE_RANK)
+    tracer = _Tracer(names, [location.block for location in locations], conditions)
+    # a checkpointed forward has no graph inside its blocks, so that it is rehearsed without and then with
+    peak = rehearse(build, full, heads, task, replace(conditions, gradient_checkpointing=False), tracer)
+    if conditions.gradient_checkpointing:
+        peak = rehearse(build, full, heads, task, conditions)
+    assert tracer.profile is not None
+    additive = tracer.profile.bytes(tuple(full.values()))
+    return replace(tracer.profile, transient_bytes=max(peak - additive, 0))
+
+
+class _Tracer:
+    """Watches a rehearsal: follows the branches through the forward pass, then reads the graph of the loss."""
+
+    def __init__(self, names: Sequence[str], blocks: Sequence[int], conditions: Conditions) -> None:
+        self.names, self.blocks, self.conditions = names, blocks, conditions
+        self.profile: MemoryProfile | None = None
+
+    def __call__(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> Callable[[torch.Tensor], None]:
+        branches, blocks = _Branches(model, self.names), _Blocks(model, self.names)
+
+        def read(loss: torch.Tensor) -> None:
+            if self.profile is None:  # of several micro-batches, the first
+                self.profile = self._read(loss, model, batch, branches, blocks)
+                branches.forget()
+                blocks.inside.clear()
+
+        return read
+
+    def _read(
+        self,
+        loss: torch.Tensor,
+        model: torch.nn.Module,
+        batch: dict[str, torch.Tensor],
+        branches: "_Branches",
+        blocks: "_Blocks",
+    ) -> MemoryProfile:
+        count, always = len(self.names), 1 << len(self.names)
+        kept = _kept_bytes(loss, model, batch, branches, blocks if self.conditions.gradient_checkpointing else None)
+        constant = _constant_bytes(model, branches, batch, self.conditions)
+        constant += sum(size for mask, size in kept.items() if mask & always)
+        return MemoryProfile(
+            locations=tuple(self.names),
+            blocks=tuple(self.blocks),
+            constant_bytes=constant,
+            rank_bytes=tuple(branches.rank_bytes(i, self.conditions) for i in range(count)),
+            fixed_bytes=(0,) * count,
+            storages=tuple(
+                Storage(bytes=size, needed_by=tuple(i for i in range(count) if mask >> i & 1))
+                for mask, size in sorted(kept.items())
+                if mask and not mask & always
+            ),
+            transient_bytes=0,
+        )
 
 
 def _kept_bytes(
@@ -106,7 +122,7 @@ def _kept_bytes(
     always = 1 << len(branches.parameters)
     leaves = {id(p): always for p in model.parameters() if p.requires_grad} | branches.leaves
     masks = upstream_masks(loss.grad_fn, leaves)
-    standing = {storage_key(t) for t in (*model.parameters(), *model.buffers(), *batch.values())}
+    standing = {storage_key(t) for t in (*standing_tensors(model), *batch.values())}
     sizes: dict[int, int] = {}
     needs: dict[int, int] = {}
     for node in masks:
@@ -130,14 +146,15 @@ def _kept_bytes(
 
 
 def _constant_bytes(
-    model: torch.nn.Module, branches: "_Branches", batch: dict[str, torch.Tensor], optimizer: str
+    model: torch.nn.Module, branches: "_Branches", batch: dict[str, torch.Tensor], conditions: Conditions
 ) -> int:
-    """Frozen weights, buffers, the batch, and the trained heads with gradient and optimizer state."""
+    """Frozen weights, buffers, the runtime, all batches, and the trained heads with gradient and optimizer state."""
     lora = set(branches.leaves)
-    standing = [p for p in model.parameters() if id(p) not in lora] + [*model.buffers(), *batch.values()]
-    weights = {storage_key(t): t.untyped_storage().nbytes() for t in standing}
+    weights = {storage_key(t): t.untyped_storage().nbytes() for t in standing_tensors(model) if id(t) not in lora}
+    batches = (conditions.gradient_accumulation + 1) * sum(t.untyped_storage().nbytes() for t in batch.values())
     heads = [p for p in model.parameters() if p.requires_grad and id(p) not in lora]
-    return sum(weights.values()) + sum(p.numel() * _training_bytes(p, optimizer) for p in heads)
+    trained = sum(p.numel() * _training_bytes(p, conditions.optimizer) for p in heads)
+    return sum(weights.values()) + batches + trained + conditions.runtime_bytes
 
 
 def _training_bytes(parameter: torch.nn.Parameter, optimizer: str) -> int:
@@ -167,6 +184,10 @@ class _Branches:
                 self.rank_sized[storage_key(output)] = (i, output.untyped_storage().nbytes())
 
         return hook
+
+    def forget(self) -> None:
+        """Let go of the graph, which the backward pass is to free."""
+        self.nodes.clear()
 
     def rank_bytes(self, i: int, conditions: Conditions) -> int:
         """Bytes that one more rank at location i costs: weights, gradients, state, its activations."""

@@ -53,4 +53,20 @@ def adapt(
     from peft import get_peft_model
 
     config = lora_config(ranks, heads, task, model.config.is_encoder_decoder)
-    return get_peft_model(model, config, autocast_adapter_dtype=False)
+    patterns = config.rank_pattern, config.alpha_pattern
+    # PEFT tries its patterns one by one at every module, minutes for hundreds of them; merged they are a handful
+    config.rank_pattern, config.alpha_pattern = map(_merged, patterns)
+    adapted = get_peft_model(model, config, autocast_adapter_dtype=False)
+    config.rank_pattern, config.alpha_pattern = patterns
+    for name, parameter in adapted.named_parameters():
+        if ".lora_" in name:  # PEFT leaves them in float32 beside meta and integer weights
+            parameter.data = parameter.data.to(model.dtype)
+    return adapted
+
+
+def _merged(pattern: Mapping[str, int]) -> dict[str, int]:
+    """The same pattern with one alternative of paths for each value."""
+    paths: dict[int, list[str]] = {}
+    for path, value in pattern.items():
+        paths.setdefault(value, []).append(path)
+    return {f"(?:{'|'.join(alike)})": value for value, alike in paths.items()}

@@ -19,6 +19,7 @@ from taskit.data import Collator, Dataset, load
 from taskit.data.splitting import split
 from taskit.errors import RunError
 from taskit.export import write_adapter
+from taskit.memory.live import standing_tensors
 from taskit.plan import Plan
 from taskit.planning import make_collator, reprice
 from taskit.training.checkpoint import Checkpoints, Progress
@@ -108,10 +109,10 @@ class _Training:
     def run(self) -> Result:
         started = time.perf_counter()
         set_seed(self.plan.seed)
+        device = self.accelerator.device
         with self.meter:
-            model = load_model(self.plan.backbone, task=self.task, labels=self.plan.data.labels)
-            model.to(self.accelerator.device)
-            self.meter.follow((*model.parameters(), *model.buffers()))
+            model = load_model(self.plan.backbone, task=self.task, labels=self.plan.data.labels, device=device)
+            self.meter.follow(standing_tensors(model))
             before = self._before(model)
         self.tell(Event("note", f"{self.metric} with the linear head alone: {before:.4f}", metric=before))
         heads = head_names(model, self.task)

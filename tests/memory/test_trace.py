@@ -42,6 +42,8 @@ def without_dropout(name):
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
+        elif isinstance(vars(module).get("dropout"), float):  # T5's attention
+            module.dropout = 0.0
     return model
 
 

@@ -1,0 +1,79 @@
+"""The bars that need a GPU: the peak against the allocator's own count, and plans under a capped allocator."""
+
+import random
+
+import torch
+
+from benchmarks.architectures import ARCHITECTURES
+from taskit.heads import head_names
+from taskit.locations import find_locations
+from taskit.memory.conditions import Conditions
+from taskit.memory.profile import MemoryProfile
+from taskit.memory.runtime import runtime_bytes
+from taskit.memory.trace import trace
+from taskit.planning import search
+from taskit.pricing import Pricing, Stage
+from taskit.training.lora import adapt
+from taskit.training.step import make_optimizer, train_step
+
+NAMES = ("ViT-B/16", "BERT-base", "Llama-1B", "Qwen3-0.6B", "T5-base")
+
+
+def gpu_rows(plans: int, seed: int) -> list[dict]:
+    """One row an architecture, or one that says why there is none."""
+    if not torch.cuda.is_available():
+        print("gpu: skipped, this machine has no CUDA device")
+        return [{"skipped": "no CUDA device"}]
+    choose = random.Random(seed)
+    return [_row(name, plans // len(NAMES), choose) for name in NAMES]
+
+
+def _row(name: str, plans: int, choose: random.Random) -> dict:
+    stage, profile = _stage(name)
+    nothing = stage.rehearse((0,) * len(stage.locations))
+    full = profile.bytes((8,) * len(stage.locations))
+    pricing = Pricing(profile, nothing, full)
+    errors, used, failures = [], [], 0
+    total = torch.cuda.get_device_properties(0).total_memory
+    for _ in range(plans):
+        budget = nothing + int(choose.uniform(0.1, 1.0) * (full - nothing))
+        importance = [choose.random() for _ in stage.locations]
+        found, predicted = search(stage, pricing, importance, budget)
+        torch.cuda.set_per_process_memory_fraction(budget / total)
+        try:
+            measured = _train(name, stage, found.ranks)
+            errors.append(abs(predicted / measured - 1))
+            used.append((measured - nothing) / (budget - nothing))
+        except torch.OutOfMemoryError:
+            failures += 1
+        torch.cuda.set_per_process_memory_fraction(1.0)
+        torch.cuda.empty_cache()
+    row = {"architecture": name, "plans": plans, "out_of_memory": failures}
+    row |= {"mean_error": sum(errors) / max(len(errors), 1), "mean_used": sum(used) / max(len(used), 1)}
+    row["holds"] = not failures and row["mean_error"] <= 0.03 and row["mean_used"] >= 0.95
+    print(row, flush=True)
+    return row
+
+
+def _stage(name: str) -> tuple[Stage, MemoryProfile]:
+    base = ARCHITECTURES[name]
+    model = base.build()
+    heads = head_names(model, base.task)
+    conditions = Conditions(base.batch(), device="cuda", runtime_bytes=runtime_bytes("cuda"))
+    stage = Stage(base.build, find_locations(model), heads, 0, base.task, conditions)
+    return stage, trace(stage.build, stage.locations, heads, base.task, conditions)
+
+
+def _train(name: str, stage: Stage, ranks: tuple[int, ...]) -> int:
+    """Bytes by max_memory_allocated of two real steps."""
+    base = ARCHITECTURES[name]
+    strategy = {place.name: rank for place, rank in zip(stage.locations, ranks, strict=True)}
+    model = adapt(type(base.build())(base.build().config).to(base.dtype), strategy, stage.heads, base.task).cuda()
+    model.train()
+    torch.cuda.reset_peak_memory_stats()
+    *micro, _ahead = [{k: v.cuda() for k, v in stage.conditions.batch.empty().items()} for _ in range(2)]
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = make_optimizer("adamw", trained, 1e-4, 0.0)
+    for _ in range(2):
+        train_step(model, optimizer, micro)
+    return torch.cuda.max_memory_allocated()

@@ -1,0 +1,49 @@
+"""The truth for activation bytes: what a model with just one strategy saves, counted by hooks on a separate build."""
+
+from collections.abc import Mapping
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from benchmarks.architectures import Architecture
+from taskit.training.lora import adapt
+
+
+def saved_bytes(architecture: Architecture, ranks: Mapping[str, int], heads: tuple[str, ...]) -> int:
+    """Bytes of the distinct storages that the forward pass saves beside parameters, buffers and batch.
+
+    Counted by torch.autograd.graph.saved_tensors_hooks on PyTorch's own fake CPU tensors; shares no code with
+    taskit.memory beyond the shape of the batch.
+    """
+    with torch.device("meta"):
+        model = adapt(architecture.build(), ranks, heads, architecture.task)
+    held = {}
+    with FakeTensorMode():
+        _leave_meta(model)
+        batch = architecture.batch().empty()
+        own = {t.untyped_storage()._cdata for t in (*model.parameters(), *model.buffers(), *batch.values())}
+
+        def pack(tensor: torch.Tensor) -> torch.Tensor:
+            storage = tensor.untyped_storage()
+            if storage._cdata not in own:
+                held[storage._cdata] = storage  # holding it keeps the address from being used again
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+            loss = model(**batch).loss
+        del loss
+        return sum(storage.nbytes() for storage in held.values())
+
+
+def _leave_meta(model: torch.nn.Module) -> None:
+    """Replace every tensor by a fake one on the CPU; ties are lost, which no activation minds."""
+    for module in model.modules():
+        for name, p in module._parameters.items():
+            if p is not None:
+                learns = p.requires_grad
+                module._parameters[name] = torch.nn.Parameter(
+                    torch.empty(p.shape, dtype=p.dtype), requires_grad=learns
+                )
+        for name, b in module._buffers.items():
+            if b is not None:
+                module._buffers[name] = torch.empty(b.shape, dtype=b.dtype)

@@ -1,0 +1,90 @@
+"""Let meta tensors pass for tensors on the training device, so that code takes that device's paths.
+
+Tensors on meta have shapes, dtypes and storages of a size, but no bytes, and operators on them cost
+microseconds.  What a model does with them can still differ from a real run, since code asks for the
+device, attention picks a kernel by it, and fused optimizers accept some devices only.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._device import _device_constructors
+
+from taskit.memory.attention import attend
+
+_ATTENTION = torch.nn.functional.scaled_dot_product_attention
+_PROPERTIES: Any = torch.Tensor
+CODES = 256  # entries of an 8-bit code book
+_META = _PROPERTIES.is_meta.__get__
+_META = torch.device("meta")
+_MOVES = (torch.Tensor.to, torch.Tensor.cuda, torch.Tensor.cpu)
+
+
+@contextmanager
+def posing(device: str) -> Iterator[None]:
+    """Inside, every new tensor is on meta, and every tensor says that it is on ``device`` ("cpu" or "cuda")."""
+    mode = _Posing(torch.device(device))
+    run_backward = torch.autograd._engine_run_backward
+
+    def go_on_posing(*args: Any, **kwargs: Any) -> Any:
+        with mode:
+            return run_backward(*args, **kwargs)
+
+    with (
+        # Transformers must not look into masks that hold no numbers; it spares traced tensors that
+        patch("transformers.utils.import_utils.is_fake_tensor", lambda _: True),
+        # fused optimizers ask for the device in a place that no mode can see
+        patch("torch.optim.optimizer._get_fused_kernels_supported_devices", lambda: ["cpu", "cuda", "meta"]),
+        # a mode rests while it handles a call, and the call of backward recomputes blocks and runs Python functions
+        patch("torch.autograd._engine_run_backward", go_on_posing),
+        _empty_code_books(),
+        mode,
+    ):
+        yield
+
+
+@contextmanager
+def _empty_code_books() -> Iterator[None]:
+    """Let bitsandbytes, where it is in use, make its code books without numbers, and forget them afterwards."""
+    if "bitsandbytes" not in sys.modules:
+        yield
+        return
+    with (
+        patch("bitsandbytes.functional.create_dynamic_map", lambda *_, **__: torch.empty(CODES)),
+        patch.dict("bitsandbytes.functional.name2qmap"),
+    ):
+        yield
+
+
+class _Posing(TorchFunctionMode):
+    def __init__(self, device: torch.device) -> None:
+        self.constructors = _device_constructors()
+        self.device = device
+        # a property's getter is another object at every look, so that these are found by equality
+        self.answers = {
+            _PROPERTIES.device.__get__: device,
+            _PROPERTIES.is_meta.__get__: False,
+            _PROPERTIES.is_cuda.__get__: device.type == "cuda",
+            _PROPERTIES.is_cpu.__get__: device.type == "cpu",
+        }
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if func in self.answers:
+            return self.answers[func]
+        if func is _ATTENTION:
+            return attend(self.device, *args, **kwargs)
+        if func in _MOVES:
+            args = (args[0], *(_META if _names_device(a) else a for a in args[1:]))
+        if func in self.constructors or kwargs.get("device") is not None:
+            kwargs["device"] = _META
+        return func(*args, **kwargs)
+
+
+def _names_device(value: Any) -> bool:
+    return isinstance(value, (torch.device, str))

@@ -1,0 +1,51 @@
+"""What PyTorch does not know of a few operators on meta tensors: their shapes, and what they need meanwhile."""
+
+from collections.abc import Callable, Sequence
+from math import prod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+aten: Any = torch.ops.aten
+
+
+def _grouped_mm(left: Tensor, right: Tensor, offs: Tensor | None = None, *_: Any, **__: Any) -> Tensor:
+    """Products of groups of rows; PyTorch's own rule knows bfloat16 only, its kernels float32 and float16 too."""
+    groups = [] if offs is None else [offs.shape[0]] if left.dim() == right.dim() == 2 else []
+    batch = [left.shape[0]] if left.dim() == right.dim() == 3 else groups
+    return left.new_empty([*batch, left.shape[-2], right.shape[-1]])
+
+
+def _in_place(*_: Any, **__: Any) -> None:
+    """Changes what it is given, and makes nothing."""
+
+
+def _quantize_rows(rows: Tensor, *_: float) -> tuple[Tensor, Tensor, None]:
+    """Eight bits and a scale for each row; how many columns are outliers only numbers can tell, few in any case."""
+    scales = rows.new_empty(rows.numel() // rows.shape[-1], dtype=torch.float32)
+    return torch.empty_like(rows, dtype=torch.int8), scales, None
+
+
+def _dequantized(rows: Tensor, _: Tensor, shape: Sequence[int], *__: Any, **___: Any) -> int:
+    """Bytes of the weight (out, in) that a product with 4-bit weights unpacks, in the dtype of the rows."""
+    return prod(shape) * rows.element_size()
+
+
+# What to call in the place of an operator on meta tensors.
+RULES: dict[Any, Callable[..., Any]] = {
+    aten._grouped_mm.default: _grouped_mm,
+    aten._fused_sgd_.default: _in_place,
+    aten._fused_sgd_.tensor_lr: _in_place,
+}
+# Bytes that an operator needs beside its results while it runs.
+SCRATCH: dict[Any, Callable[..., int]] = {}
+
+
+def with_bitsandbytes() -> None:
+    """Add the rules of bitsandbytes' operators, which exist once it is imported."""
+    import bitsandbytes  # noqa: F401
+
+    own: Any = torch.ops.bitsandbytes
+    RULES[own.int8_vectorwise_quant.default] = _quantize_rows
+    SCRATCH[own.gemm_4bit.default] = _dequantized
