@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from taskit.scheduler.gain import rank_gain
 from taskit.scheduler.options import coverage
 from taskit.scheduler.search import Schedule, frontier
 
-HULL_POINTS = 33  # of the frontier, from no update to twice the plan's bytes, that the price is read from
+NEIGHBOURHOOD = 1 / 8  # of the plan's own bytes: how far to either side the price looks
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +38,7 @@ class LocationReason:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """The reasons of a plan; `price` is the price of memory at the optimum: objective per byte of the last bytes."""
+    """The reasons of a plan; `price` is the price of memory at the optimum: objective per byte."""
 
     price: float
     locations: tuple[LocationReason, ...]
@@ -93,30 +92,22 @@ def _price(
     constraints: Constraints,
     solve: Callable[[Sequence[int]], Sequence[Schedule]],
 ) -> float:
-    """Slope of the frontier's upper hull at the plan: what its last bytes earned, in objective per byte.
+    """Slope of the frontier around the plan, in objective per byte; 0 where more memory would earn nothing.
 
-    Where nothing is inserted, what the first bytes would earn; 0 where more memory would earn nothing.
+    Where nothing is inserted, what the first bytes would earn.
     """
     size, base = profile.bytes(ranks), profile.bytes([0] * len(ranks))
     if size == base:
         (empty,) = solve((base,))
-        size += empty.shortfall_bytes
+        (first,) = solve((base + empty.shortfall_bytes,))
+        return first.objective / empty.shortfall_bytes
+    found = constraints.candidates(profile.locations, profile.blocks)
     least = profile.bytes(constraints.least_ranks(profile.locations, profile.blocks))
-    budgets = sorted({max(least, base + (size - base) * i * 2 // (HULL_POINTS - 1)) for i in range(HULL_POINTS)})
-    budgets = sorted({size, *budgets})
-    values = [plan.objective for plan in solve(budgets)]
-    if values[-1] <= values[budgets.index(size)] * (1 + 1e-9):
-        return 0.0
-    hull: list[tuple[int, float]] = []
-    for point in zip(budgets, values, strict=True):
-        while len(hull) > 1 and _slope(hull[-2], hull[-1]) <= _slope(hull[-1], point):
-            hull.pop()
-        hull.append(point)
-    return next(_slope(a, b) for a, b in pairwise(hull) if b[0] >= size)
-
-
-def _slope(left: tuple[int, float], right: tuple[int, float]) -> float:
-    return (right[1] - left[1]) / (right[0] - left[0])
+    most = profile.bytes([0 if one.barred else constraints.ranks[-1] for one in found])
+    step = max(1, int((size - base) * NEIGHBOURHOOD))
+    low, high = max(least, size - step), size + step
+    less, here, more, all_of_it = (plan.objective for plan in solve((low, size, high, max(most, high))))
+    return 0.0 if all_of_it <= here * (1 + 1e-9) else (more - less) / (high - low)
 
 
 def _sole_bytes(profile: MemoryProfile, ranks: Sequence[int]) -> list[int]:
