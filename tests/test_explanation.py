@@ -50,7 +50,7 @@ def test_what_was_bought_earns_the_price_and_what_was_not_does_not(decoder):
         allowed = [0, 1, 2, 4, 8, 16, 32, 64]
         place = allowed.index(rank)
         for a, b, steps in ((place - 1, place, bought), (place, place + 1, refused)):
-            if 0 <= a and b < len(allowed) and importance[k]:
+            if a >= 0 and b < len(allowed) and importance[k]:
                 low, high = ((*plan.ranks[:k], allowed[i], *plan.ranks[k + 1 :]) for i in (a, b))
                 gain = importance[k] * (sqrt_ln1p(allowed[b], 64) - (sqrt_ln1p(allowed[a], 64) if a else 0.0))
                 steps.append(gain / (union_bytes(profile, high) - union_bytes(profile, low)) / why.price)
