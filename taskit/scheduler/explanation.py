@@ -65,24 +65,21 @@ def explain(
     h = {r: rank_gain(r, constraints.ranks[-1], gain) for r in (0, *constraints.ranks)}
     sole = _sole_bytes(profile, ranks)
     choices = (max(ranks),) if constraints.common_rank and any(ranks) else constraints.ranks
-    used = sum(r * n for r, n in zip(ranks, rank_parameters or (), strict=False))
+    weights = rank_parameters or [0] * len(ranks)
+    used = sum(rank * weight for rank, weight in zip(ranks, weights, strict=True))
+    spare = math.inf if constraints.max_parameters is None else constraints.max_parameters - used
     found = []
     for k, one in enumerate(constraints.candidates(profile.locations, profile.blocks)):
-        extra = {r: (r - ranks[k]) * rank_parameters[k] if rank_parameters else 0 for r in choices}
         view = _View(
             candidate=one,
             rank=ranks[k],
             bytes={0: 0} | {r: sole[k] + profile.fixed_bytes[k] + r * profile.rank_bytes[k] for r in choices},
             value={r: importance[k] * h[r] for r in (0, *choices)},
             price=price,
-            beyond={r for r in extra if used + extra[r] > (constraints.max_parameters or math.inf)},
+            beyond={r for r in choices if (r - ranks[k]) * weights[k] > spare},
             common=constraints.common_rank,
         )
-        best = ranks[k] or (0 if one.barred else view.best_buy)
-        earned = view.value[best] / max(1, view.bytes[best])
-        found.append(
-            LocationReason(profile.locations[k], importance[k], ranks[k], view.bytes[best], earned, view.sentence())
-        )
+        found.append(view.reason(profile.locations[k], importance[k]))
     return Explanation(price, tuple(found))
 
 
@@ -100,7 +97,7 @@ def _price(
     if size == base:
         (empty,) = solve((base,))
         (first,) = solve((base + empty.shortfall_bytes,))
-        return first.objective / empty.shortfall_bytes
+        return first.objective / max(1, empty.shortfall_bytes)
     found = constraints.candidates(profile.locations, profile.blocks)
     least = profile.bytes(constraints.least_ranks(profile.locations, profile.blocks))
     most = profile.bytes([0 if one.barred else constraints.ranks[-1] for one in found])
@@ -129,6 +126,11 @@ class _View:
     price: float
     beyond: set[int]  # ranks that train too many parameters
     common: bool
+
+    def reason(self, name: str, importance: float) -> LocationReason:
+        best = self.rank or (0 if self.candidate.barred else self.best_buy)
+        earned = self.value[best] / max(1, self.bytes[best])
+        return LocationReason(name, importance, self.rank, self.bytes[best], earned, self.sentence())
 
     @property
     def best_buy(self) -> int:
