@@ -45,9 +45,7 @@ def milp(
     kept = sparse.hstack([sparse.csr_matrix((s, n * r)), sparse.eye(s)]).tocsr()
     readers, within = _nested(profile)
     (k, of), (inner, outer) = np.array(readers).T, np.array(within).reshape(-1, 2).T
-    candidates = constraints.candidates(profile.locations, profile.blocks)
-    least = np.array([float(bool(one.forced_by)) for one in candidates])
-    most = np.array([0.0 if one.barred else 1.0 for one in candidates])
+    least, most = _insertions(profile, constraints)
     rows = [
         optimize.LinearConstraint(size[None], -np.inf, (budget_bytes - profile.bytes([0] * n)) / 1e6),
         optimize.LinearConstraint(inserted, least, most),
@@ -68,6 +66,12 @@ def milp(
         return Optimum(0.0, np.inf, (0,) * n)
     chosen = solution.x[: n * r].reshape(n, r).round().astype(int) @ np.array(ranks)
     return Optimum(-solution.fun, -solution.mip_dual_bound, tuple(chosen.tolist()))
+
+
+def _insertions(profile: MemoryProfile, constraints: Constraints) -> tuple[np.ndarray, np.ndarray]:
+    """How often each location has to and may be inserted, 0 or 1."""
+    found = constraints.candidates(profile.locations, profile.blocks)
+    return np.array([float(bool(one.forced_by)) for one in found]), np.array([float(not one.barred) for one in found])
 
 
 def _nested(profile: MemoryProfile) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
