@@ -55,6 +55,45 @@ def test_json_on_stdout_is_nothing_but_json(world, capsys):
     assert json.loads(out) == json.loads((world / "again.json").read_text())
 
 
+def test_a_constrained_plan_is_explained(world, capsys):
+    flags = [
+        "--ranks",
+        "2,4",
+        "--common-rank",
+        "--exclude",
+        "*.value",
+        "--last-blocks",
+        "2",
+        "--max-parameters",
+        "9000",
+    ]
+    status, out, _ = taskit(capsys, *plan_words(world, out="wished.json"), *flags, "--explain")
+    made = json.loads((world / "wished.json").read_text())
+    assert status == 0
+    assert "memory costs" in out
+    assert len({location["rank"] for location in made["locations"]} - {0}) == 1
+    assert made["constraints"]["exclude"] == ["*.value"]
+    assert [one["name"] for one in made["explanation"]["locations"]] == [one["name"] for one in made["locations"]]
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (["--ranks", "4,x"], "4,x"),
+        (["--ranks", "0"], "rank set holds 0"),
+        (["--exclude", "nothing*"], "nothing*"),
+        (["--include", "*.value", "--exclude", "*.value"], "drop one of the two"),
+        (["--gain", "cube"], "cube"),
+    ],
+)
+def test_bad_constraints(flags, says, world, capsys):
+    status, _, err = taskit(capsys, *plan_words(world, out="never.json"), *flags)
+    assert status == 1
+    assert says in err.splitlines()[-1]
+    assert err.splitlines()[-1].endswith(".")
+    assert not (world / "never.json").exists()
+
+
 def test_zoo_lists_what_is_bundled(capsys):
     status, out, _ = taskit(capsys, "zoo", "--backbone", "vit-mini-tiny32", "--json")
     tasks = json.loads(out)["tasks"]

@@ -10,6 +10,7 @@ from taskit.data import write_digits
 from taskit.errors import BackboneError, BudgetError, PlanError, RunError, ZooError
 from taskit.plan import Plan
 from taskit.planning import make_plan, uniform_plan
+from taskit.scheduler import Constraints
 from taskit.training.recipe import Recipe
 from taskit.training.trainer import train
 from tests.world import write_bert, write_llama, write_rhymes, write_topics
@@ -101,6 +102,7 @@ def test_a_budget_that_admits_no_lora_leaves_generation_nothing_to_train(world):
 def test_a_budget_that_admits_no_lora_trains_the_head_of_a_classifier(world, tmp_path):
     plan = plan_topics(world, "0.001%")
     assert not any(plan.ranks.values())
+    assert plan.shortfall_bytes > 0
     result = train(plan, tmp_path / "run")
     # the features that the linear head is fitted on weigh something on a model as small as this
     assert result.measured_peak_bytes <= 1.05 * plan.budget_bytes
@@ -119,6 +121,62 @@ def test_a_backbone_for_other_data_is_refused(world):
 def test_a_zoo_that_is_no_folder_is_refused(world):
     with pytest.raises(ZooError, match="not a folder"):
         plan_topics(world, zoo=world / "nowhere")
+
+
+def test_constraints_hold_in_the_plan_and_survive_its_file(world, tmp_path):
+    wishes = Constraints((2, 4), max_parameters=2_000, include=("*.2.*query",), exclude=("*.value",), last_blocks=2)
+    plan = plan_topics(world, "90%", constraints=wishes, gain="sqrt")
+    plan.save(tmp_path / "plan.json")
+    assert Plan.load(tmp_path / "plan.json") == plan
+    assert (plan.constraints, plan.gain) == (wishes, "sqrt")
+    assert plan.trainable_parameters <= 2_000
+    assert set(plan.ranks.values()) <= {0, 2, 4}
+    assert plan.ranks["bert.encoder.layer.2.attention.self.query"] > 0
+    inserted = [location for location in plan.locations if location.rank]
+    assert all(location.block > 0 and not location.name.endswith("value") for location in inserted)
+
+
+def test_every_location_is_explained(world):
+    plan = plan_topics(world)
+    assert plan.explanation is not None
+    assert plan.explanation.price > 0
+    for location, one in zip(plan.locations, plan.explanation.locations, strict=True):
+        assert (one.name, one.rank, one.importance) == (location.name, location.rank, location.importance)
+        assert one.marginal_bytes > 0
+        assert not location.rank or one.marginal_bytes == location.bytes
+
+
+def test_uniform_gives_the_largest_rank_that_fits_everywhere(world):
+    plan = plan_topics(world, "100%", method="uniform")
+    assert plan.method == "uniform"
+    assert set(plan.ranks.values()) == {8}
+    assert plan.memory.peak_bytes <= plan.budget_bytes
+    assert plan.explanation is None
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"constraints": Constraints(max_parameters=10)}, "heads alone train"),
+        ({"constraints": Constraints(exclude=("*.q_proj",))}, "No location matches"),
+        ({"gain": "cube"}, "'cube'"),
+        ({"method": "magic"}, "'magic'"),
+    ],
+)
+def test_wishes_that_make_no_sense_are_refused(world, options, says):
+    with pytest.raises(PlanError, match=says):
+        plan_topics(world, **options)
+
+
+def test_forced_locations_beyond_the_budget_name_the_shortfall(world):
+    with pytest.raises(BudgetError, match=r"short of .* forced in need"):
+        plan_topics(world, "5%", constraints=Constraints(include=("*.0.*query",)))
+
+
+def test_plans_of_before_constraints_are_still_read(saved, tmp_path):
+    new = ("gain", "constraints", "shortfall_bytes", "explanation")
+    old = Plan.load(edited(saved, tmp_path, lambda v: [v.pop(name) for name in new]))
+    assert (old.constraints, old.explanation) == (Constraints(), None)
 
 
 @pytest.fixture(scope="module")

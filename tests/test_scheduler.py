@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 
+from benchmarks.schedulers.milp import milp
 from taskit.errors import BudgetError, PlanError
 from taskit.scheduler import RANKS, Constraints, frontier, rank_gain, schedule
 from taskit.scheduler import search as search_module
@@ -80,34 +81,6 @@ def test_hand_example_of_the_paper_notes():
     assert [plan.shortfall_bytes for plan in plans] == [4, 1] + [0] * 6
 
 
-def milp_optimum(profile, importance, budget):
-    """The best objective by HiGHS: x[k, r] ranks, y[s] kept storages with x <= y."""
-    optimize, sparse = pytest.importorskip("scipy.optimize"), pytest.importorskip("scipy.sparse")
-    n, r, s = len(profile.locations), len(RANKS), len(profile.storages)
-    gains = np.array([rank_gain(rank, RANKS[-1]) for rank in RANKS])
-    x_bytes = np.array(profile.fixed_bytes)[:, None] + np.outer(profile.rank_bytes, RANKS)
-    size = np.concatenate([x_bytes.ravel(), [storage.bytes for storage in profile.storages]]) / 1e6
-    one_rank = sparse.hstack([sparse.kron(sparse.eye(n), np.ones((1, r))), sparse.csr_matrix((n, s))])
-    pairs = [(k, j) for j, storage in enumerate(profile.storages) for k in storage.needed_by]
-    k, j = np.array(pairs).T
-    kept = one_rank.tocsr()[k] - sparse.csr_matrix(
-        (np.ones(len(pairs)), (range(len(pairs)), n * r + j)), (len(k), n * r + s)
-    )
-    room = (budget - profile.bytes([0] * n)) / 1e6
-    solution = optimize.milp(
-        -np.concatenate([np.outer(importance, gains).ravel(), np.zeros(s)]),
-        integrality=np.repeat([1, 0], [n * r, s]),
-        bounds=optimize.Bounds(0, 1),
-        constraints=[
-            optimize.LinearConstraint(size[None], -np.inf, room),
-            optimize.LinearConstraint(one_rank, -np.inf, 1),
-            optimize.LinearConstraint(kept, -np.inf, 0),
-        ],
-        options={"mip_rel_gap": 1e-4, "time_limit": 10},
-    )
-    return -solution.fun
-
-
 @pytest.mark.parametrize(("blocks", "fraction"), [(6, 0.25), (6, 0.85), (12, 0.25)])
 def test_within_a_thousandth_of_the_mixed_integer_optimum(blocks, fraction):
     profile = llama_profile(blocks)
@@ -116,7 +89,7 @@ def test_within_a_thousandth_of_the_mixed_integer_optimum(blocks, fraction):
     budget = low + int(fraction * (high - low))
     plan = schedule(profile, importance, budget)
     assert union_bytes(profile, plan.ranks) <= budget
-    assert plan.objective >= 0.999 * milp_optimum(profile, importance, budget)
+    assert plan.objective >= 0.999 * milp(profile, importance, budget, seconds=10).objective
 
 
 LARGE = {"decoder": llama_profile(8), "encoder-decoder": encoder_decoder_profile(6)}

@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from taskit.scheduler.gain import rank_gain
 from taskit.scheduler.options import coverage
 from taskit.scheduler.search import Schedule, frontier
 
-HULL_POINTS = 33  # of the frontier, from no update to twice the plan's bytes, that the price is read from
+NEIGHBOURHOOD = 1 / 8  # of the plan's own bytes: how far to either side the price looks
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +38,7 @@ class LocationReason:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """The reasons of a plan; `price` is the price of memory at the optimum: objective per byte of the last bytes."""
+    """The reasons of a plan; `price` is the price of memory at the optimum: objective per byte."""
 
     price: float
     locations: tuple[LocationReason, ...]
@@ -66,24 +65,21 @@ def explain(
     h = {r: rank_gain(r, constraints.ranks[-1], gain) for r in (0, *constraints.ranks)}
     sole = _sole_bytes(profile, ranks)
     choices = (max(ranks),) if constraints.common_rank and any(ranks) else constraints.ranks
-    used = sum(r * n for r, n in zip(ranks, rank_parameters or (), strict=False))
+    weights = rank_parameters or [0] * len(ranks)
+    used = sum(rank * weight for rank, weight in zip(ranks, weights, strict=True))
+    spare = math.inf if constraints.max_parameters is None else constraints.max_parameters - used
     found = []
     for k, one in enumerate(constraints.candidates(profile.locations, profile.blocks)):
-        extra = {r: (r - ranks[k]) * rank_parameters[k] if rank_parameters else 0 for r in choices}
         view = _View(
             candidate=one,
             rank=ranks[k],
             bytes={0: 0} | {r: sole[k] + profile.fixed_bytes[k] + r * profile.rank_bytes[k] for r in choices},
             value={r: importance[k] * h[r] for r in (0, *choices)},
             price=price,
-            beyond={r for r in extra if used + extra[r] > (constraints.max_parameters or math.inf)},
+            beyond={r for r in choices if (r - ranks[k]) * weights[k] > spare},
             common=constraints.common_rank,
         )
-        best = ranks[k] or (0 if one.barred else view.best_buy)
-        earned = view.value[best] / max(1, view.bytes[best])
-        found.append(
-            LocationReason(profile.locations[k], importance[k], ranks[k], view.bytes[best], earned, view.sentence())
-        )
+        found.append(view.reason(profile.locations[k], importance[k]))
     return Explanation(price, tuple(found))
 
 
@@ -93,30 +89,22 @@ def _price(
     constraints: Constraints,
     solve: Callable[[Sequence[int]], Sequence[Schedule]],
 ) -> float:
-    """Slope of the frontier's upper hull at the plan: what its last bytes earned, in objective per byte.
+    """Slope of the frontier around the plan, in objective per byte; 0 where more memory would earn nothing.
 
-    Where nothing is inserted, what the first bytes would earn; 0 where more memory would earn nothing.
+    Where nothing is inserted, what the first bytes would earn.
     """
     size, base = profile.bytes(ranks), profile.bytes([0] * len(ranks))
     if size == base:
         (empty,) = solve((base,))
-        size += empty.shortfall_bytes
+        (first,) = solve((base + empty.shortfall_bytes,))
+        return first.objective / max(1, empty.shortfall_bytes)
+    found = constraints.candidates(profile.locations, profile.blocks)
     least = profile.bytes(constraints.least_ranks(profile.locations, profile.blocks))
-    budgets = sorted({max(least, base + (size - base) * i * 2 // (HULL_POINTS - 1)) for i in range(HULL_POINTS)})
-    budgets = sorted({size, *budgets})
-    values = [plan.objective for plan in solve(budgets)]
-    if values[-1] <= values[budgets.index(size)] * (1 + 1e-9):
-        return 0.0
-    hull: list[tuple[int, float]] = []
-    for point in zip(budgets, values, strict=True):
-        while len(hull) > 1 and _slope(hull[-2], hull[-1]) <= _slope(hull[-1], point):
-            hull.pop()
-        hull.append(point)
-    return next(_slope(a, b) for a, b in pairwise(hull) if b[0] >= size)
-
-
-def _slope(left: tuple[int, float], right: tuple[int, float]) -> float:
-    return (right[1] - left[1]) / (right[0] - left[0])
+    most = profile.bytes([0 if one.barred else constraints.ranks[-1] for one in found])
+    step = max(1, int((size - base) * NEIGHBOURHOOD))
+    low, high = max(least, size - step), size + step
+    less, here, more, all_of_it = (plan.objective for plan in solve((low, size, high, max(most, high))))
+    return 0.0 if all_of_it <= here * (1 + 1e-9) else (more - less) / (high - low)
 
 
 def _sole_bytes(profile: MemoryProfile, ranks: Sequence[int]) -> list[int]:
@@ -138,6 +126,11 @@ class _View:
     price: float
     beyond: set[int]  # ranks that train too many parameters
     common: bool
+
+    def reason(self, name: str, importance: float) -> LocationReason:
+        best = self.rank or (0 if self.candidate.barred else self.best_buy)
+        earned = self.value[best] / max(1, self.bytes[best])
+        return LocationReason(name, importance, self.rank, self.bytes[best], earned, self.sentence())
 
     @property
     def best_buy(self) -> int:

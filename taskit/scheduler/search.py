@@ -21,7 +21,7 @@ from taskit.scheduler.pose import check_budget, pose
 from taskit.scheduler.trellis import build_trellis
 
 EXACT_LOCATIONS = 24  # up to here Pareto lists are tried before the bins
-BINS_PER_LOCATION = 150  # U grows with the locations; the paper's 500 in all lose 5 to 14 % of the objective
+BINS_PER_LOCATION = 200  # U grows with the locations; the paper's 500 in all lose 5 to 14 % of the objective
 MOST_CELLS = 30_000_000  # bins times locations: keeps the table below 100 MB
 
 
@@ -145,12 +145,14 @@ def _exact_plans(problem: Problem, rooms: Sequence[int]) -> list[list[int] | Non
 def _binned_plans(
     problem: Problem, options: list[list[Option]], rooms: Sequence[int], bins: int
 ) -> list[list[int] | None]:
-    trellis = build_trellis(problem.needs, problem.sizes, options)
-    plans = binned_plans(trellis, rooms, problem.span_bytes, bins)
+    always = problem.needs.all(axis=0)  # whatever is inserted keeps these, so no bin is spent on them
+    common = int(problem.sizes[always].sum())
+    trellis = build_trellis(problem.needs[:, ~always], problem.sizes[~always], options)
+    plans = binned_plans(trellis, [max(0, room - common) for room in rooms], problem.span_bytes - common, bins)
     least = problem.least_ranks
     for b, room in enumerate(rooms):
-        if plans[b] is None and problem.bytes_of(least) <= room:
-            plans[b] = least  # fits exactly, but is rounded beyond the room
+        if plans[b] is None or room < common:  # least may fit exactly, but be rounded beyond the room
+            plans[b] = least if problem.bytes_of(least) <= room else None
         plan = plans[b]
         if plan is not None and not trellis.exact:
             plans[b] = spend_leftover(plan, room, problem, options)
