@@ -98,7 +98,7 @@ def make_plan(
     require_task(backbone, data.info.task)
     tell("tracing a training step without weights")
     collator = make_collator(backbone, data.info.task, recipe.max_length)
-    stage = set_stage(backbone, data, recipe, collator)
+    stage = set_stage(backbone, data, recipe, collator, tell)
     pricing = price(stage)
     limit = wanted.resolve(pricing.no_update_bytes, pricing.full_lora_bytes)
     tell("loading the backbone")
