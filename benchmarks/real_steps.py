@@ -22,14 +22,23 @@ from taskit.training.step import make_optimizer, train_step, use_checkpointing
 from tests.memory.steps import allocated_peak
 
 SMALL = {
-    "ViT-B/16": {"hidden_size": 384, "num_attention_heads": 6, "intermediate_size": 1536, "num_hidden_layers": 4},
-    "BERT-base": {"num_hidden_layers": 3, "vocab_size": 4000},
-    "ModernBERT-base": {"num_hidden_layers": 3, "vocab_size": 4000, "pad_token_id": 0, "cls_token_id": 1}
-    | {"sep_token_id": 2, "bos_token_id": 1, "eos_token_id": 2},
-    "GPT-2": {"n_layer": 3, "vocab_size": 4000, "bos_token_id": 1, "eos_token_id": 2},
-    "Llama-1B": {"hidden_size": 512, "intermediate_size": 1408, "num_hidden_layers": 4, "num_attention_heads": 8}
-    | {"vocab_size": 4000},
-    "T5-base": {"num_layers": 2, "num_decoder_layers": 2, "vocab_size": 4000},
+    "ViT-B/16": {"hidden_size": 256, "num_attention_heads": 4, "intermediate_size": 1024, "num_hidden_layers": 3}
+    | {"image_size": 96},
+    "BERT-base": {"hidden_size": 256, "num_attention_heads": 4, "intermediate_size": 1024, "num_hidden_layers": 2}
+    | {"vocab_size": 2000},
+    "ModernBERT-base": {
+        "hidden_size": 256,
+        "num_attention_heads": 4,
+        "intermediate_size": 384,
+        "num_hidden_layers": 3,
+    }
+    | {"vocab_size": 2000, "pad_token_id": 0, "cls_token_id": 1, "sep_token_id": 2}
+    | {"bos_token_id": 1, "eos_token_id": 2},
+    "GPT-2": {"n_embd": 256, "n_head": 4, "n_layer": 2, "vocab_size": 2000, "bos_token_id": 1, "eos_token_id": 2},
+    "Llama-1B": {"hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 3, "num_attention_heads": 4}
+    | {"num_key_value_heads": 2, "vocab_size": 2000},
+    "T5-base": {"d_model": 256, "d_ff": 704, "num_heads": 4, "num_layers": 2, "num_decoder_layers": 1}
+    | {"vocab_size": 2000},
 }
 CONDITIONS: dict[str, dict[str, Any]] = {
     "fp32": {},
@@ -46,23 +55,21 @@ CONDITIONS: dict[str, dict[str, Any]] = {
 
 def small(name: str, dtype: torch.dtype = torch.float32) -> Architecture:
     base = ARCHITECTURES[name]
-    return replace(base, settings={**base.settings, **SMALL[name]}, tokens=(4, 96), dtype=dtype)
+    return replace(base, settings={**base.settings, **SMALL[name]}, tokens=(4, 64), dtype=dtype)
 
 
-def peak_rows(strategies: int, seed: int) -> list[dict]:
-    rows = []
+def peak_rows(strategies: int, seed: int) -> Iterator[dict]:
     print("peak of whole steps: mean, worst and lowest error against the allocator; worst against live storages")
     for name in SMALL:
         for condition, options in CONDITIONS.items():
             row = {"architecture": name, "condition": condition, **_row(name, dict(options), strategies, seed)}
-            rows.append(row)
             print(
                 f"{name:16} {condition:15} {row['mean_error']:7.3%} {row['worst_error']:7.3%} "
                 f"{row['lowest_error']:+8.3%}  live {row['worst_error_live']:7.3%}  "
                 f"{'holds' if row['holds'] else 'FAILS'}",
                 flush=True,
             )
-    return rows
+            yield row
 
 
 def _row(name: str, options: dict[str, Any], strategies: int, seed: int) -> dict:

@@ -91,7 +91,7 @@ def prepare(
     require_task(backbone, data.info.task)
     tell("tracing a training step without weights")
     collator = make_collator(backbone, data.info.task, recipe.max_length)
-    stage = set_stage(backbone, data, recipe, collator)
+    stage = set_stage(backbone, data, recipe, collator, tell)
     wishes = _wishes(stage, constraints, gain)
     pricing = price(stage)
     tell("loading the backbone")

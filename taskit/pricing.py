@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING
+from functools import cache, partial
+from typing import TYPE_CHECKING, TypeVar
 
 from taskit.backbone import Backbone, empty_model, head_names, quantization_config
 from taskit.data import Collator, Dataset, longest_rows
@@ -11,6 +11,7 @@ from taskit.data.info import DataInfo
 from taskit.errors import PlanError
 from taskit.locations import Location, find_locations
 from taskit.memory.conditions import BatchShape, Conditions
+from taskit.memory.numbers import extrapolate_bytes, extrapolate_profile
 from taskit.memory.profile import MemoryProfile
 from taskit.memory.quantized import quantize_empty
 from taskit.memory.rehearsal import rehearse
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 FULL_RANK = 8  # "full LoRA" is what PEFT users run without a plan: rank 8 at every candidate
 
 
+Found = TypeVar("Found")
+
+
 @dataclass(frozen=True, slots=True)
 class Stage:
     """What a strategy is rehearsed on: the empty model, its candidates and heads, and the conditions."""
@@ -35,11 +39,41 @@ class Stage:
     head_parameters: int
     task: str
     conditions: Conditions
+    tell: Callable[[str], None] = lambda _: None
 
     def rehearse(self, ranks: Sequence[int]) -> int:
-        """The peak, in bytes, of training with these ranks, one for each location."""
+        """The peak, in bytes, of training with these ranks, one for each location.
+
+        Raises:
+            PlanError: no step can be taken with the model; names what stopped it.
+        """
         strategy = {place.name: rank for place, rank in zip(self.locations, ranks, strict=True)}
-        return rehearse(self.build, strategy, self.heads, self.task, self.conditions)
+        return self._measure(partial(rehearse, self.build, strategy, self.heads, self.task), extrapolate_bytes)
+
+    def trace(self) -> MemoryProfile:
+        """The additive profile, its transient bytes those of full LoRA.
+
+        Raises:
+            PlanError: as ``rehearse``.
+        """
+        return self._measure(partial(trace, self.build, self.locations, self.heads, self.task), extrapolate_profile)
+
+    def _measure(self, measure: "Callable[[Conditions], Found]", extrapolate: "Callable[..., Found]") -> "Found":
+        """``measure`` on meta tensors, or where they will not do, extrapolated from real ones, which is told."""
+        try:
+            return measure(self.conditions)
+        except RuntimeError as error:
+            self.tell(
+                f"this model cannot be traced without numbers ({_reason(error)}): taking real steps with one row and "
+                "with two"
+            )
+        try:
+            return extrapolate(measure, self.conditions)
+        except (RuntimeError, ValueError, TypeError, IndexError, KeyError) as error:
+            raise PlanError(
+                "The memory of training this backbone cannot be foreseen, because a step of it fails at: "
+                f"{_reason(error)}; choose another backbone."
+            ) from error
 
     def trainable_parameters(self, ranks: Sequence[int]) -> int:
         lora = (rank * (x.in_features + x.out_features) for x, rank in zip(self.locations, ranks, strict=True))
@@ -55,8 +89,18 @@ class Pricing:
     full_lora_bytes: int
 
 
-def set_stage(backbone: Backbone, data: Dataset, recipe: Recipe, collator: Collator) -> Stage:
-    """Everything a rehearsal needs; reads no weight."""
+def set_stage(
+    backbone: Backbone,
+    data: Dataset,
+    recipe: Recipe,
+    collator: Collator,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Stage:
+    """Everything a rehearsal needs; reads no weight.
+
+    Raises:
+        PlanError: the backbone has nothing to adapt.
+    """
     device = training_device()
     build = partial(_build, backbone, data.info, device)
     model = build()
@@ -77,7 +121,12 @@ def set_stage(backbone: Backbone, data: Dataset, recipe: Recipe, collator: Colla
             device=device,
             runtime_bytes=runtime_bytes(device),
         ),
+        tell=cache(tell),  # once is enough
     )
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def _build(backbone: Backbone, info: DataInfo, device: str) -> "PreTrainedModel":
@@ -89,21 +138,9 @@ def _build(backbone: Backbone, info: DataInfo, device: str) -> "PreTrainedModel"
 
 
 def price(stage: Stage) -> Pricing:
-    """Trace the training step, and rehearse the ends of the budget scale.
-
-    Raises:
-        PlanError: a step of the architecture needs real numbers; names what stopped it.
-    """
-    nothing = (0,) * len(stage.locations)
-    try:
-        profile = trace(stage.build, stage.locations, stage.heads, stage.task, stage.conditions)
-        no_update = stage.rehearse(nothing)
-    except (RuntimeError, TypeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0].rstrip(".")
-        raise PlanError(
-            f"A training step of this backbone cannot be traced without weights ({reason}); choose another backbone."
-        ) from error
-    return Pricing(profile, no_update, profile.bytes((FULL_RANK,) * len(stage.locations)))
+    """Trace the training step, and rehearse the ends of the budget scale."""
+    profile, nothing = stage.trace(), (0,) * len(stage.locations)
+    return Pricing(profile, stage.rehearse(nothing), profile.bytes((FULL_RANK,) * len(stage.locations)))
 
 
 def longest_batch(data: Dataset, collator: Collator, batch_size: int) -> BatchShape:

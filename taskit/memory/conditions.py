@@ -26,6 +26,14 @@ class BatchShape:
         """How many numbers the batch holds."""
         return sum(prod(shape) for _, shape, _ in self.tensors)
 
+    @property
+    def rows(self) -> int:
+        return self.tensors[0][1][0]
+
+    def with_rows(self, rows: int) -> "BatchShape":
+        """The same batch with another number of rows."""
+        return BatchShape(tuple((name, (rows, *shape[1:]), dtype) for name, shape, dtype in self.tensors))
+
     def empty(self) -> "dict[str, torch.Tensor]":
         """A batch of zeros of this shape: real, or on meta where ``posing`` is."""
         import torch
@@ -40,6 +48,7 @@ class Conditions:
     Attributes:
         optimizer: one of taskit.training.step.OPTIMIZERS.
         device: where the run trains, "cpu" or "cuda"; decides which kernels are taken.
+        on_numbers: take the step on real tensors of this machine's memory, all zero, instead of on meta.
         runtime_bytes: what the device's libraries keep allocated beside all tensors.
     """
 
@@ -49,6 +58,7 @@ class Conditions:
     gradient_checkpointing: bool = False
     device: str = "cpu"
     runtime_bytes: int = 0
+    on_numbers: bool = False
 
     @property
     def granularity(self) -> int:

@@ -6,7 +6,7 @@ that pass for tensors on the training device, and every storage they would make 
 
 import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -43,8 +43,11 @@ def rehearse(
     if conditions.gradient_checkpointing:
         use_checkpointing(model)
     model.train()
-    live = LiveStorages(conditions.granularity, RULES, SCRATCH)
-    with _no_collection(), posing(conditions.device), live:
+    if conditions.on_numbers:
+        fill_with_zeros(model)
+    stage = nullcontext() if conditions.on_numbers else posing(conditions.device)
+    live = LiveStorages(conditions.granularity, {} if conditions.on_numbers else RULES, SCRATCH)
+    with _no_collection(), stage, live:
         live.follow(standing_tensors(model))
         # one batch more than a step takes: Accelerate's loader holds the next one already
         *micro_batches, _ahead = [conditions.batch.empty() for _ in range(conditions.gradient_accumulation + 1)]
@@ -58,6 +61,14 @@ def rehearse(
             with torch.no_grad():
                 model(**micro_batches[0])
     return live.peak + conditions.runtime_bytes
+
+
+@torch.no_grad()
+def fill_with_zeros(model: torch.nn.Module) -> None:
+    """Give a model on meta real tensors; their values do not matter, but they must be numbers."""
+    model.to_empty(device="cpu")
+    for tensor in (*model.parameters(), *model.buffers()):
+        tensor.zero_()
 
 
 def _make_state(optimizer: torch.optim.Optimizer, trained: Sequence[torch.nn.Parameter]) -> None:

@@ -53,7 +53,7 @@ def adapt(
     from peft import get_peft_model
 
     config = lora_config(ranks, heads, task, model.config.is_encoder_decoder)
-    patterns = config.rank_pattern, config.alpha_pattern
+    patterns = dict(config.rank_pattern or {}), dict(config.alpha_pattern or {})
     # PEFT tries its patterns one by one at every module, minutes for hundreds of them; merged they are a handful
     config.rank_pattern, config.alpha_pattern = map(_merged, patterns)
     adapted = get_peft_model(model, config, autocast_adapter_dtype=False)
