@@ -51,12 +51,12 @@ def test_a_wrong_name_is_one_sentence(app):
 
 def test_an_mcp_client_has_the_same_tools_described(app):
     async def talk():
-        async with streamable_http_client(f"{app.url}/gradio_api/mcp/") as (reader, writer, *_):
-            async with ClientSession(reader, writer) as session:
-                await session.initialize()
-                tools = {tool.name: tool for tool in (await session.list_tools()).tools}
-                answer = await session.call_tool(names(tools)["check"], {"data": "requests to a shop (text)"})
-                return tools, answer
+        address = f"{app.url}/gradio_api/mcp/"
+        async with streamable_http_client(address) as (reader, writer, *_), ClientSession(reader, writer) as session:
+            await session.initialize()
+            tools = {tool.name: tool for tool in (await session.list_tools()).tools}
+            answer = await session.call_tool(names(tools)["check"], {"data": "requests to a shop (text)"})
+            return tools, answer
 
     tools, answer = asyncio.run(talk())
     assert set(names(tools)) == {"check", "plan", "train", "status", "result"}
