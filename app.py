@@ -1,8 +1,10 @@
-"""Start TaskIT's web app, as a Space does."""
+"""Start TaskIT's web app, as a Space does; options are those of `taskit app`."""
 
+import os
 import sys
 
 from taskit.cli import main
 
 if __name__ == "__main__":
-    sys.exit(main(["app"]))
+    on_space = ["--host", "0.0.0.0"] if os.environ.get("SPACE_ID") else []
+    sys.exit(main(["app", *on_space, *sys.argv[1:]]))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from gradio.events import api as endpoint
 from gradio.utils import get_upload_folder
 
 from taskit.budget import parse_budget
@@ -100,9 +101,9 @@ class Endpoints:
                 raise RunError(f"The run {run} has no result yet; ask status until it is done.")
             return asdict(given)
 
-    def _source(self, data: str | dict[str, Any]) -> str:
+    def _source(self, given: str | dict[str, Any]) -> str:
         """Only what was uploaded, is on the Hub or comes with TaskIT: no other file of this machine."""
-        data = data["path"] if isinstance(data, dict) else data  # a file that gradio_client has uploaded
+        data: str = given["path"] if isinstance(given, dict) else given  # a dict where gradio_client has uploaded it
         if data in EXAMPLES:
             return str(example(data, self.shelf.root))
         if data.startswith(PREFIX):
@@ -126,8 +127,8 @@ def api(shelf: Shelf) -> None:
     """Name the endpoints."""
     one = Endpoints(shelf)
     heavy: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "planning"}
-    gr.api(one.check, api_name="check", concurrency_limit=2, concurrency_id="reading")
-    gr.api(one.plan, api_name="plan", **heavy)
-    gr.api(one.train, api_name="train")
-    gr.api(one.status, api_name="status")
-    gr.api(one.result, api_name="result")
+    endpoint(one.check, api_name="check", concurrency_limit=2, concurrency_id="reading")
+    endpoint(one.plan, api_name="plan", **heavy)
+    endpoint(one.train, api_name="train")
+    endpoint(one.status, api_name="status")
+    endpoint(one.result, api_name="result")

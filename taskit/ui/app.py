@@ -27,6 +27,7 @@ def build(shelf: Shelf) -> gr.Blocks:
     with gr.Blocks(
         title="TaskIT", analytics_enabled=False, fill_width=True, delete_cache=(3600, 24 * 3600)
     ) as blocks:
+        api(shelf)  # before the page's own handlers, one of which would else take a name
         with gr.Row(elem_classes="heading"):
             gr.HTML(HEADING, elem_classes="bare")
             sign_in()
@@ -47,7 +48,6 @@ def build(shelf: Shelf) -> gr.Blocks:
             result_step(page, shelf)
         with steps[RUNS]:
             runs_step(page, shelf)
-        api(shelf)
     return blocks
 
 

@@ -1,0 +1,72 @@
+"""The same road without a browser: gradio_client, and an MCP client."""
+
+import ast
+import asyncio
+import time
+
+import pytest
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from mcp import ClientSession
+from mcp.client.streamable_http import streamable_http_client
+
+from tests.data.conftest import image_files, write_zip
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    return write_zip(tmp_path_factory.mktemp("photos") / "photos.zip", image_files(12))
+
+
+def test_gradio_client_goes_from_check_to_result(app, photos):
+    client = Client(app.url, verbose=False)
+    report = client.predict(handle_file(photos), api_name="/check")
+    assert report["info"]["source"] == "photos.zip"
+    plan = client.predict(handle_file(photos), budget="50%", epochs=1, api_name="/plan")
+    assert plan["memory"]["peak_bytes"] <= plan["budget_bytes"]
+    assert plan["data"]["source"] == "photos.zip"
+    run = client.predict(plan, handle_file(photos), api_name="/train")["run"]
+    while (told := client.predict(run, api_name="/status"))["state"] not in ("done", "failed"):
+        time.sleep(0.5)
+    assert told["state"] == "done", told["message"]
+    result = client.predict(run, api_name="/result")
+    assert result["measured_peak_bytes"] <= plan["budget_bytes"]
+
+
+@pytest.mark.parametrize("data", ["/etc/passwd", "../secret.csv", "nothing"])
+def test_no_other_file_of_the_machine_is_read(app, data):
+    with pytest.raises(AppError, match="is no upload"):
+        Client(app.url, verbose=False).predict(data, api_name="/check")
+
+
+def test_a_wrong_name_is_one_sentence(app):
+    client = Client(app.url, verbose=False)
+    with pytest.raises(AppError, match="There is no run called nobody-1"):
+        client.predict("nobody-1", api_name="/status")
+    with pytest.raises(AppError, match="budget 'much'"):
+        client.predict("requests to a shop (text)", budget="much", api_name="/plan")
+
+
+def test_an_mcp_client_has_the_same_tools_described(app):
+    async def talk():
+        address = f"{app.url}/gradio_api/mcp/"
+        async with streamable_http_client(address) as (reader, writer, *_), ClientSession(reader, writer) as session:
+            await session.initialize()
+            tools = {tool.name: tool for tool in (await session.list_tools()).tools}
+            answer = await session.call_tool(names(tools)["check"], {"data": "requests to a shop (text)"})
+            return tools, answer
+
+    tools, answer = asyncio.run(talk())
+    assert set(names(tools)) == {"check", "plan", "train", "status", "result"}
+    plan = tools[names(tools)["plan"]]
+    assert "memory budget" in plan.description
+    assert set(plan.inputSchema["properties"]) == {"data", "backbone", "budget", "epochs", "batch_size"}
+    assert not answer.isError
+    assert ast.literal_eval(answer.content[0].text)["info"]["labels"] == ["account", "delivery", "product", "refund"]
+
+
+def names(tools):
+    """Gradio puts the app's name before each tool's."""
+    return {name.rpartition("_")[2]: name for name in tools}
