@@ -12,6 +12,7 @@ from torch import Tensor
 
 MATH, FLASH, EFFICIENT, CUDNN = 0, 1, 2, 3  # torch.nn.attention.SDPBackend
 aten: Any = torch.ops.aten
+choose_kernel: Any = torch._fused_sdp_choice  # pyright: ignore[reportPrivateImportUsage]
 
 
 def attend(
@@ -79,7 +80,7 @@ def _kernel(
     if device.type == "cuda" and not torch.cuda.is_available():
         return _kernel_of_an_absent_gpu(forms, mask)
     query, key, value = (_stand_in(form, device) for form in forms)
-    return torch._fused_sdp_choice(query, key, value, mask and _stand_in(mask, device), **dict(options))
+    return choose_kernel(query, key, value, mask and _stand_in(mask, device), **dict(options))
 
 
 def _stand_in(form: Form, device: torch.device) -> Tensor:
