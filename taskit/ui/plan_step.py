@@ -134,13 +134,13 @@ def recipe_of(batch: float, length: float | None, epochs: float, rate: float, op
 
 @told(outputs=8)
 def open_plan(
+    request: gr.Request,
     checked: Checked | None,
     backbone: str,
     zoo: str | None,
     percent: float,
     card: str,
     *levers: Any,
-    request: gr.Request,
     progress: gr.Progress = gr.Progress(),  # noqa: B008 - how Gradio hands it in
 ) -> tuple:
     """Look into the task once, and draw the plan of the present budget."""
@@ -193,6 +193,7 @@ def pick_card(made: Sketch | None, card: str, percent: float) -> tuple:
 
 @told(outputs=7)
 def turn(
+    request: gr.Request,
     before: Sketch | None,
     checked: Checked | None,
     backbone: str,
@@ -200,7 +201,6 @@ def turn(
     percent: float,
     card: str,
     *levers: Any,
-    request: gr.Request,
     progress: gr.Progress = gr.Progress(),  # noqa: B008
 ) -> tuple:
     """Plan again with other levers, and say what that did to the memory."""

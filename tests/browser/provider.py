@@ -6,7 +6,8 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlparse
 
-from authlib.jose import JsonWebKey, jwt
+from joserfc import jwt
+from joserfc.jwk import RSAKey
 
 CLIENT = "taskit-space"
 
@@ -16,7 +17,7 @@ class Provider:
 
     def __init__(self, name, token):
         self.name, self.token, self.scopes, self.nonce = name, token, [], None
-        self.key = JsonWebKey.generate_key("RSA", 2048, {"kid": "one"}, is_private=True)
+        self.key = RSAKey.generate_key(2048, {"kid": "one"})
         provider = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -55,7 +56,7 @@ class Provider:
             handler.send_header("location", f"{back}{'&' if '?' in back else '?'}code=1&state={query['state'][0]}")
             handler.end_headers()
         elif path == "/keys":
-            self.answer(handler, {"keys": [self.key.as_dict(is_private=False)]})
+            self.answer(handler, {"keys": [self.key.as_dict(private=False)]})
         else:
             self.answer(handler, self.configuration())
 
@@ -80,7 +81,7 @@ class Provider:
             "nonce": self.nonce,
             **person,
         }
-        signed = jwt.encode({"alg": "RS256", "kid": "one"}, claims, self.key).decode()
+        signed = jwt.encode({"alg": "RS256", "kid": "one"}, claims, self.key)
         return {"access_token": self.token, "token_type": "bearer", "expires_in": 28800, "id_token": signed}
 
     def answer(self, handler, value):

@@ -1,0 +1,116 @@
+"""Claim: the page is interactive within 3 s, the budget slider redraws within 300 ms, and 20 visitors get their plans.
+
+    python benchmarks/app.py [--visitors 20] [--out app.json]
+
+Starts the app, opens it in Chromium, moves the slider to 20 places, then lets visitors plan at once through the API
+and looks at the app's resident memory before, and a minute after.  Times are those of a person in the browser: from
+the input to the changed picture.  Prints a table and writes JSON; needs Debian's chromium.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+from pathlib import Path
+
+import psutil
+from gradio_client import Client
+from playwright.sync_api import Page, sync_playwright
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from tests.browser.conftest import CHROMIUM, App
+
+EXAMPLE = "requests to a shop (text)"
+MINILM = "sentence-transformers/all-MiniLM-L6-v2"
+MOVES = range(2, 100, 5)
+MOVE = """async value => {
+    const slider = document.querySelector('input[type=range]'), board = () => document.querySelector('.figures').innerText
+    const before = board(), start = performance.now()
+    slider.value = value
+    slider.dispatchEvent(new Event('input', {bubbles: true}))
+    while (board() == before && performance.now() - start < 10000) await new Promise(requestAnimationFrame)
+    return performance.now() - start
+}"""
+
+
+def opened(page: Page, url: str) -> float:
+    """Seconds until the page answers: the learned tasks are listed and the button can be pressed."""
+    start = time.perf_counter()
+    page.goto(url)
+    page.locator("table.plain").first.wait_for()
+    page.get_by_role("button", name="Next: your data").click(trial=True)
+    return time.perf_counter() - start
+
+
+def moves(page: Page) -> list[float]:
+    """Milliseconds from each move of the slider to the changed figures."""
+    page.get_by_role("button", name="Next: your data").click()
+    page.get_by_role("button", name="Try it: handwritten").click()
+    page.locator(".samples img").first.wait_for(timeout=300_000)
+    page.get_by_role("button", name="Next: budget and plan").click()
+    page.locator("table.heat").wait_for(timeout=600_000)
+    page.wait_for_timeout(1000)
+    return [page.evaluate(MOVE, value) for value in MOVES]
+
+
+def crowd(url: str, visitors: int) -> float:
+    """Seconds until every visitor has his plan."""
+
+    def one(_: int) -> bool:
+        plan = Client(url, verbose=False).predict(EXAMPLE, backbone=MINILM, epochs=1, api_name="/plan")
+        return plan["memory"]["peak_bytes"] <= plan["budget_bytes"]
+
+    start = time.perf_counter()
+    with ThreadPoolExecutor(visitors) as threads:
+        assert all(threads.map(one, range(visitors)))
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--visitors", type=int, default=20)
+    parser.add_argument("--out", type=Path, default=Path("app.json"))
+    options = parser.parse_args()
+    load = os.getloadavg()[0]
+    with tempfile.TemporaryDirectory() as folder:
+        app = App(Path(folder, "runs"), {})
+        try:
+            with sync_playwright() as playwright:
+                browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+                first, second = (opened(browser.new_page(), app.url) for _ in range(2))
+                page = browser.new_page()
+                opened(page, app.url)
+                redraws = sorted(moves(page))
+                browser.close()
+            process = psutil.Process(app.process.pid)
+            before = process.memory_info().rss
+            waited = crowd(app.url, options.visitors)
+            peak = process.memory_info().rss
+            time.sleep(60)
+            after = process.memory_info().rss
+        finally:
+            app.stop()
+    facts = {
+        "command": f"python benchmarks/app.py --visitors {options.visitors}",
+        "versions": {name: version(name) for name in ("taskit", "gradio", "torch", "transformers", "playwright")},
+        "cores": os.cpu_count(),
+        "load_average_at_start": load,
+        "seconds_until_interactive": [round(first, 2), round(second, 2)],
+        "redraw_ms_median": round(statistics.median(redraws)),
+        "redraw_ms_p95": round(redraws[int(0.95 * (len(redraws) - 1))]),
+        "visitors": options.visitors,
+        "seconds_until_all_have_plans": round(waited, 1),
+        "rss_bytes": {"before": before, "with the plans": peak, "a minute later": after},
+    }
+    for name, value in facts.items():
+        print(f"{name:32} {value}")
+    options.out.write_text(json.dumps(facts, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
