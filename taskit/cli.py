@@ -84,7 +84,7 @@ def train(options: argparse.Namespace) -> None:
     if options.epochs is not None:
         chosen = replace(chosen, training=replace(chosen.training, epochs=options.epochs))
     with progress_bar() as watch:
-        result = train_plan(chosen, options.out, resume=options.resume, watch=watch)
+        result = train_plan(chosen, options.out, resume=options.resume, tighten=options.tighten, watch=watch)
     show(options, asdict(result), lambda: result_table(result))
     print(f"The adapter is in {options.out}/adapter", file=sys.stderr)
 
@@ -196,6 +196,7 @@ def _add_train(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--out", required=True, metavar="RUN", help="the run folder to make")
     sub.add_argument("--epochs", type=int, metavar="N", help="instead of the plan's")
     sub.add_argument("--resume", action="store_true", help="go on with a stopped run")
+    sub.add_argument("--tighten", action="store_true", help="what does not fit is trained in smaller micro-batches")
 
 
 def recipe_of(options: argparse.Namespace) -> Any:

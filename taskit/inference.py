@@ -67,7 +67,7 @@ def evaluate_run(folder: str | Path, source: str | Path | None = None) -> tuple[
         rows = datasets.concatenate_datasets([data.train, data.evaluation])
     collator = make_collator(plan.backbone, plan.data.task, plan.training.max_length)
     loader = DataLoader(cast(Any, rows), batch_size=plan.training.batch_size, collate_fn=collator)
-    return metric_of(plan.data.task), evaluate(model, loader, plan.data.task), len(rows)
+    return metric_of(plan.data.task), evaluate(model, loader, plan.data.task).value, len(rows)
 
 
 def predict(folder: str | Path, inputs: Sequence[str]) -> tuple[Prediction, ...]:

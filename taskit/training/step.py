@@ -1,6 +1,6 @@
 """One optimizer step, shared by the training loop and by the memory planner that rehearses it."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -33,17 +33,19 @@ def train_step(
     optimizer: "torch.optim.Optimizer",
     micro_batches: "Iterable[Mapping[str, torch.Tensor]]",
     backward: "Callable[[torch.Tensor], None] | None" = None,
+    shares: "Sequence[float] | None" = None,
 ) -> "torch.Tensor":
     """Forward, backward, clip, update; returns the detached mean loss of the micro-batches.
 
-    ``micro_batches`` of equal size add up to one batch.  ``backward`` is Accelerate's where there is one.
+    ``shares`` of the micro-batches in the step, by their targets, make the step that of one whole batch; without
+    them all count alike.  ``backward`` is Accelerate's where there is one.
     """
     import torch
 
     micro_batches = list(micro_batches)
     total = torch.zeros(())
-    for batch in micro_batches:
-        loss = model(**batch).loss / len(micro_batches)
+    for batch, share in zip(micro_batches, shares or [1 / len(micro_batches)] * len(micro_batches), strict=True):
+        loss = model(**batch).loss * share
         total = total + loss.detach()
         backward(loss) if backward else loss.backward()
     trained = [p for group in optimizer.param_groups for p in group["params"]]

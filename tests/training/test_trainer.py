@@ -17,12 +17,6 @@ from tests.training.conftest import RECIPE
 from tests.world import write_llama, write_rhymes
 
 
-@pytest.fixture(scope="module")
-def run(world, plan):
-    events = []
-    return world / "run", train(plan, world / "run", watch=events.append), events
-
-
 def test_the_run_learns_and_says_so(run):
     folder, result, events = run
     assert result.after >= result.before
