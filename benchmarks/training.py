@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -71,7 +72,9 @@ def kills(scratch: Path, wanted: int) -> dict:
                 continue
             rows.append({"delay_seconds": round(delay or 0, 2), **cost(folder)})
         differences.append(largest_difference(alone, folder))
-        print(f"{len(rows)} kills so far; a killed run ended {differences[-1]:.1e} from the one left alone", flush=True)
+        print(
+            f"{len(rows)} kills so far; a killed run ended {differences[-1]:.1e} from the one left alone", flush=True
+        )
         shutil.rmtree(folder)
     lost = [row["lost_steps"] for row in rows]
     print(f"steps lost to a kill: median {statistics.median(lost)}, most {max(lost)}", flush=True)
@@ -130,7 +133,9 @@ def steps(scratch: Path) -> dict:
     against_everywhere = medians["taskit"] / medians["everywhere"]
     for name, value in medians.items():
         print(f"{name:12} {1000 * value:8.2f} ms a step", flush=True)
-    print(f"TaskIT's loop against the bare one {against_bare:.3f}; 60 % against LoRA everywhere {against_everywhere:.3f}")
+    print(
+        f"TaskIT's loop against the bare one {against_bare:.3f}; 60 % against LoRA everywhere {against_everywhere:.3f}"
+    )
     return {
         "median_cpu_seconds": medians,
         "against_bare_loop": against_bare,
@@ -173,7 +178,7 @@ def bare_loop(plan) -> list[float]:
 def between(moments: list[float]) -> list[float]:
     """Seconds from step to step, after those whose memory TaskIT counts."""
     after = moments[MEASURED_STEPS:]
-    return [later - earlier for earlier, later in zip(after, after[1:], strict=False)]
+    return [later - earlier for earlier, later in pairwise(after)]
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from pickle import PickleError
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from taskit.errors import RunError
 from taskit.training.scores import Scores
 
 WEIGHTS = "trained.safetensors"
+DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, PickleError, SafetensorError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,16 @@ class Checkpoints:
             states = torch.load(found[-1] / "optimizer.pt", weights_only=True)
             self.optimizer.load_state_dict(states["optimizer"])
             self.schedule.load_state_dict(states["schedule"])
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            EOFError,
+            RuntimeError,
+            PickleError,
+            SafetensorError,
+        ) as error:
             raise RunError(f"The checkpoint {found[-1]} is damaged; remove that folder and resume again.") from error
         return progress
 

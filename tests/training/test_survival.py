@@ -71,13 +71,14 @@ def test_kills_at_the_worst_moments_change_nothing(run, plan, tmp_path):
     # while the head is fitted; then inside, just after, and between checkpoints; then in the final save
     killed(often, folder, lambda: kill_at_call(trainer, "fit_linear_head", 1), resume=False)
     assert find_checkpoints(folder / "checkpoints") == []
+    killed(often, folder, lambda: kill_at_call(checkpoint.shutil, "copyfile", 1))
+    assert find_checkpoints(folder / "checkpoints") == []
     killed(often, folder, lambda: kill_at_call(torch, "save", 8))
     assert steps_done(folder) == 5, "the 8th write, after a trial and the start, was that of step 6"
     killed(often, folder, lambda: kill_at_call(Checkpoints, "_forget", 3))
     assert steps_done(folder) == 8
     assert len(find_checkpoints(folder / "checkpoints")) == 2
     killed(often, folder, lambda: kill_at_call(RunFolder, "append", 6))
-    killed(often, folder, lambda: kill_at_call(checkpoint.shutil, "copyfile", 1))
     killed(often, folder, lambda: kill_at_call(export, "write_card", 1))
     assert not (folder / "adapter").exists()
     assert steps_done(folder) == 33
