@@ -133,9 +133,7 @@ def steps(scratch: Path) -> dict:
     against_everywhere = medians["taskit"] / medians["everywhere"]
     for name, value in medians.items():
         print(f"{name:12} {1000 * value:8.2f} ms a step", flush=True)
-    print(
-        f"TaskIT's loop against the bare one {against_bare:.3f}; 60 % against LoRA everywhere {against_everywhere:.3f}"
-    )
+    print(f"against the bare loop {against_bare:.3f}; 60 % against LoRA everywhere {against_everywhere:.3f}")
     return {
         "median_cpu_seconds": medians,
         "against_bare_loop": against_bare,

@@ -36,7 +36,7 @@ def evaluate(
     if metric_of(task) == "loss":
         loss = first.sum().item() / max(int(second.sum()), 1)
         return Scores(loss, perplexity=math.exp(min(loss, 700.0)))
-    return classification_scores(first, second, _classes(model))
+    return classification_scores(first, second, model.config.num_labels)
 
 
 def classification_scores(predicted: torch.Tensor, labels: torch.Tensor, classes: int) -> Scores:
@@ -52,14 +52,10 @@ def classification_scores(predicted: torch.Tensor, labels: torch.Tensor, classes
     )
 
 
-def _classes(model: Any) -> int:
-    return getattr(model, "module", model).config.num_labels
-
-
 def target_count(batch: dict[str, torch.Tensor], encoder_decoder: bool) -> int:
     """How many targets the mean loss of a batch is over: rows, or tokens that are not left out."""
     labels = batch["labels"]
-    if labels.ndim == 1:
+    if labels.ndim == 1 or labels.is_floating_point():
         return len(labels)
     return int((labels[:, 0 if encoder_decoder else 1 :] != -100).sum())
 
@@ -69,6 +65,5 @@ def _outcome(model: Any, batch: dict[str, torch.Tensor], task: str) -> tuple[tor
     output = model(**batch)
     if metric_of(task) == "accuracy":
         return output.logits.argmax(-1), batch["labels"]
-    config = getattr(model, "module", model).config
-    count = torch.tensor([target_count(batch, config.is_encoder_decoder)], device=output.loss.device)
+    count = torch.tensor([target_count(batch, model.config.is_encoder_decoder)], device=output.loss.device)
     return output.loss.detach()[None] * count, count

@@ -8,6 +8,7 @@ import torch
 from taskit.budget import show_bytes
 from taskit.errors import BudgetError
 from taskit.plan import Plan
+from taskit.training.processes import average_gradients
 from taskit.training.step import train_step
 
 TOLERANCE = 1.03  # measured over predicted, the bar of benchmarks/peaks.py
@@ -23,7 +24,6 @@ def fit_first(
     longest: Callable[[], Mapping[str, torch.Tensor]],
     longest_held_out: Callable[[], Mapping[str, torch.Tensor]],
     accumulation: int,
-    backward: Callable[[torch.Tensor], None],
 ) -> None:
     """Two steps, since the optimizer's state exists from the second on, and an evaluation.
 
@@ -37,7 +37,7 @@ def fit_first(
         *micro_batches, ahead = [longest() for _ in range(accumulation + 1)]
         model.train()
         for _ in range(2):
-            train_step(model, optimizer, micro_batches, backward)
+            train_step(model, optimizer, micro_batches, average_gradients)
         del micro_batches, ahead
         model.eval()
         with torch.no_grad():

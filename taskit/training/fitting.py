@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from transformers import get_cosine_schedule_with_warmup
@@ -16,8 +17,10 @@ from taskit.training.evaluation import better, evaluate, metric_of, target_count
 from taskit.training.fit_first import fit_first, require_fit
 from taskit.training.interrupt import Interrupts
 from taskit.training.peak import PeakMeter
+from taskit.training.processes import average_gradients, share_start
 from taskit.training.run_folder import Event, RunFolder, Watch
 from taskit.training.scores import Scores
+from taskit.training.soften import soften
 from taskit.training.step import make_optimizer, train_step, use_checkpointing
 
 SOFTENED = 0.1  # scale of the fitted head's logits at the start of training
@@ -26,7 +29,7 @@ MEASURED_STEPS = 4  # at the start, beside the longest batch: counting makes a s
 
 @dataclass
 class Fitting:
-    """One adapted model under training; ``model`` is what Accelerate made of it."""
+    """One adapted model under training."""
 
     plan: Plan
     model: Any
@@ -48,7 +51,7 @@ class Fitting:
         self.progress: Progress
         if self.recipe.gradient_checkpointing:
             use_checkpointing(self.model)
-        self.bare, self.model = self.model, self.accelerator.prepare(self.model)
+        self.trained = [p for p in self.model.parameters() if p.requires_grad]
 
     def fit(self, before: Scores | None) -> Progress:
         """All epochs from the last checkpoint, or from the start; leaves the best epoch's weights in the model.
@@ -87,19 +90,18 @@ class Fitting:
         Raises:
             MisfitError: the peak lies above the plan.
         """
-        trained = [p for p in self.bare.parameters() if p.requires_grad]
-        start = [p.detach().to("cpu", copy=True) for p in trained]
+        start = [p.detach().to("cpu", copy=True) for p in self.trained]
         with self.meter:
             throwaway = self._checkpoints()
             longest, held_out = (self.batches.longest(rows) for rows in (self.train_rows, self.validation_rows))
-            accumulation, backward = self.recipe.gradient_accumulation, self.accelerator.backward
-            fit_first(self.model, throwaway.optimizer, longest, held_out, accumulation, backward)
+            fit_first(self.model, throwaway.optimizer, longest, held_out, self.recipe.gradient_accumulation)
             if self.accelerator.is_main_process:
                 throwaway.try_save()
         with torch.no_grad():
-            for parameter, value in zip(trained, start, strict=True):
+            for parameter, value in zip(self.trained, start, strict=True):
                 parameter.copy_(value)
         require_fit(self.plan, self.peak())
+        share_start(self.trained)
 
     def peak(self) -> int:
         """The measured peak so far, in bytes: the largest of all processes."""
@@ -110,13 +112,13 @@ class Fitting:
         recipe = self.recipe
         optimizer = make_optimizer(recipe.optimizer, self._groups(), recipe.learning_rate, recipe.weight_decay)
         schedule = get_cosine_schedule_with_warmup(optimizer, round(recipe.warmup * self.steps), self.steps)
-        return Checkpoints(self.folder.checkpoints, self.bare, optimizer, schedule)
+        return Checkpoints(self.folder.checkpoints, self.model, optimizer, schedule)
 
     def _groups(self) -> list[dict[str, Any]]:
         """LoRA and heads apart: a softened head learns as slowly as its weights are small."""
         lora: list[Any] = []
         heads: list[Any] = []
-        for name, parameter in self.bare.named_parameters():
+        for name, parameter in self.model.named_parameters():
             if parameter.requires_grad:
                 (lora if "lora_" in name else heads).append(parameter)
         groups = [{"params": lora}, {"params": heads, "lr": self.recipe.learning_rate * SOFTENED}]
@@ -151,9 +153,10 @@ class Fitting:
     def _step(self, kept: Checkpoints, epoch: int, micro_batches: list[Batch]) -> None:
         """One optimizer step, never interrupted half-way."""
         with self.interrupts.deferred():
-            targets = [target_count(batch, self.bare.config.is_encoder_decoder) for batch in micro_batches]
+            micro_batches = [self._softened(batch, part) for part, batch in enumerate(micro_batches)]
+            targets = [target_count(batch, self.model.config.is_encoder_decoder) for batch in micro_batches]
             shares = [count / max(sum(targets), 1) for count in targets]
-            loss = train_step(self.model, kept.optimizer, micro_batches, self.accelerator.backward, shares)
+            loss = train_step(self.model, kept.optimizer, micro_batches, average_gradients, shares)
             kept.schedule.step()
             now = time.perf_counter()
             self.progress = replace(
@@ -162,6 +165,13 @@ class Fitting:
             self.started = now
         step = self.progress.step
         self.tell(Event("step", epoch=epoch, step=step, steps=self.steps, loss=round(loss.item(), 6)))
+
+    def _softened(self, batch: Batch, part: int) -> Batch:
+        if self.metric != "accuracy":
+            return batch
+        position = self.progress.step * self.recipe.gradient_accumulation + part
+        draw = np.random.SeedSequence([self.plan.seed, position, self.accelerator.process_index])
+        return soften(batch, len(self.plan.data.labels), self.recipe, draw)
 
     def _save(self, kept: Checkpoints, progress: Progress) -> Progress:
         return kept.save(progress) if self.accelerator.is_main_process else progress

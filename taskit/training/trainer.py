@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, set_seed
+from accelerate.utils import set_seed
 
 from taskit.backbone import final_linear, head_names, load_model
 from taskit.data import Collator, Dataset, load
@@ -43,7 +43,7 @@ def train(
     or stopped, goes on by its own plan from its last checkpoint and ends as it would have without the stop.  With
     ``tighten`` a plan that does not fit is trained in smaller micro-batches instead of being refused.
 
-    Under ``accelerate launch`` every process calls this; the first one alone writes.
+    Under ``accelerate launch`` or ``torchrun`` every process calls this; the first one alone writes.
 
     Raises:
         RunError: the folder is taken or in use, or the data is no longer what the plan was made for.
@@ -52,7 +52,7 @@ def train(
     folder = RunFolder(out)
     if resume:
         plan = Plan.from_dict(folder.read_json("plan.json"), str(folder.path / "plan.json"))
-    accelerator = Accelerator(kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)])
+    accelerator = Accelerator()
     prepared = None if resume else _prepare(plan, tighten)  # before the folder, which bad input should not make
     if not resume and accelerator.is_main_process:
         folder.reserve()
@@ -144,7 +144,7 @@ class _Training:
             interrupts=self.interrupts,
         )
         progress = fitting.fit(before)
-        after = self._evaluate(fitting.model)
+        after = self._evaluate(adapted)
         result = Result(
             metric=metric_of(task),
             before=progress.before.value,
