@@ -85,7 +85,8 @@ def train(options: argparse.Namespace) -> None:
         chosen = replace(chosen, training=replace(chosen.training, epochs=options.epochs))
     first = os.environ.get("RANK", "0") == "0"  # of several processes that train together, it speaks for all
     with progress_bar() if first else nullcontext(lambda _: None) as watch:
-        result = train_plan(chosen, options.out, resume=options.resume, tighten=options.tighten, watch=watch)
+        how = {"resume": options.resume, "tighten": options.tighten, "tracker": options.track}
+        result = train_plan(chosen, options.out, watch=watch, **how)
     if not first:
         return
     show(options, asdict(result), lambda: result_table(result))
@@ -204,6 +205,7 @@ def _add_train(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--epochs", type=int, metavar="N", help="instead of the plan's")
     sub.add_argument("--resume", action="store_true", help="go on with a stopped run")
     sub.add_argument("--tighten", action="store_true", help="what does not fit is trained in smaller micro-batches")
+    sub.add_argument("--track", choices=("tensorboard", "trackio", "wandb"), help="send losses and metrics there too")
 
 
 def recipe_of(options: argparse.Namespace) -> Any:

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from taskit.training.checkpoint import find_checkpoints
 from taskit.training.evaluation import evaluate, metric_of
 from taskit.training.fit_first import MisfitError, tightened
 from taskit.training.fitting import SOFTENED, Fitting
+from taskit.training.generation import compare_answers
 from taskit.training.interrupt import Interrupts
 from taskit.training.lock import Owner, locked, write_owner
 from taskit.training.lora import adapt
@@ -30,12 +31,19 @@ from taskit.training.peak import PeakMeter, cap_allocator
 from taskit.training.probe_head import fit_linear_head
 from taskit.training.run_folder import Event, Result, RunFolder, Watch, stamped
 from taskit.training.scores import Scores
+from taskit.training.tracking import Tracker, make_accelerator, track, tracked
 
 VALIDATION = 0.1  # of the training rows: chooses the epoch, so that the evaluation rows choose nothing
 
 
 def train(
-    plan: Plan, out: str | Path, *, resume: bool = False, tighten: bool = False, watch: Watch = lambda _: None
+    plan: Plan,
+    out: str | Path,
+    *,
+    resume: bool = False,
+    tighten: bool = False,
+    tracker: Tracker | None = None,
+    watch: Watch = lambda _: None,
 ) -> Result:
     """Train ``plan`` into the run folder ``out``; ``watch`` sees every event as it happens.
 
@@ -52,7 +60,7 @@ def train(
     folder = RunFolder(out)
     if resume:
         plan = Plan.from_dict(folder.read_json("plan.json"), str(folder.path / "plan.json"))
-    accelerator = Accelerator()
+    accelerator = make_accelerator(tracker, folder.path)
     prepared = None if resume else _prepare(plan, tighten)  # before the folder, which bad input should not make
     if not resume and accelerator.is_main_process:
         folder.reserve()
@@ -64,7 +72,8 @@ def train(
             if accelerator.is_main_process:
                 folder.write_json("plan.json", plan.to_dict())
             try:
-                return _Training(plan, data, collator, accelerator, folder, watch, interrupts).run()
+                with tracked(accelerator, plan):
+                    return _Training(plan, data, collator, accelerator, folder, watch, interrupts).run()
             except MisfitError:
                 if not tighten:
                     raise
@@ -162,7 +171,7 @@ class _Training:
         )
         if self.accelerator.is_main_process:
             write_adapter(adapted, self.plan, result, self.folder.adapter)
-            self._tell(Event("done", metric=result.after))
+            self._tell(Event("done", step=result.steps, metric=result.after))
             self.folder.write_json("result.json", asdict(result))
         return result
 
@@ -170,6 +179,7 @@ class _Training:
         if self.accelerator.is_main_process:
             event = stamped(event)
             self.folder.append(event)
+            track(self.accelerator, event)
             self.watch(event)
 
     def _before(self, model: Any) -> Scores:
@@ -192,4 +202,9 @@ class _Training:
 
     def _evaluate(self, model: Any) -> Scores:
         batches = self.batches.once(self.data.evaluation)
-        return evaluate(model, batches, self.plan.data.task, self.accelerator.gather_for_metrics)
+        scores = evaluate(model, batches, self.plan.data.task, self.accelerator.gather_for_metrics)
+        if self.plan.data.labels:
+            return scores
+        model.eval()
+        compared = compare_answers(model, self.collator, self.data.evaluation)
+        return replace(scores, exact_match=compared[0], rouge_l=compared[1]) if compared else scores

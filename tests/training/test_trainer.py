@@ -135,6 +135,7 @@ def test_generation_runs_end_to_end(tmp_path):
     result = train(plan, tmp_path / "run")
     assert result.metric == "loss"
     assert result.after < result.before
+    assert 0 <= result.details_after.exact_match <= result.details_after.rouge_l <= 1
     assert result.measured_peak_bytes <= plan.budget_bytes
     (answer,) = predict(tmp_path / "run", ["the old cat"])
     assert isinstance(answer.answer, str)
