@@ -6,6 +6,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -88,8 +89,12 @@ def train(options: argparse.Namespace) -> None:
     chosen = Plan.load(options.plan)
     if options.epochs is not None:
         chosen = replace(chosen, training=replace(chosen.training, epochs=options.epochs))
-    with progress_bar() as watch:
-        result = train_plan(chosen, options.out, resume=options.resume, watch=watch)
+    first = os.environ.get("RANK", "0") == "0"  # of several processes that train together, it speaks for all
+    with progress_bar() if first else nullcontext(lambda _: None) as watch:
+        how = {"resume": options.resume, "tighten": options.tighten, "tracker": options.track}
+        result = train_plan(chosen, options.out, watch=watch, **how)
+    if not first:
+        return
     show(options, asdict(result), lambda: result_table(result))
     print(f"The adapter is in {options.out}/adapter", file=sys.stderr)
 
@@ -205,6 +210,10 @@ def _add_plan(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--max-length", type=int, metavar="N", help="tokens after which a text is cut")
     sub.add_argument("--epochs", type=int, metavar="N", help="passes over the training rows")
     sub.add_argument("--learning-rate", type=float, metavar="X", help="peak of the schedule")
+    sub.add_argument("--label-smoothing", type=float, metavar="X", help="0.1 takes a tenth of each label away")
+    sub.add_argument("--mixup", type=float, metavar="ALPHA", help="blend images in pairs; 0.2 is usual")
+    sub.add_argument("--cutmix", type=float, metavar="ALPHA", help="patch images with others; 1 is usual")
+    sub.add_argument("--patience", type=int, metavar="N", help="end after so many epochs without a better one")
     sub.add_argument("--quantize", choices=("8bit", "4bit"), help="load the frozen backbone in fewer bits")
     sub.add_argument(
         "--gradient-checkpointing",
@@ -223,12 +232,15 @@ def _add_train(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--out", required=True, metavar="RUN", help="the run folder to make")
     sub.add_argument("--epochs", type=int, metavar="N", help="instead of the plan's")
     sub.add_argument("--resume", action="store_true", help="go on with a stopped run")
+    sub.add_argument("--tighten", action="store_true", help="what does not fit is trained in smaller micro-batches")
+    sub.add_argument("--track", choices=("tensorboard", "trackio", "wandb"), help="send losses and metrics there too")
 
 
 def recipe_of(options: argparse.Namespace) -> Any:
     from taskit.training.recipe import Recipe
 
     names = ("batch_size", "max_length", "epochs", "learning_rate", "gradient_checkpointing", "optimizer")
+    names += ("label_smoothing", "mixup", "cutmix", "patience")
     given = {name: getattr(options, name) for name in names}
     return Recipe(**{name: value for name, value in given.items() if value is not None})
 

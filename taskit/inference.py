@@ -67,17 +67,18 @@ def evaluate_run(folder: str | Path, source: str | Path | None = None) -> tuple[
         rows = datasets.concatenate_datasets([data.train, data.evaluation])
     collator = make_collator(plan.backbone, plan.data.task, plan.training.max_length)
     loader = DataLoader(cast(Any, rows), batch_size=plan.training.batch_size, collate_fn=collator)
-    return metric_of(plan.data.task), evaluate(model, loader, plan.data.task), len(rows)
+    return metric_of(plan.data.task), evaluate(model, loader, plan.data.task).value, len(rows)
 
 
 def predict(folder: str | Path, inputs: Sequence[str]) -> tuple[Prediction, ...]:
     """One prediction for each input: an image file, a sentence (a pair parted by a tab), or a prompt."""
     from taskit.planning import make_collator
+    from taskit.training.generation import answer
 
     plan, model = load_run(folder)
     collator = make_collator(plan.backbone, plan.data.task, plan.training.max_length)
     if plan.data.task == "text-generation":
-        return tuple(_generate(model, collator, prompt) for prompt in inputs)
+        return tuple(Prediction(prompt, answer(model, collator, prompt), None) for prompt in inputs)
     return tuple(_classify(plan, model, collator, _row(plan, text), text) for text in inputs)
 
 
@@ -103,14 +104,3 @@ def _classify(plan: Plan, model: Any, collator: "Collator", row: Mapping[str, An
         probabilities = model(**batch).logits[0].float().softmax(-1)
     best = int(probabilities.argmax())
     return Prediction(text, plan.data.labels[best], round(float(probabilities[best]), 4))
-
-
-def _generate(model: Any, collator: "Collator", prompt: str) -> Prediction:
-    import torch
-
-    tokenizer = collator.processor
-    inputs = tokenizer(prompt, return_tensors="pt")
-    with torch.no_grad():
-        tokens = model.generate(**inputs, max_new_tokens=128, do_sample=False)
-    skip = 0 if model.config.is_encoder_decoder else inputs["input_ids"].shape[1]
-    return Prediction(prompt, tokenizer.decode(tokens[0, skip:], skip_special_tokens=True).strip(), None)

@@ -167,13 +167,13 @@ def reprice(plan: Plan, data: Dataset, collator: Collator) -> Plan:
         raise PlanError(f"The plan names the location {stranger}, which {plan.backbone.id} does not have; remove it.")
     ranks = [plan.ranks.get(place.name, 0) for place in stage.locations]
     peak = stage.rehearse(ranks)
-    if peak == plan.memory.peak_bytes:
-        return plan
     if peak > plan.budget_bytes:
         raise BudgetError(
             f"The plan's ranks need {show_bytes(peak)}, {peak - plan.budget_bytes} bytes more than its budget of "
             f"{show_bytes(plan.budget_bytes)}; lower a rank or raise budget_bytes."
         )
+    if peak == plan.memory.peak_bytes:
+        return plan
     pricing = price(stage)
     importance = {planned.name: planned.importance for planned in plan.locations}
     lambdas = [importance.get(place.name, 0.0) for place in stage.locations]

@@ -56,7 +56,7 @@ def rehearse(
             optimizer = make_optimizer(conditions.optimizer, trained, lr=1e-3, weight_decay=0.0)
             _make_state(optimizer, trained)
             see = watch(model, micro_batches[0]) if watch else None
-            train_step(model, optimizer, micro_batches, _backward(see))
+            train_step(model, optimizer, micro_batches, backward=_backward(see))
         else:  # generation without an adapter: only ever evaluated
             with torch.no_grad():
                 model(**micro_batches[0])

@@ -1,11 +1,15 @@
-"""Score a model on normalised rows: accuracy for classes, mean token loss for generation."""
+"""Score a model on normalised rows: accuracy and macro-F1 for classes, token loss and perplexity for generation."""
 
+import math
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 import torch
 
+from taskit.training.scores import Scores
+
 HIGHER_IS_BETTER = {"accuracy": True, "loss": False}
+CONFUSION_CLASSES = 100  # more classes make a matrix that nobody reads
 
 
 def metric_of(task: str) -> str:
@@ -19,28 +23,47 @@ def better(metric: str, new: float, old: float) -> bool:
 @torch.no_grad()
 def evaluate(
     model: Any, batches: Iterable[dict[str, torch.Tensor]], task: str, gather: Any = lambda pair: pair
-) -> float:
-    """Accuracy in 0..1, or the cross-entropy per target token in nats.
+) -> Scores:
+    """Score ``model`` on all batches.
 
     ``gather`` collects a pair of tensors over processes (Accelerate's gather_for_metrics).
     """
     training = model.training
     model.eval()
-    total, count = 0.0, 0
-    for batch in batches:
-        total_here, count_here = gather(_score(model, batch, task))
-        total += total_here.sum().item()
-        count += int(count_here.sum().item())
+    pairs = [gather(_outcome(model, batch, task)) for batch in batches]
     model.train(training)
-    return total / max(count, 1)
+    first, second = (torch.cat(column).cpu() for column in zip(*pairs, strict=True))
+    if metric_of(task) == "loss":
+        loss = first.sum().item() / max(int(second.sum()), 1)
+        return Scores(loss, perplexity=math.exp(min(loss, 700.0)))
+    return classification_scores(first, second, model.config.num_labels)
 
 
-def _score(model: Any, batch: dict[str, torch.Tensor], task: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """(sum, count) over the rows of a batch, each with one element a row or token group."""
-    output = model(**batch)
+def classification_scores(predicted: torch.Tensor, labels: torch.Tensor, classes: int) -> Scores:
+    """Scores of predicted class ids (n,) against the true ones (n,)."""
+    from sklearn.metrics import confusion_matrix, f1_score
+
+    ids = list(range(classes))
+    matrix = confusion_matrix(labels, predicted, labels=ids) if classes <= CONFUSION_CLASSES else None
+    return Scores(
+        value=(predicted == labels).float().mean().item(),
+        macro_f1=float(f1_score(labels, predicted, labels=ids, average="macro", zero_division=cast(Any, 0))),
+        confusion=None if matrix is None else tuple(tuple(row) for row in matrix.tolist()),
+    )
+
+
+def target_count(batch: dict[str, torch.Tensor], encoder_decoder: bool) -> int:
+    """How many targets the mean loss of a batch is over: rows, or tokens that are not left out."""
     labels = batch["labels"]
+    if labels.ndim == 1 or labels.is_floating_point():
+        return len(labels)
+    return int((labels[:, 0 if encoder_decoder else 1 :] != -100).sum())
+
+
+def _outcome(model: Any, batch: dict[str, torch.Tensor], task: str) -> tuple[torch.Tensor, torch.Tensor]:
+    """(predicted, true) class ids of a batch, or (summed loss, count) of its target tokens."""
+    output = model(**batch)
     if metric_of(task) == "accuracy":
-        return (output.logits.argmax(-1) == labels).float(), torch.ones_like(labels)
-    shifted = 0 if model.config.is_encoder_decoder else 1
-    targets = (labels[:, shifted:] != -100).sum()[None]
-    return output.loss.detach()[None] * targets, targets
+        return output.logits.argmax(-1), batch["labels"]
+    count = torch.tensor([target_count(batch, model.config.is_encoder_decoder)], device=output.loss.device)
+    return output.loss.detach()[None] * count, count

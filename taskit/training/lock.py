@@ -65,10 +65,16 @@ def locked(folder: Path) -> Iterator[None]:
     """
     from filelock import FileLock, Timeout
 
+    lock = FileLock(folder / "lock")
     try:
-        with FileLock(folder / "lock", timeout=0):
-            yield
+        lock.acquire(timeout=0)
     except Timeout as error:
         owner = read_owner(folder)
         by = f" by process {owner.pid}" if owner else ""
         raise RunError(f"The run in {folder} is in use{by}; wait for it, or end it with taskit runs stop.") from error
+    except OSError as error:
+        raise RunError(f"{folder} cannot be written ({error.strerror}); make it writable.") from error
+    try:
+        yield
+    finally:
+        lock.release()

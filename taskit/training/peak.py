@@ -38,3 +38,10 @@ class PeakMeter:
         if self._live is None:
             return torch.cuda.max_memory_allocated(self.device), "cuda"
         return self._live.peak, "cpu-storages"
+
+
+def cap_allocator(device: torch.device, budget_bytes: int) -> None:
+    """Let this process take no more than the budget from a GPU, whose other users rely on that."""
+    if device.type == "cuda":
+        total = torch.cuda.get_device_properties(device).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(budget_bytes / total, 1.0), device)

@@ -12,6 +12,9 @@ class Recipe:
 
     ``batch_size`` rows pass through the model at once; an optimizer step takes
     ``gradient_accumulation`` such batches.  ``max_length`` (tokens, text only) truncates.
+    ``label_smoothing`` (0 to 1) is for classifiers, ``mixup`` and ``cutmix`` (the parameter alpha of their beta
+    distribution, 0 for off) for images; where both are on, each step draws one of them.
+    ``patience`` epochs without a better one end the run; a checkpoint is written every ``checkpoint_seconds``.
 
     Raises:
         PlanError: a value that cannot be trained with.
@@ -26,12 +29,24 @@ class Recipe:
     warmup: float = 0.06
     optimizer: str = "adamw"
     gradient_checkpointing: bool = False
+    label_smoothing: float = 0.0
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    patience: int | None = None
+    checkpoint_seconds: float = 20.0
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "gradient_accumulation"):
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise PlanError(f"{name} is {value}; give a whole number of at least 1.")
+        if not 0 <= self.label_smoothing < 1:
+            raise PlanError(f"label_smoothing is {self.label_smoothing}; give a number from 0 to below 1.")
+        for name in ("mixup", "cutmix"):
+            if not 0 <= getattr(self, name) <= 10:
+                raise PlanError(f"{name} is {getattr(self, name)}; give an alpha from 0, for off, to 10.")
+        if self.patience is not None and (type(self.patience) is not int or self.patience < 1):
+            raise PlanError(f"patience is {self.patience}; give a whole number of epochs of at least 1, or none.")
         if self.max_length is not None and self.max_length < 4:
             raise PlanError(f"max_length is {self.max_length}; give at least 4 tokens.")
         if not 0 < self.learning_rate < 1:

@@ -6,17 +6,19 @@
 
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from taskit.errors import RunError, TaskITError
 from taskit.training.files import read_json, write_json
+from taskit.training.scores import Scores
 
 SCHEMA = 1
 STATES = ("queued", "running", "stopping", "stopped", "failed", "done")
 LIVE = STATES[:3]
+DEVICE_ERRORS = ("AcceleratorError", "OutOfMemoryError")  # of torch, which is not loaded to read a folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +38,12 @@ class Event:
     time: float = 0.0
 
 
+Watch = Callable[[Event], None]
+
+
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a run gave.  Bytes are ints; before and after are on the evaluation split."""
+    """What a run gave.  Bytes are ints; before and after are on the evaluation split, as are their details."""
 
     metric: str
     before: float
@@ -50,6 +55,14 @@ class Result:
     steps: int
     trainable_parameters: int
     best_epoch: int
+    processes: int = 1
+    details_before: Scores | None = None
+    details_after: Scores | None = None
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "Result":
+        details = ("details_before", "details_after")
+        return cls(**{**values, **{name: Scores.from_dict(values[name]) for name in details if values.get(name)}})
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +152,11 @@ class RunFolder:
             self.set_state("stopped")
             raise
         except BaseException as error:
-            self.set_state("failed", sentence(error))
+            said = sentence(error)
+            with suppress(OSError):  # on a full disk the dead owner tells that the run has failed
+                self.set_state("failed", said)
+            if isinstance(error, OSError) or type(error).__name__ in DEVICE_ERRORS:
+                raise RunError(said) from error
             raise
         self.set_state("done")
 

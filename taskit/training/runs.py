@@ -71,6 +71,8 @@ class Run:
         asked = (self.path / STOP).exists()
         if not dead:
             return State("stopping") if asked else state
+        if self.result is not None:  # it was killed between its last two words
+            return State("done")
         if asked:
             return State("stopped")
         return State("failed", f"Process {owner.pid} of this run is gone; see log.txt, then taskit runs resume.")
@@ -85,8 +87,8 @@ class Run:
         if not (self.path / "result.json").exists():
             return None
         try:
-            return Result(**self.folder.read_json("result.json"))
-        except TypeError as error:
+            return Result.from_dict(self.folder.read_json("result.json"))
+        except (TypeError, KeyError) as error:
             raise RunError(f"{self.path} has a result.json of another version; train again.") from error
 
     def events(self, since: int = 0) -> tuple[Event, ...]:

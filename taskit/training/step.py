@@ -1,6 +1,6 @@
 """One optimizer step, shared by the training loop and by the memory planner that rehearses it."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -29,25 +29,41 @@ def use_checkpointing(model: Any) -> None:
     model.gradient_checkpointing_enable(options)
 
 
+def loss_of(model: Any, batch: "Mapping[str, torch.Tensor]") -> "torch.Tensor":
+    """The model's own mean loss, or the cross-entropy with soft targets (B, classes)."""
+    from torch.nn.functional import cross_entropy
+
+    if not batch["labels"].is_floating_point():
+        return model(**batch).loss
+    inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
+    return cross_entropy(model(**inputs).logits.float(), batch["labels"])
+
+
 def train_step(
     model: "torch.nn.Module",
     optimizer: "torch.optim.Optimizer",
     micro_batches: "Iterable[Mapping[str, torch.Tensor]]",
+    synchronise: "Callable[[Sequence[Any]], None] | None" = None,
+    shares: "Sequence[float] | None" = None,
     backward: "Callable[[torch.Tensor], None] | None" = None,
 ) -> "torch.Tensor":
     """Forward, backward, clip, update; returns the detached mean loss of the micro-batches.
 
-    ``micro_batches`` of equal size add up to one batch.  ``backward`` is Accelerate's where there is one.
+    ``shares`` of the micro-batches in the step, by their targets, make the step that of one whole batch; without
+    them all count alike.  ``synchronise`` is given the trained parameters once their gradients are there.
+    ``backward`` takes the place of the loss's own, for who wants to see the loss with its graph.
     """
     import torch
 
     micro_batches = list(micro_batches)
     total = torch.zeros(())
-    for batch in micro_batches:
-        loss = model(**batch).loss / len(micro_batches)
+    for batch, share in zip(micro_batches, shares or [1 / len(micro_batches)] * len(micro_batches), strict=True):
+        loss = loss_of(model, batch) * share
         total = total + loss.detach()
         backward(loss) if backward else loss.backward()
     trained = [p for group in optimizer.param_groups for p in group["params"]]
+    if synchronise:
+        synchronise(trained)
     torch.nn.utils.clip_grad_norm_(trained, CLIP_NORM, foreach=False)
     optimizer.step()
     optimizer.zero_grad()

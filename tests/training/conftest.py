@@ -4,6 +4,7 @@ import pytest
 
 from taskit.planning import make_plan
 from taskit.training.recipe import Recipe
+from taskit.training.trainer import train
 from tests.world import write_bert, write_topics
 
 RECIPE = Recipe(epochs=3, batch_size=8, learning_rate=5e-3)
@@ -20,3 +21,10 @@ def world(tmp_path_factory):
 @pytest.fixture(scope="session")
 def plan(world):
     return make_plan(world / "topics.csv", str(world / "bert"), "60%", recipe=RECIPE)
+
+
+@pytest.fixture(scope="session")
+def run(plan, tmp_path_factory):
+    """One whole run: its folder, its result, its events."""
+    events, folder = [], tmp_path_factory.mktemp("runs") / "run"
+    return folder, train(plan, folder, watch=events.append), events

@@ -17,12 +17,6 @@ from tests.training.conftest import RECIPE
 from tests.world import write_llama, write_rhymes
 
 
-@pytest.fixture(scope="module")
-def run(world, plan):
-    events = []
-    return world / "run", train(plan, world / "run", watch=events.append), events
-
-
 def test_the_run_learns_and_says_so(run):
     folder, result, events = run
     assert result.after >= result.before
@@ -141,6 +135,7 @@ def test_generation_runs_end_to_end(tmp_path):
     result = train(plan, tmp_path / "run")
     assert result.metric == "loss"
     assert result.after < result.before
+    assert 0 <= result.details_after.exact_match <= result.details_after.rouge_l <= 1
     assert result.measured_peak_bytes <= plan.budget_bytes
     (answer,) = predict(tmp_path / "run", ["the old cat"])
     assert isinstance(answer.answer, str)

@@ -1,0 +1,68 @@
+"""The batches of a run: in the order that seed and epoch fix, so that a resumed run skips what it has done."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from accelerate import Accelerator, skip_first_batches
+from torch.utils.data import DataLoader
+
+from taskit.data import Collator, longest_rows
+from taskit.training.recipe import Recipe
+
+Batch = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Batches:
+    """Makes loaders; rows are normalised datasets of taskit.data."""
+
+    collator: Collator
+    recipe: Recipe
+    accelerator: Accelerator
+    seed: int
+
+    def once(self, rows: Any) -> DataLoader:
+        """All rows, in order, each in one of the processes."""
+        return self._loader(rows, None)
+
+    def unshared(self, rows: Any) -> Iterator[Batch]:
+        """All rows, in order, in every process alike."""
+        for batch in DataLoader(rows, batch_size=self.recipe.batch_size, collate_fn=self.collator):
+            yield self._placed(batch)
+
+    def steps(self, rows: Any, epoch: int, skip: int = 0) -> Iterator[list[Batch]]:
+        """The micro-batches of each optimizer step of an epoch, without the first ``skip`` steps."""
+        accumulation = self.recipe.gradient_accumulation
+        loader = self._loader(rows, torch.Generator().manual_seed(self.seed + epoch))
+        group = []
+        for batch in skip_first_batches(loader, skip * accumulation) if skip else loader:
+            group.append(batch)
+            if len(group) == accumulation:
+                yield group
+                group = []
+        if group:
+            yield group
+
+    def steps_per_epoch(self, rows: Any) -> int:
+        at_once = self.recipe.batch_size * self.accelerator.num_processes * self.recipe.gradient_accumulation
+        return -(-len(rows) // at_once)
+
+    def longest(self, rows: Any) -> Callable[[], Batch]:
+        """Makes the largest batch that ``rows`` can give, anew at every call."""
+        chosen = longest_rows(rows, self.collator, self.recipe.batch_size)
+        return lambda: self._placed(self.collator(chosen))
+
+    def _placed(self, batch: Batch) -> Batch:
+        return {name: tensor.to(self.accelerator.device) for name, tensor in batch.items()}
+
+    def _loader(self, rows: Any, order: torch.Generator | None) -> DataLoader:
+        loader = DataLoader(
+            rows,
+            batch_size=self.recipe.batch_size,
+            shuffle=order is not None,
+            generator=order,
+            collate_fn=self.collator,
+        )
+        return self.accelerator.prepare_data_loader(loader)

@@ -1,0 +1,72 @@
+"""Fit first: the longest batch through whole steps, an evaluation and a save, before the clock starts."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import torch
+
+from taskit.budget import show_bytes
+from taskit.errors import BudgetError
+from taskit.plan import Plan
+from taskit.training.processes import average_gradients
+from taskit.training.step import train_step
+
+TOLERANCE = 1.03  # measured over predicted, the bar of benchmarks/peaks.py
+
+
+class MisfitError(BudgetError):
+    """The first whole step needs more memory than the plan allows."""
+
+
+def fit_first(
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    longest: Callable[[], Mapping[str, torch.Tensor]],
+    longest_held_out: Callable[[], Mapping[str, torch.Tensor]],
+    accumulation: int,
+) -> None:
+    """Two steps, since the optimizer's state exists from the second on, and an evaluation.
+
+    One batch more than a step takes is alive, since Accelerate's loader holds the next one already.  ``optimizer``
+    is thrown away by the caller, who also puts the weights back.
+
+    Raises:
+        MisfitError: the device has no more memory.
+    """
+    try:
+        *micro_batches, ahead = [longest() for _ in range(accumulation + 1)]
+        model.train()
+        for _ in range(2):
+            train_step(model, optimizer, micro_batches, average_gradients)
+        del micro_batches, ahead
+        model.eval()
+        with torch.no_grad():
+            model(**longest_held_out())
+    except torch.OutOfMemoryError as error:
+        raise MisfitError(
+            "The longest batch does not fit the device; plan with a smaller --batch-size, or train with --tighten."
+        ) from error
+
+
+def require_fit(plan: Plan, peak: int) -> None:
+    """Raises MisfitError when the measured ``peak``, in bytes, lies above what was planned for."""
+    allowed = max(plan.budget_bytes, int(TOLERANCE * plan.memory.peak_bytes))
+    if peak > allowed:
+        raise MisfitError(
+            f"The longest batch needs {show_bytes(peak)}, {peak - allowed} bytes more than the plan's "
+            f"{show_bytes(allowed)}; plan again with a smaller --batch-size, or train with --tighten."
+        )
+
+
+def tightened(plan: Plan) -> Plan:
+    """The plan with a smaller micro-batch and as many rows a step: the same mathematics in less memory.
+
+    Raises:
+        BudgetError: a single row passes through the model already.
+    """
+    recipe, size = plan.training, plan.training.batch_size
+    if size == 1:
+        raise BudgetError("Not even one row at a time fits the budget; raise it, or give a smaller --max-length.")
+    smaller = max(n for n in range(1, size // 2 + 1) if size % n == 0)
+    accumulation = recipe.gradient_accumulation * (size // smaller)
+    return replace(plan, training=replace(recipe, batch_size=smaller, gradient_accumulation=accumulation))

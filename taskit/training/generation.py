@@ -1,0 +1,54 @@
+"""Let a model answer prompts, and compare its answers with the true ones."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from taskit.data import Collator
+
+COMPARED_ROWS = 32  # the first ones: writing an answer takes as long as many training steps
+
+
+@torch.no_grad()
+def answer(model: Any, collator: Collator, prompt: str, longest: int = 128) -> str:
+    """What ``model`` writes after ``prompt``, greedily, at most ``longest`` tokens; the prompt as in training."""
+    (encoded,) = collator.encode([{"prompt": prompt, "completion": ""}])
+    ids = encoded["input_ids"]
+    if not model.config.is_encoder_decoder:
+        ids = [token for token, label in zip(ids, encoded["labels"], strict=True) if label == -100]
+    device = next(model.parameters()).device
+    inputs = {"input_ids": torch.tensor([ids], device=device)}
+    inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
+    tokens = model.generate(**inputs, max_new_tokens=longest, do_sample=False)
+    skip = 0 if model.config.is_encoder_decoder else len(ids)
+    return collator.processor.decode(tokens[0, skip:], skip_special_tokens=True).strip()
+
+
+def compare_answers(model: Any, collator: Collator, rows: Any) -> tuple[float, float] | None:
+    """(exact match, ROUGE-L) over the first rows, both 0 to 1; None where rows have no prompt and completion."""
+    if "completion" not in rows.column_names:
+        return None
+    chosen = rows.select(range(min(COMPARED_ROWS, len(rows))))
+    longest = 1 + max(len(collator.processor(text)["input_ids"]) for text in chosen["completion"])
+    answers = [answer(model, collator, prompt, longest) for prompt in chosen["prompt"]]
+    truths = [text.strip() for text in chosen["completion"]]
+    pairs = list(zip(answers, truths, strict=True))
+    exact = sum(given == true for given, true in pairs) / len(pairs)
+    return exact, sum(rouge_l(given, true) for given, true in pairs) / len(pairs)
+
+
+def rouge_l(given: str, true: str) -> float:
+    """The F1 of the longest common subsequence of words, whatever their case (Lin 2004, equations 2 to 4, beta 1)."""
+    one, two = given.lower().split(), true.lower().split()
+    common = _longest_common(one, two)
+    return 2 * common / (len(one) + len(two)) if common else 0.0
+
+
+def _longest_common(one: Sequence[str], two: Sequence[str]) -> int:
+    lengths = [0] * (len(two) + 1)  # of the subsequences common to what is read of one and to two[:j]
+    for word in one:
+        before = lengths[:]
+        for j, other in enumerate(two, 1):
+            lengths[j] = before[j - 1] + 1 if word == other else max(before[j], lengths[j - 1])
+    return lengths[-1]

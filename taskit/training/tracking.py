@@ -1,0 +1,52 @@
+"""Send a run's losses and metrics to TensorBoard, Trackio or Weights & Biases, through Accelerate."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from importlib.util import find_spec
+from pathlib import Path
+
+from accelerate import Accelerator
+from accelerate.tracking import GeneralTracker
+
+from taskit.errors import RunError
+from taskit.plan import Plan
+from taskit.training.run_folder import Event
+
+Tracker = str | GeneralTracker  # a package (tensorboard, trackio, wandb), or a tracker of one's own
+
+
+def make_accelerator(tracker: Tracker | None, folder: Path) -> Accelerator:
+    """Accelerate's view of the devices and processes, with a tracker that writes under ``folder`` if it writes.
+
+    Raises:
+        RunError: the tracker's package is not installed.
+    """
+    if isinstance(tracker, str) and find_spec(tracker) is None:
+        raise RunError(f"--track {tracker} needs a package of that name; run pip install {tracker}.")
+    return Accelerator(log_with=tracker, project_dir=folder)
+
+
+@contextmanager
+def tracked(accelerator: Accelerator, plan: Plan) -> Iterator[None]:
+    """Trackers are open inside; the recipe of ``plan`` is told first."""
+    if not accelerator.log_with:
+        yield
+        return
+    recipe = {name: value for name, value in asdict(plan.training).items() if value is not None}
+    facts = {"backbone": plan.backbone.id, "data": Path(plan.data.source).name, "budget_bytes": plan.budget_bytes}
+    accelerator.init_trackers("taskit", config={**recipe, **facts, "seed": plan.seed})
+    try:
+        yield
+    finally:
+        for tracker in accelerator.trackers:
+            tracker.finish()
+
+
+def track(accelerator: Accelerator, event: Event) -> None:
+    """The loss of a step, the validation metric of an epoch, the evaluation metric of the whole."""
+    name = {"epoch": "validation", "done": "evaluation"}.get(event.kind)
+    if event.loss is not None:
+        accelerator.log({"loss": event.loss}, step=event.step)
+    if name and event.metric is not None:
+        accelerator.log({name: event.metric}, step=event.step)
