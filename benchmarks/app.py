@@ -1,4 +1,4 @@
-"""Claim: the page answers within 3 s, the budget slider redraws within 300 ms, and 20 visitors get their plans.
+"""Claim: the page is interactive within 3 s, the slider redraws within 300 ms, and 20 visitors get their plans.
 
     python benchmarks/app.py [--visitors 20] [--out app.json]
 

@@ -26,6 +26,15 @@ NOTHING = empty("No plan yet", "Choose a model and data first; then TaskIT looks
 STAGES = 5  # sentences that `prepare` and `decide` tell
 
 
+HEAVY: dict[str, Any] = {"api_visibility": "private", "concurrency_limit": 1, "concurrency_id": "planning"}
+LIGHT: dict[str, Any] = {
+    "api_visibility": "private",
+    "queue": False,
+    "show_progress": "hidden",
+    "trigger_mode": "always_last",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Levers:
     """What a visitor may turn beside the budget; the order is that of the handlers' arguments."""
@@ -66,24 +75,13 @@ def plan_step(page: Page, forward: gr.Button) -> tuple[gr.Button, gr.HTML]:
         file = gr.DownloadButton("Download plan.json", visible=False, scale=1)
     redrawn = [page.chosen, view, ends, page.steps[PLAN], file]
     opened = [note, page.sketch, *redrawn, controls, actions]
-    heavy: dict[str, Any] = {
-        "api_visibility": "private",
-        "concurrency_limit": 1,
-        "concurrency_id": "planning",
-        "show_progress_on": view,
-    }
-    light: dict[str, Any] = {
-        "api_visibility": "private",
-        "queue": False,
-        "show_progress": "hidden",
-        "trigger_mode": "always_last",
-    }
+    heavy = {**HEAVY, "show_progress_on": view}
     inputs = [page.checked, page.backbone, page.zoo, slider, card, *levers.fields]
     page.go(forward.click, PLAN).then(open_plan, inputs, opened, **heavy)
     moved = [page.sketch, slider]
-    slider.input(lambda: BEHIND_SLIDER, None, card, **light)
-    slider.input(redraw, moved, [note, *redrawn], **light)
-    card.input(pick_card, [page.sketch, card, slider], [note, slider, *redrawn], **light)
+    slider.input(lambda: BEHIND_SLIDER, None, card, **LIGHT)
+    slider.input(redraw, moved, [note, *redrawn], **LIGHT)
+    card.input(pick_card, [page.sketch, card, slider], [note, slider, *redrawn], **LIGHT)
     apply.click(turn, [page.sketch, *inputs], [note, page.sketch, result, *redrawn], **heavy)
     rehearse.click(rehearse_plan, [page.sketch, page.chosen], [note, page.chosen, view, file], **heavy)
     return train, note

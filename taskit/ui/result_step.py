@@ -91,7 +91,7 @@ def result_step(page: Page, shelf: Shelf) -> None:
             gr.HTML("<h3>Try it</h3><p class='hint'>The adapter answers as any PEFT user would hear it.</p>",
                     elem_classes="bare")  # fmt: skip
             with gr.Row():
-                image = gr.Image(label="An image", type="filepath", height=190, visible=False)
+                image = gr.Image(label="An image", type="filepath", sources=["upload"], height=190, visible=False)
                 words = gr.Textbox(label="A sentence or a prompt", lines=3, visible=False)
                 answer = gr.HTML(empty("No question yet", "Its answer stands here."), elem_classes="bare")
             ask = gr.Button("Ask the adapter")

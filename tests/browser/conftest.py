@@ -15,8 +15,8 @@ import pytest
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 ROOT = Path(__file__).parents[2]
+SERIOUS = ("error", "warning")
 PATIENCE = 180_000  # milliseconds that a loaded machine may take for a plan
-HARMLESS = "net::ERR_ABORTED"  # a page that is left closes its stream
 
 
 def pytest_collection_modifyitems(items):
@@ -48,7 +48,7 @@ class App:
             self.process = subprocess.Popen(
                 [sys.executable, *words], cwd=ROOT, env=environment, stdout=log, stderr=log
             )
-        for _ in range(600):
+        for _ in range(1500):
             try:
                 with urllib.request.urlopen(self.url, timeout=5):
                     return
@@ -88,16 +88,20 @@ def chromium():
 
 @pytest.fixture
 def visit(chromium):
-    """A function that opens a page as a new visitor; at the end nothing may stand in any console."""
+    """A function that opens a page as a new visitor; at the end nothing may stand in any console.
+
+    ``console=False`` where something has to: the app is killed, or Gradio on a Space asks huggingface.co.
+    """
     contexts, complaints = [], []
 
-    def open_page(url, **options):
+    def open_page(url, console=True, **options):
         context = chromium.new_context(**options)
         context.set_default_timeout(PATIENCE)
         contexts.append(context)
         page = context.new_page()
-        page.on("console", lambda said: complaints.append(said.text) if said.type in ("error", "warning") else None)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
+        if console:
+            page.on("console", lambda said: complaints.append(said.text) if said.type in SERIOUS else None)
+            page.on("pageerror", lambda error: complaints.append(str(error)))
         page.goto(url)
         page.get_by_text("Learned tasks").first.wait_for()
         page.locator(".card table.plain").first.wait_for()

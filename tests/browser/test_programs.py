@@ -3,6 +3,7 @@
 import ast
 import asyncio
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from gradio_client import Client, handle_file
@@ -58,7 +59,8 @@ def test_an_mcp_client_has_the_same_tools_described(app):
             answer = await session.call_tool(names(tools)["check"], {"data": "requests to a shop (text)"})
             return tools, answer
 
-    tools, answer = asyncio.run(talk())
+    with ThreadPoolExecutor(1) as thread:  # the browser tests keep an event loop in this one
+        tools, answer = thread.submit(asyncio.run, talk()).result()
     assert set(names(tools)) == {"check", "plan", "train", "status", "result"}
     plan = tools[names(tools)["plan"]]
     assert "memory budget" in plan.description

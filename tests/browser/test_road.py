@@ -72,7 +72,7 @@ def test_photos_from_upload_to_prediction_with_a_reload_in_between(app, visit, p
 def test_a_table_is_stopped_killed_with_its_app_and_goes_on(visit, tmp_path):
     (tmp_path / "words.csv").write_text(csv_text(40))
     with serving(tmp_path) as app:
-        page = visit(app.url)
+        page = visit(app.url, console=False)
         page.get_by_label("Model", exact=True).fill("sentence-transformers/all-MiniLM-L6-v2")
         page.get_by_label("Model", exact=True).press("Enter")
         page.get_by_text("banking77").first.wait_for()

@@ -21,7 +21,7 @@ def provider(hub):  # noqa: F811
 def test_who_signs_in_pushes_with_his_own_token(hub, lab, provider, visit, tmp_path):  # noqa: F811
     shutil.copytree(lab.topics, tmp_path / "runs" / "hf-ada" / "topics-1")
     with serving(tmp_path, {**provider.env, "HF_HUB_OFFLINE": "0", "HF_ENDPOINT": hub.endpoint}) as app:
-        page = visit(app.url)
+        page = visit(app.url, console=False)
         page.get_by_role("tab", name="Runs").click()
         page.get_by_text("No runs yet").wait_for()  # a guest's
         page.get_by_role("button", name="Sign in with Hugging Face").click()
