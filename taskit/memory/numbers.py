@@ -14,7 +14,8 @@ from taskit.memory.profile import MemoryProfile, Storage
 
 def extrapolate_bytes(measure: Callable[[Conditions], int], conditions: Conditions) -> int:
     """What ``measure`` would give for the whole batch, by its values for one row and for two."""
-    return _line(*(measure(_with_rows(conditions, rows)) for rows in (1, 2)), conditions.batch.rows)
+    one, two = (measure(_with_rows(conditions, rows)) for rows in (1, 2))
+    return _line(one, two, conditions.batch.rows)
 
 
 def extrapolate_profile(measure: Callable[[Conditions], MemoryProfile], conditions: Conditions) -> MemoryProfile:
