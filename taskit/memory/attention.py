@@ -12,7 +12,6 @@ from torch import Tensor
 
 MATH, FLASH, EFFICIENT, CUDNN = 0, 1, 2, 3  # torch.nn.attention.SDPBackend
 aten: Any = torch.ops.aten
-choose_kernel: Any = torch._fused_sdp_choice  # pyright: ignore[reportPrivateImportUsage]
 
 
 def attend(
@@ -80,7 +79,8 @@ def _kernel(
     if device.type == "cuda" and not torch.cuda.is_available():
         return _kernel_of_an_absent_gpu(forms, mask)
     query, key, value = (_stand_in(form, device) for form in forms)
-    return choose_kernel(query, key, value, mask and _stand_in(mask, device), **dict(options))
+    choose: Any = torch._C._VariableFunctions._fused_sdp_choice
+    return choose(query, key, value, mask and _stand_in(mask, device), **dict(options))
 
 
 def _stand_in(form: Form, device: torch.device) -> Tensor:

@@ -71,8 +71,7 @@ class LiveStorages(TorchDispatchMode):
         self.now -= size
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        call: Any = self.rules.get(func, func)
-        result = call(*args, **(kwargs or {}))
+        result = (self.rules.get(func) or func)(*args, **(kwargs or {}))
         if isinstance(result, torch.Tensor):
             self.follow((result,))
         elif isinstance(result, (tuple, list)):  # operators return tensors, or a flat sequence with them

@@ -29,8 +29,7 @@ _MOVES = (torch.Tensor.to, torch.Tensor.cuda, torch.Tensor.cpu)
 def posing(device: str) -> Iterator[None]:
     """Inside, every new tensor is on meta, and every tensor says that it is on ``device`` ("cpu" or "cuda")."""
     mode = _Posing(torch.device(device))
-    engine: Any = torch.autograd
-    run_backward = engine._engine_run_backward
+    run_backward = torch.autograd.graph._engine_run_backward
 
     def go_on_posing(*args: Any, **kwargs: Any) -> Any:
         with mode:

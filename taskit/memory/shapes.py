@@ -1,6 +1,7 @@
 """What PyTorch does not know of a few operators on meta tensors: their shapes, and what they need meanwhile."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -27,6 +28,23 @@ def _quantize_rows(rows: Tensor, *_: float) -> tuple[Tensor, Tensor, None]:
     return torch.empty_like(rows, dtype=torch.int8), scales, None
 
 
+def _elementwise(op: Any, *args: Any, **kwargs: Any) -> Tensor:
+    """PyTorch's own rules for these are Python of a millisecond; the common case needs none of it.
+
+    That is: the result looks like one of the operands, which is contiguous, and the other one is spread over it.
+    """
+    operands = [value for value in args if isinstance(value, Tensor)]
+    like = max(operands, key=Tensor.numel)
+    shape = torch.broadcast_shapes(*(t.shape for t in operands))
+    kept = torch.result_type(*operands) if len(operands) == 2 else like.dtype
+    simple = like.shape == shape and like.is_contiguous() and like.dtype == kept and like.is_floating_point()
+    return torch.empty_like(like) if simple else op(*args, **kwargs)
+
+
+def _vector_norm(op: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    return op(x, *args, **kwargs) if len(args) > 1 or kwargs else x.new_empty(())
+
+
 def _dequantized(rows: Tensor, _: Tensor, shape: Sequence[int], *__: Any, **___: Any) -> int:
     """Bytes of the weight (out, in) that a product with 4-bit weights unpacks, in the dtype of the rows."""
     return prod(shape) * rows.element_size()
@@ -37,7 +55,10 @@ RULES: dict[Any, Callable[..., Any]] = {
     aten._grouped_mm.default: _grouped_mm,
     aten._fused_sgd_.default: _in_place,
     aten._fused_sgd_.tensor_lr: _in_place,
+    aten.linalg_vector_norm.default: partial(_vector_norm, aten.linalg_vector_norm.default),
 }
+_ELEMENTWISE = (aten.mul.Tensor, aten.add.Tensor, aten.sub.Tensor, aten.pow.Tensor_Scalar, aten.neg.default)
+RULES |= {op: partial(_elementwise, op) for op in (*_ELEMENTWISE, aten.rsqrt.default, aten.silu.default)}
 # Bytes that an operator needs beside its results while it runs.
 SCRATCH: dict[Any, Callable[..., int]] = {}
 
