@@ -15,7 +15,6 @@ import pytest
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 ROOT = Path(__file__).parents[2]
-SERIOUS = ("error", "warning")
 PATIENCE = 180_000  # milliseconds that a loaded machine may take for a plan
 
 
@@ -88,7 +87,7 @@ def chromium():
 
 @pytest.fixture
 def visit(chromium):
-    """A function that opens a page as a new visitor; at the end nothing may stand in any console.
+    """A function that opens a page as a new visitor; at the end no error may stand in any console.
 
     ``console=False`` where something has to: the app is killed, or Gradio on a Space asks huggingface.co.
     """
@@ -100,7 +99,7 @@ def visit(chromium):
         contexts.append(context)
         page = context.new_page()
         if console:
-            page.on("console", lambda said: complaints.append(said.text) if said.type in SERIOUS else None)
+            page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
             page.on("pageerror", lambda error: complaints.append(str(error)))
         page.goto(url)
         page.get_by_text("Learned tasks").first.wait_for()
