@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
+from unittest.mock import patch
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
@@ -56,7 +57,9 @@ def adapt(
     patterns = dict(config.rank_pattern or {}), dict(config.alpha_pattern or {})
     # PEFT tries its patterns one by one at every module, minutes for hundreds of them; merged they are a handful
     config.rank_pattern, config.alpha_pattern = map(_merged, patterns)
-    adapted = get_peft_model(model, config, autocast_adapter_dtype=False)
+    # for a mixture of experts PEFT would take the paths for names of an older Transformers and adapt every layer
+    with patch("peft.utils.transformers_weight_conversion.convert_peft_config_for_transformers", create=True):
+        adapted = get_peft_model(model, config, autocast_adapter_dtype=False)
     config.rank_pattern, config.alpha_pattern = patterns
     for name, parameter in adapted.named_parameters():
         if ".lora_" in name:  # PEFT leaves them in float32 beside meta and integer weights
