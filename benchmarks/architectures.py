@@ -7,6 +7,7 @@ from typing import Any
 import torch
 import transformers as t
 
+from taskit.backbone import as_loaded
 from taskit.memory.conditions import BatchShape
 
 GENERATION = "text-generation"
@@ -44,7 +45,7 @@ class Architecture:
         }[self.task]
         with torch.device("meta"):
             made = self.model(config).to(self.dtype) if self.model else auto.from_config(config, dtype=self.dtype)
-        return made.requires_grad_(False).eval()
+        return as_loaded(made).requires_grad_(False).eval()
 
     def batch(self) -> BatchShape:
         rows, length = self.tokens

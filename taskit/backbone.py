@@ -95,8 +95,17 @@ def empty_model(backbone: Backbone, *, task: str, labels: tuple[str, ...]) -> Pr
 
     config, auto = _prepare(backbone, task, labels)
     with _quiet(), torch.device("meta"):
-        model = auto.from_config(config, dtype=getattr(torch, backbone.dtype))
+        model = as_loaded(auto.from_config(config, dtype=getattr(torch, backbone.dtype)))
     return _finish(model, backbone, _checkpoint_keys(backbone))
+
+
+def as_loaded(model: PreTrainedModel) -> PreTrainedModel:
+    """``model``, made from a configuration, with the parts in float32 that `from_pretrained` keeps so in float16."""
+    for part, dtype in model._get_dtype_plan(model.dtype).items():
+        for name, parameter in model.named_parameters():
+            if f".{part}." in f".{name}.":
+                parameter.data = parameter.data.to(dtype)
+    return model
 
 
 def load_processor(backbone: Backbone, *, task: str) -> PreTrainedTokenizerBase | BaseImageProcessor:

@@ -79,8 +79,7 @@ def _kernel(
     if device.type == "cuda" and not torch.cuda.is_available():
         return _kernel_of_an_absent_gpu(forms, mask)
     query, key, value = (_stand_in(form, device) for form in forms)
-    functions: Any = torch._C
-    choose = functions._VariableFunctions._fused_sdp_choice
+    choose: Any = vars(torch)["_fused_sdp_choice"]  # PyTorch exports it to no type checker
     return choose(query, key, value, mask and _stand_in(mask, device), **dict(options))
 
 
