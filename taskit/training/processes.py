@@ -23,7 +23,6 @@ def average_gradients(trained: Sequence[torch.nn.Parameter]) -> None:
     if not distributed.is_initialized():
         return
     gradients = [parameter.grad for parameter in trained if parameter.grad is not None]
-    for work in [distributed.all_reduce(gradient, async_op=True) for gradient in gradients]:
-        work.wait()
     for gradient in gradients:
+        distributed.all_reduce(gradient)
         gradient.div_(distributed.get_world_size())
