@@ -54,8 +54,8 @@ def few_digits(folder: Path, per_class: int) -> Path:
 
 
 def kills(scratch: Path, wanted: int) -> dict:
-    data = few_digits(scratch / "few", per_class=20)
-    recipe = Recipe(epochs=4, batch_size=8, checkpoint_seconds=0.3)
+    data = few_digits(scratch / "few", per_class=8)
+    recipe = Recipe(epochs=3, batch_size=8, checkpoint_seconds=0.3)
     plan = make_plan(data, BACKBONE, "60%", recipe=recipe, seed=SEED)
     choose, started = random.Random(SEED), time.monotonic()
     assert attempt(plan, scratch / "alone", None) == "ended"

@@ -5,7 +5,6 @@ buckets of its own; neither is in the plan of a device, and what is trained here
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import distributed
@@ -24,8 +23,6 @@ def average_gradients(trained: Sequence[torch.nn.Parameter]) -> None:
     if not distributed.is_initialized():
         return
     gradients = [parameter.grad for parameter in trained if parameter.grad is not None]
-    pending: list[Any] = [distributed.all_reduce(gradient, async_op=True) for gradient in gradients]
-    for work in pending:
-        work.wait()
     for gradient in gradients:
+        distributed.all_reduce(gradient)
         gradient.div_(distributed.get_world_size())
