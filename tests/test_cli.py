@@ -228,12 +228,6 @@ def test_images_for_a_text_model(world, tmp_path, capsys):
     assert "image" in err.splitlines()[-1]
 
 
-def test_what_comes_later_says_so(capsys):
-    status, _, err = taskit(capsys, "app")
-    assert status == 1
-    assert err.count("\n") == 1
-
-
 def test_a_push_of_nothing_is_one_sentence(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_any")
     status, out, err = taskit(capsys, "push", tmp_path, "me/it")
