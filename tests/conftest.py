@@ -26,6 +26,8 @@ from transformers import (
     ViTForImageClassification,
 )
 
+pytest_plugins = ["tests.hub.fixtures"]  # here, so that all folders share one hub
+
 BACKBONE = "test/tiny"
 VIT = ("vit.layers.0.attention.q_proj", "vit.layers.0.mlp.fc1", "vit.layers.1.attention.v_proj")
 BERT = ("bert.encoder.layer.0.attention.self.query", "bert.encoder.layer.1.output.dense")

@@ -6,19 +6,18 @@ import pytest
 
 from tests.browser.conftest import serving
 from tests.browser.provider import Provider
-from tests.hub.conftest import hub, lab, opened_lab, running_hub  # noqa: F401 - fixtures
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def provider(hub):  # noqa: F811
+def provider(hub):
     one = Provider("ada", hub.add_account("ada"))
     yield one
     one.close()
 
 
-def test_who_signs_in_pushes_with_his_own_token(hub, lab, provider, visit, tmp_path):  # noqa: F811
+def test_who_signs_in_pushes_with_his_own_token(hub, lab, provider, visit, tmp_path):
     shutil.copytree(lab.topics, tmp_path / "runs" / "hf-ada" / "topics-1")
     with serving(tmp_path, {**provider.env, "HF_HUB_OFFLINE": "0", "HF_ENDPOINT": hub.endpoint}) as app:
         page = visit(app.url, console=False)
