@@ -1,0 +1,1 @@
+"""The parts of benchmarks/transfer.py: tasks, lean training, truths, predictors, tables."""

@@ -1,0 +1,120 @@
+"""One task on one backbone, loaded once, so that many strategies can be trained from the same start and scored.
+
+A bare loop around the product's own parts (`adapt`, `train_step`, the fitted head softened): the run folder, its
+metering and its checkpoints would cost more than these small trainings.
+"""
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import get_cosine_schedule_with_warmup
+
+from benchmarks.transferring.families import Family
+from taskit.backbone import final_linear, find_backbone, head_names, load_model
+from taskit.data import load
+from taskit.data.splitting import split
+from taskit.locations import Location, find_locations
+from taskit.planning import make_collator
+from taskit.training.fitting import SOFTENED
+from taskit.training.lora import adapt
+from taskit.training.probe_head import fit_linear_head
+from taskit.training.recipe import Recipe
+from taskit.training.step import make_optimizer, train_step
+
+HELD_OUT = 0.15  # of the training rows: chooses learning rates
+PROBE_ROWS = 128
+
+Batch = dict[str, Tensor]
+
+
+@dataclass
+class Bench:
+    """A task at its start: frozen backbone with a fitted head, and all rows as batches."""
+
+    family: Family
+    locations: tuple[Location, ...]
+    model: Any
+    head: torch.nn.Linear
+    task: str
+    train_rows: list[Any]
+    validation: list[Batch]
+    test: list[Batch]
+    collator: Any
+    recipe: Recipe
+    seed: int
+
+    @classmethod
+    def open(cls, family: Family, source: Path, seed: int) -> "Bench":
+        data, backbone = load(source, seed=seed), find_backbone(family.backbone)
+        collator = make_collator(backbone, data.info.task, family.max_length)
+        kept, held_out = split(data.train["label"], HELD_OUT, seed)
+        model = load_model(backbone, task=data.info.task, labels=data.info.labels)
+        head = final_linear(model)
+        recipe = Recipe(epochs=family.epochs, batch_size=family.batch_size, max_length=family.max_length)
+        rows = [data.train[i] for i in kept]
+
+        def batches(chosen: Sequence[Any]) -> list[Batch]:
+            size = family.batch_size
+            return [collator(list(chosen[i : i + size])) for i in range(0, len(chosen), size)]
+
+        validation = batches([data.train[i] for i in held_out])
+        test = batches(sorted(data.evaluation, key=lambda row: len(row.get("text", ""))))  # less padding
+        fit_linear_head(model, head, batches(rows), validation)
+        places = find_locations(model)
+        return cls(family, places, model, head, data.info.task, rows, validation, test, collator, recipe, seed)
+
+    @property
+    def names(self) -> list[str]:
+        return [place.name for place in self.locations]
+
+    def probe(self) -> list[Batch]:
+        """The rows on which similarity and importance are predicted."""
+        rows, size = self.train_rows[:PROBE_ROWS], self.family.batch_size
+        return [self.collator(rows[i : i + size]) for i in range(0, len(rows), size)]
+
+    def train(self, ranks: Mapping[str, int], *, lr: float | None = None, epochs: int | None = None) -> Any:
+        """A copy of the model with ``ranks`` trained; the bench keeps its start."""
+        recipe, lr, epochs = self.recipe, lr or self.recipe.learning_rate, epochs or self.recipe.epochs
+        torch.manual_seed(self.seed)
+        model = copy.deepcopy(self.model)
+        with torch.no_grad():
+            for parameter in final_linear(model).parameters():
+                parameter.mul_(SOFTENED)
+        model = adapt(model, ranks, head_names(model, self.task), self.task).train()
+        named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+        lora = [p for name, p in named if "lora_" in name]
+        heads = [p for name, p in named if "lora_" not in name]
+        groups = [{"params": lora}, {"params": heads, "lr": lr * SOFTENED}]
+        optimizer = make_optimizer("adamw", [group for group in groups if group["params"]], lr, recipe.weight_decay)
+        size, count = recipe.batch_size, len(self.train_rows)
+        steps = epochs * -(-count // size)
+        schedule = get_cosine_schedule_with_warmup(optimizer, round(recipe.warmup * steps), steps)
+        for epoch in range(epochs):
+            order = torch.randperm(count, generator=torch.Generator().manual_seed(self.seed + epoch)).tolist()
+            for start in range(0, count, size):
+                train_step(
+                    model, optimizer, [self.collator([self.train_rows[i] for i in order[start : start + size]])]
+                )
+                schedule.step()
+        return model.eval()
+
+    def full(self, rank: int = 8) -> dict[str, int]:
+        """LoRA of ``rank`` everywhere."""
+        return dict.fromkeys(self.names, rank)
+
+
+@torch.no_grad()
+def logits(model: Any, batches: Sequence[Batch]) -> tuple[Tensor, Tensor]:
+    """(n, classes) and the labels (n,)."""
+    found = [model(**{k: v for k, v in batch.items() if k != "labels"}).logits.float() for batch in batches]
+    return torch.cat(found), torch.cat([batch["labels"] for batch in batches])
+
+
+def accuracy(model: Any, batches: Sequence[Batch]) -> float:
+    scores, labels = logits(model, batches)
+    return float((scores.argmax(-1) == labels).float().mean())

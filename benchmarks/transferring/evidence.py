@@ -1,0 +1,153 @@
+"""Everything on which a prediction could rest, measured on the probe of a new task before any training of it.
+
+Kept as raw sums and features, so that every measure of similarity and importance can be computed and compared
+afterwards.  Indices: i learned adapter, k location, n example of the probe, d feature.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from benchmarks.transferring.bench import Batch, Bench
+from taskit.adapter import read_config, read_tensors
+from taskit.branch import Branch, attached, linear_shapes
+from taskit.probe import cross_fitted_gradient, example_features, frozen
+from taskit.training.fitting import SOFTENED
+
+RANK = 8
+
+
+class Sums:
+    """Over all tokens that count: l1 and squared l2 of every branch and of the frozen matrix beside it."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names, self.mask = list(names), None
+        self.found = np.zeros((len(self.names), 4))
+
+    def observe(self, name: str, module: nn.Module, output: Tensor, addition: Tensor) -> None:
+        if isinstance(module.bias, Tensor):
+            output = output - module.bias
+        row = []
+        for x in (addition, output):
+            if self.mask is not None and x.ndim == 3 and x.shape[:2] == self.mask.shape:
+                x = x[self.mask.bool()]
+            row += [float(x.abs().sum(dtype=torch.float64)), float(x.double().square().sum())]
+        self.found[self.names.index(name)] += row
+
+
+def unlabelled(batch: Batch) -> Batch:
+    return {name: tensor for name, tensor in batch.items() if name != "labels"}
+
+
+def load(bench: Bench, folder: Path) -> dict[str, Branch]:
+    return read_tensors(folder, read_config(folder), linear_shapes(bench.model))
+
+
+def moved(bench: Bench, branches: Mapping[str, Branch], probe: Sequence[Batch]) -> tuple[Tensor, np.ndarray]:
+    """x(theta + w_i) (n, d), and the sums (k, 4) of `Sums`."""
+    sums, xs = Sums(bench.names), []
+    with attached(bench.model, branches, sums.observe):
+        for batch in probe:
+            sums.mask = batch.get("attention_mask")
+            xs.append(example_features(bench.model, bench.head, unlabelled(batch)))
+    return torch.cat(xs), sums.found
+
+
+def directions(bench: Bench, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
+    """grad_x L (n, d) under three heads: fitted on the other half of the probe, fitted on all rows, that softened."""
+    weight, bias = bench.head.weight.detach(), bench.head.bias.detach()
+    target = F.one_hot(labels, len(weight))
+    found = {"fold": cross_fitted_gradient(x, labels, len(weight))}
+    for name, softness in (("head", 1.0), ("soft", SOFTENED)):
+        error = F.softmax(softness * F.linear(x, weight, bias), -1) - target
+        found[name] = error @ (softness * weight) / len(x)
+    return found
+
+
+def weight_gradients(bench: Bench, probe: Sequence[Batch], direction: Tensor) -> list[Tensor]:
+    """dL/dW_k (out, in) of every location, where ``direction`` (n, d) is grad_x L."""
+    weights = [bench.model.get_submodule(name).weight for name in bench.names]
+    total = [torch.zeros_like(w) for w in weights]
+    parts = direction.split([len(batch["labels"]) for batch in probe])
+    for batch, part in zip(probe, parts, strict=True):
+        x = features_with_graph(bench, unlabelled(batch))
+        for sum_, grad in zip(total, torch.autograd.grad(x, weights, part), strict=True):
+            sum_ += grad
+    return total
+
+
+def features_with_graph(bench: Bench, inputs: Batch) -> Tensor:
+    seen: list[Tensor] = []
+    handle = bench.head.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    with torch.enable_grad():
+        bench.model(**inputs)
+    handle.remove()
+    return seen[0]
+
+
+def sensitivity(bench: Bench, probe: Sequence[Batch], direction: Tensor) -> np.ndarray:
+    """SPT: the mean over examples of the squared gradient, summed over the entries of each W_k; (k,)."""
+    weights = [bench.model.get_submodule(name).weight for name in bench.names]
+    found, n = np.zeros(len(weights)), 0
+    for batch in probe:
+        x = features_with_graph(bench, unlabelled(batch))
+        for row in range(len(x)):
+            grads = torch.autograd.grad(x[row], weights, direction[n] * len(direction), retain_graph=row + 1 < len(x))
+            found += [float(g.double().square().sum()) for g in grads]
+            n += 1
+    return found / n
+
+
+def gather(bench: Bench, adapters: Mapping[str, Path], own: Path, out: Path) -> None:
+    """Measure everything for one new task; ``adapters`` are the learned ones, ``own`` is what training gave."""
+    if out.exists():
+        return
+    probe = bench.probe()
+    labels = torch.cat([batch["labels"] for batch in probe])
+    with frozen(bench.model):
+        read = partial(example_features, bench.model, bench.head)
+        x = torch.cat([read(unlabelled(batch)) for batch in probe])
+        loaded = [load(bench, folder) for folder in (*adapters.values(), own)]
+        rows = [moved(bench, branches, probe) for branches in loaded]
+        facts: dict[str, Any] = {"x": x, "moved": torch.stack([row[0] for row in rows])}
+        facts["sums"] = np.stack([row[1] for row in rows])
+        for name, direction in directions(bench, x, labels).items():
+            facts[f"direction_{name}"] = direction
+            for location in bench.names:
+                bench.model.get_submodule(location).weight.requires_grad_(True)
+            grads = weight_gradients(bench, probe, direction)
+            facts[f"taylor_{name}"] = np.array([taylor(branches, bench.names, grads) for branches in loaded])
+            facts[f"norms_{name}"] = np.array([norms(grad) for grad in grads])
+            if name != "head":
+                facts[f"spt_{name}"] = sensitivity(bench, probe, direction)
+    learned = np.array([*adapters, "own"])
+    shapes = np.array([(place.in_features, place.out_features, place.block) for place in bench.locations])
+    part = out.with_name("part.npz")
+    np.savez(part, learned=learned, locations=np.array(bench.names), shapes=shapes, **facts)
+    part.rename(out)
+
+
+def taylor(
+    branches: Mapping[str, Branch], names: Sequence[str], grads: Sequence[Tensor]
+) -> list[tuple[float, float]]:
+    """(<dL/dW_k, dW_i^k>, ||dW_i^k||_F) for every location."""
+    row = []
+    for name, grad in zip(names, grads, strict=True):
+        if name not in branches:
+            row.append((0.0, 0.0))
+            continue
+        branch = branches[name]
+        update = branch.scaling * branch.b @ branch.a
+        row.append((float((update * grad).sum()), float(update.norm())))
+    return row
+
+
+def norms(grad: Tensor) -> tuple[float, float, float]:
+    """Frobenius norm, sum of the 8 largest singular values, and l1 norm of a gradient."""
+    return float(grad.norm()), float(torch.linalg.svdvals(grad)[:RANK].sum()), float(grad.abs().sum())

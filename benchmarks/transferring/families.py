@@ -1,0 +1,82 @@
+"""The backbones and real tasks of the transfer benchmark, and the rows that a seed draws of each."""
+
+import random
+import shutil
+import zipfile
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Tasks on one backbone; rows are per part, a new task is never its own learned one."""
+
+    name: str
+    backbone: str
+    learned: tuple[str, ...]
+    new: tuple[str, ...]
+    train_rows: int
+    test_rows: int
+    epochs: int
+    max_length: int | None = None
+    batch_size: int = 32
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys((*self.learned, *self.new)))
+
+
+IMAGES_LEARNED = ("gtsrb", "mnist", "omniglot97", "satellite_rsscn7", "sign_digits", "sketch_pacs7", "textures_dtd10")
+IMAGES_NEW = ("flowers5", "trash6", "cifar10", "handdrawn_shapes4")
+
+
+def families(data: Path) -> dict[str, Family]:
+    """By name; ``data`` is the folder of datasets, whose neighbour holds the pretrained ViT-tiny."""
+    learned = ("ag_news", "banking77", "goemotions_ekman7", "mr_sentiment", "sick_nli", "snips_intent7", "subj")
+    new = ("trec_question", "cola_acceptability", "mpqa_opinion", "cr_customer_reviews", "sms_spam")
+    text = Family(
+        "text",
+        "sentence-transformers/all-MiniLM-L6-v2",
+        learned=(*learned, "cr_customer_reviews", "trec_question"),
+        new=(*new, "snips_intent7"),
+        train_rows=1000,
+        test_rows=1000,
+        epochs=3,
+        max_length=64,
+    )
+    image = Family("image", "vit-mini-tiny32", IMAGES_LEARNED, IMAGES_NEW, 600, 600, 5)
+    tiny = str(data.parent / "weights" / "vit_tiny_patch16_224")
+    return {one.name: one for one in (text, image, Family("vit-tiny", tiny, IMAGES_LEARNED, IMAGES_NEW, 200, 300, 3))}
+
+
+def draw(data: Path, task: str, rows: tuple[int, int], seed: int, folder: Path) -> Path:
+    """Write ``rows`` (train, test) of a task into ``folder``; test rows are the same for every seed."""
+    archive = data / f"{task}.zip"
+    for part, count, chosen_by in (("train", rows[0], seed), ("test", rows[1], 0)):
+        if archive.exists():
+            _draw_images(archive, part, folder, count, random.Random(chosen_by))
+        else:
+            table = pandas.read_csv(data / f"{task}_{part}.csv", keep_default_na=False)
+            folder.mkdir(parents=True, exist_ok=True)
+            table.sample(min(count, len(table)), random_state=chosen_by).to_csv(folder / f"{part}.csv", index=False)
+    return folder
+
+
+def _draw_images(archive: Path, part: str, folder: Path, rows: int, choose: random.Random) -> None:
+    """As many images of every class of ``archive`` (train|test/CLASS/IMAGE)."""
+    with zipfile.ZipFile(archive) as images:
+        classes = defaultdict(list)
+        for name in sorted(images.namelist()):
+            place = name.split("/")
+            if len(place) >= 3 and place[-1] and place[-3] == part:
+                classes[place[-2]].append(name)
+        each = max(2, rows // len(classes))
+        for label, names in classes.items():
+            for name in choose.sample(names, min(len(names), each)):
+                target = folder / part / label / Path(name).name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with images.open(name) as source, target.open("wb") as copy:
+                    shutil.copyfileobj(source, copy)

@@ -1,0 +1,102 @@
+"""What training really shows: a full LoRA, what is lost without each of its modules, what each gains alone."""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from peft.tuners.lora import LoraLayer
+
+from benchmarks.transferring.bench import Batch, Bench, logits
+from taskit.locations import Location
+
+Tell = Callable[[str], None]
+
+
+def learn(bench: Bench, folder: Path, scored: list[Batch], tell: Tell) -> None:
+    """Train LoRA r = 8 everywhere into ``folder`` as a PEFT adapter, and beside it truth.npz of its ablations.
+
+    truth.npz: ``logits`` (1 + locations, n, classes) of the whole adapter and without each location, ``start``
+    (n, classes) of the fitted head alone, ``labels`` (n,), and ``held_logits`` and ``held_labels`` of the
+    validation rows for calibration.
+    """
+    if (folder / "truth.npz").exists():
+        return
+    model = bench.train(bench.full())
+    model.peft_config["default"].base_model_name_or_path = bench.family.backbone
+    model.save_pretrained(folder, save_embedding_layers=False)
+    start, labels = logits(bench.model, scored)
+    held, held_labels = logits(model, bench.validation)
+    rows = torch.cat([ablated(model, bench.locations, batch) for batch in scored], 1)
+    tell(f"head {correct(start, labels):.3f}, LoRA everywhere {correct(rows[0], labels):.3f}")
+    np.savez(
+        folder / "part.npz",
+        logits=rows,
+        start=start,
+        labels=labels,
+        held_logits=held,
+        held_labels=held_labels,
+    )
+    (folder / "part.npz").rename(folder / "truth.npz")
+
+
+def insert(bench: Bench, folder: Path, epochs: int, scored: list[Batch], tell: Tell) -> None:
+    """Train LoRA r = 8 at each location alone; insertion.npz: ``logits`` (locations, n, classes), ``labels`` (n,)."""
+    if (folder / "insertion.npz").exists():
+        return
+    rows, labels = [], torch.empty(0)
+    for place in bench.locations:
+        found, labels = logits(bench.train({place.name: 8}, epochs=epochs), scored)
+        rows.append(found)
+        tell(f"{place.name} alone {correct(found, labels):.3f}")
+    np.savez(folder / "part.npz", logits=torch.stack(rows), labels=labels)
+    (folder / "part.npz").rename(folder / "insertion.npz")
+
+
+@torch.no_grad()
+def ablated(model: Any, locations: Sequence[Location], batch: Batch) -> torch.Tensor:
+    """Logits (1 + locations, n, classes) of the whole adapter and without each location.
+
+    Blocks before the location are not computed again: they give back what they gave with the whole adapter.
+    """
+    inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
+    blocks = {str(re.match(r".*?\.\d+(?=\.)", place.name)[0]): None for place in locations}
+    layers = [model.get_submodule(f"base_model.model.{path}") for path in blocks]
+    outputs: list[Any] = []
+    with ExitStack() as stack:
+        for layer in layers:
+            stack.callback(layer.register_forward_hook(lambda _, __, output: outputs.append(output)).remove)
+        rows = [model(**inputs).logits]
+    for place in locations:
+        with ExitStack() as stack:
+            stack.enter_context(without(model, place.name))
+            for layer, output in list(zip(layers, outputs, strict=True))[: place.block]:
+                layer.forward, original = partial(_give, output), layer.forward
+                stack.callback(setattr, layer, "forward", original)
+            rows.append(model(**inputs).logits)
+    return torch.stack(rows).float()
+
+
+def _give(output: Any, *_: Any, **__: Any) -> Any:
+    return output
+
+
+@contextmanager
+def without(model: Any, location: str) -> Iterator[None]:
+    """The adapter without its module at ``location``."""
+    layer = model.get_submodule(f"base_model.model.{location}")
+    assert isinstance(layer, LoraLayer)
+    scaling = layer.scaling["default"]
+    layer.scaling["default"] = 0.0
+    try:
+        yield
+    finally:
+        layer.scaling["default"] = scaling
+
+
+def correct(scores: torch.Tensor, labels: torch.Tensor) -> float:
+    return float((scores.argmax(-1) == labels).float().mean())
