@@ -61,16 +61,20 @@ def text_probes(model: PreTrainedModel, batches: Sequence[Mapping[str, Tensor]],
     return probes
 
 
-def token_features(model: PreTrainedModel, reader: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
-    """x: the direct input of ``reader``, the last linear of a head, in float32."""
-    with torch.no_grad(), _captured(reader) as seen:
+def token_features(
+    model: PreTrainedModel, reader: nn.Module, inputs: Mapping[str, Tensor], *, graph: bool = False
+) -> Tensor:
+    """x: the direct input of ``reader``, the last linear of a head, in float32; with its ``graph`` if asked for."""
+    with torch.set_grad_enabled(graph), _captured(reader, graph=graph) as seen:
         model(**inputs)
     return seen[0].float()
 
 
-def example_features(model: PreTrainedModel, reader: nn.Module, inputs: Mapping[str, Tensor]) -> Tensor:
+def example_features(
+    model: PreTrainedModel, reader: nn.Module, inputs: Mapping[str, Tensor], *, graph: bool = False
+) -> Tensor:
     """x (n, d) of a classifier; a decoder scores every token and keeps the last one that is no padding."""
-    x = token_features(model, reader, inputs)
+    x = token_features(model, reader, inputs, graph=graph)
     if x.ndim == 2:
         return x
     mask = inputs.get("attention_mask", torch.ones(x.shape[:2], dtype=torch.long, device=x.device))
@@ -111,11 +115,15 @@ def frozen(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def _captured(module: nn.Module, *, leaf: bool = False) -> Iterator[list[Tensor]]:
-    """The inputs of ``module`` in the forwards inside; as a ``leaf`` each starts the graph of the loss."""
+def _captured(module: nn.Module, *, leaf: bool = False, graph: bool = False) -> Iterator[list[Tensor]]:
+    """The inputs of ``module`` in the forwards inside: copies, as a ``leaf`` the start of the loss's graph, or,
+    with their own ``graph``, themselves."""
     seen: list[Tensor] = []
 
     def keep(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        if graph:
+            seen.append(inputs[0])
+            return inputs
         # a copy: the head of a ViT reads a view, which would keep all tokens of every batch
         seen.append(inputs[0].detach().clone().requires_grad_(leaf))
         return (seen[-1], *inputs[1:])

@@ -1,0 +1,80 @@
+"""Measures of similarity and importance, computed from the evidence of a probe."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+Evidence = Mapping[str, Any]
+TINY = 1e-300
+
+
+def cosines(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Cosine along the last axis."""
+    scale = np.linalg.norm(left, axis=-1) * np.linalg.norm(right, axis=-1)
+    return (left * right).sum(-1) / np.maximum(scale, TINY)
+
+
+def similarities(e: Evidence) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """By kind: predicted and true similarity to every learned adapter; the true one needs the own adapter, the last.
+
+    raw: cos(x*, x(w_i)) against cos(x(w_new), x(w_i)).  delta: cos(-grad, x(w_i) - x) against the cosine of both
+    displacements.  Each per example and averaged, or of the batch as one vector (pooled).
+    """
+    x, moved = e["x"].astype(float), e["moved"].astype(float)
+    others, own = moved[:-1], moved[-1]
+    shift = others - x
+    true = {"each": cosines(shift, own - x).mean(1), "pooled": cosines(flat(shift), flat((own - x)[None]))}
+    found = {}
+    for head in ("fold", "head", "soft"):
+        gradient = e[f"direction_{head}"].astype(float)
+        eta = 0.1 * np.linalg.norm(x) / max(np.linalg.norm(gradient), TINY)
+        found[f"raw {head}"] = cosines(x - eta * gradient, others).mean(1), cosines(own, others).mean(1)
+        found[f"delta {head}"] = cosines(-gradient, shift).mean(1), true["each"]
+        found[f"delta pooled {head}"] = cosines(flat(-gradient[None]), flat(shift)), true["pooled"]
+        slope, size = e[f"taylor_{head}"][:-1, :, 0].sum(1), np.linalg.norm(e[f"taylor_{head}"][:-1, :, 1], axis=1)
+        whole = np.linalg.norm(e[f"norms_{head}"][:, 0])
+        found[f"gradient {head}"] = -slope / np.maximum(size * whole, TINY), true["pooled"]
+    return found
+
+
+def flat(x: np.ndarray) -> np.ndarray:
+    return x.reshape(len(x), -1)
+
+
+def branch_measures(e: Evidence, own: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    """lambda_i^k (i, k) of every measure of one learned module; ``own`` are its sums on its own data (i, k, 4)."""
+    s = e["sums"][:-1]
+    found = {
+        "ratio": s[..., 0] / (s[..., 1] + 1e-8),
+        "numerator": s[..., 0],
+        "l2": np.sqrt(s[..., 2] / (s[..., 3] + 1e-8)),
+        "taylor": np.abs(e["taylor_soft"][:-1, :, 0]),
+        "taylor fold": np.abs(e["taylor_fold"][:-1, :, 0]),
+        "update": e["taylor_soft"][:-1, :, 1],
+    }
+    if own is not None:
+        found["own data"] = own[..., 0] / (own[..., 1] + 1e-8)
+    return found
+
+
+def data_measures(e: Evidence) -> dict[str, np.ndarray]:
+    """Importance (k,) from the new data alone."""
+    found: dict[str, np.ndarray] = {}
+    sizes = e["shapes"][:, 0] + e["shapes"][:, 1]
+    area = e["shapes"][:, 0] * e["shapes"][:, 1]
+    for head in ("fold", "soft"):
+        frobenius, nuclear, l1 = e[f"norms_{head}"].T
+        found |= {f"gradient {head}": frobenius, f"nuclear {head}": nuclear, f"l1 {head}": l1}
+        found |= {f"spt {head}": e[f"spt_{head}"], f"spt mean {head}": e[f"spt_{head}"] / area}
+        found |= {f"gradient per row {head}": frobenius / np.sqrt(sizes)}
+    found["depth"] = e["shapes"][:, 2].astype(float)
+    found["size"] = sizes.astype(float)
+    return found
+
+
+def transferred(phi: np.ndarray, rows: np.ndarray, *, threshold: float = 0.0, normalised: bool = False) -> np.ndarray:
+    """Eq. (2) over the adapters above the threshold; ``normalised``: each adapter's importances have mean 1."""
+    if normalised:
+        rows = rows / np.maximum(rows.mean(1, keepdims=True), TINY)
+    return (np.where(phi > threshold, phi, 0.0)[:, None] * rows).sum(0)

@@ -1,0 +1,116 @@
+"""Sensitivity of every location for the new task itself: squared gradients, as SPT and CDRA-SPT (Eq. 3) take them.
+
+    s_k = (1 / n) sum_j || dL_j / dW_k ||_F^2
+
+summed over the entries of W_k, one example j at a time.  For a linear layer the gradient of one example is
+D^T X, with the gradients D (t, out) at its output and its inputs X (t, in); its squared norm is the sum of
+(D D^T) * (X X^T), so that no matrix of the size of W_k is ever made.  Blocks are recomputed in the backward pass
+where the model can do that: the memory is one example's, one block at a time.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import set_checkpoint_early_stop
+from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from taskit.probe import Probe
+from taskit.training.step import use_checkpointing
+
+Read = Callable[[Mapping[str, Tensor]], Tensor]
+
+
+def sensitivities(
+    model: PreTrainedModel, probes: Sequence[Probe], read: Read, locations: Sequence[str]
+) -> tuple[float, ...]:
+    """s_k of each of ``locations``, linear modules of ``model``, whose parameters need no gradient.
+
+    ``read`` gives the features x of some inputs *with* their graph; the loss is the one whose gradient at x the
+    probes hold.  0 for a location that the features do not depend on.
+    """
+    count = sum(len(probe.x) for probe in probes)
+    with _recomputed(model) as recomputing:
+        squares = _Squares(recomputing)
+        # no early stop: a block's last linear needs no recomputed input for the backward pass, but we do
+        with squares.listening(model, locations), torch.enable_grad(), set_checkpoint_early_stop(False):
+            for probe in probes:
+                for row in range(len(probe.x)):
+                    x = read({name: tensor[row : row + 1] for name, tensor in probe.inputs.items()})
+                    squares.backward(x, probe.gradient[row : row + 1].to(x.dtype) * count)
+    return tuple(squares.sums[name] / count for name in locations)
+
+
+class _Squares:
+    """Inputs X and output gradients D of every call of a location, kept until all calls of an example are there."""
+
+    def __init__(self, recomputing: bool) -> None:
+        self.recomputing = recomputing
+        self.sums: dict[str, float] = defaultdict(float)
+        self.calls: dict[str, int] = defaultdict(int)  # of one example: more than one where blocks share weights
+        self.inputs: dict[str, list[Tensor]] = defaultdict(list)
+        self.gradients: dict[str, list[Tensor]] = defaultdict(list)
+        self.going_back = False
+
+    @contextmanager
+    def listening(self, model: nn.Module, locations: Sequence[str]) -> Iterator[None]:
+        with ExitStack() as stack:
+            for name in locations:
+                hook = partial(self._called, name)
+                stack.callback(model.get_submodule(name).register_forward_hook(hook).remove)
+            yield
+
+    def backward(self, x: Tensor, gradient: Tensor) -> None:
+        self.going_back = True
+        if x.requires_grad:
+            x.backward(gradient)
+        self.going_back = False
+        for kept in (self.calls, self.inputs, self.gradients):
+            kept.clear()
+
+    def _called(self, name: str, _: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        if not output.requires_grad:
+            output.requires_grad_()  # the first location of all: nothing before it has a gradient
+        if not self.going_back:  # the graph is that of the first forward; a recomputed one only gives its tensors
+            self.calls[name] += 1
+            output.register_hook(partial(self._arrived, name))
+        if self.going_back or not self.recomputing:
+            self.inputs[name].append(inputs[0].detach())
+            self._meet(name)
+
+    def _arrived(self, name: str, gradient: Tensor) -> None:
+        self.gradients[name].append(gradient)
+        self._meet(name)
+
+    def _meet(self, name: str) -> None:
+        xs, ds = self.inputs[name], self.gradients[name]
+        if len(xs) == len(ds) == self.calls[name]:
+            ordered = xs if self.recomputing else xs[::-1]  # gradients, and what is recomputed, come last call first
+            x, d = (torch.cat([one.flatten(0, -2) for one in many]).double() for many in (ordered, ds))
+            self.sums[name] += float(((d @ d.T) * (x @ x.T)).sum())
+
+
+@contextmanager
+def _recomputed(model: PreTrainedModel) -> Iterator[bool]:
+    """Whether blocks are recomputed in the backward pass inside."""
+    if not model.supports_gradient_checkpointing:
+        yield False
+        return
+    layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    outer = {layer for layer in layers if any(part in layers for part in [*layer.modules()][1:])}
+    blocks = [layer for layer in layers if layer not in outer]  # a stage of a Swin holds blocks of its own
+    training = [block.training for block in blocks]
+    use_checkpointing(model)
+    try:
+        for block in blocks:
+            block.training = True  # what it asks for before it recomputes; its parts stay as they are
+        yield bool(blocks)
+    finally:
+        model.gradient_checkpointing_disable()
+        model.disable_input_require_grads()
+        for block, mode in zip(blocks, training, strict=True):
+            block.training = mode
