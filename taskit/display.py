@@ -11,6 +11,7 @@ from taskit.budget import show_bytes
 from taskit.inference import Prediction
 from taskit.plan import Plan
 from taskit.rank_grid import rank_grid
+from taskit.reasons import told_sources
 from taskit.training.run_folder import LIVE
 
 if TYPE_CHECKING:
@@ -39,11 +40,13 @@ def explanation_table(plan: Plan) -> RenderableType:
         )
     price = plan.explanation.price * 2**20
     table = Table(title=f"Why each location got its rank; memory costs {price:.4g} a MiB", title_justify="left")
-    for name in ("block", "role", "importance", "adds", "why"):
+    for name in ("block", "role", "importance", "from", "adds", "why"):
         table.add_column(name, justify="right" if name in ("block", "importance", "adds") else "left")
     for place, one in zip(plan.locations, plan.explanation.locations, strict=True):
         size = show_bytes(one.marginal_bytes)
-        table.add_row(str(place.block), place.role, f"{one.importance:.3g}", size, one.reason)
+        table.add_row(
+            str(place.block), place.role, f"{one.importance:.3g}", told_sources(place.sources), size, one.reason
+        )
     return table
 
 

@@ -1,6 +1,6 @@
 """Importance of a location for the new task: how loud each learned LoRA branch is there, Eqs. (3) and (2)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +9,9 @@ from torch import Tensor, nn
 from taskit.similarity import TaskSimilarity
 
 EPS = 1e-8
+UNIFORM = "uniform"  # the source where no learned task has a say
+
+Sources = Mapping[str, float]  # adapter -> its addend in the importance of a location
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +56,15 @@ class Loudness:
 
 def transfer(
     similarities: Sequence[TaskSimilarity], importances: Sequence[TaskImportance], locations: int
-) -> tuple[float, ...]:
-    """Eq. (2): lambda_{n+1}^k = sum over used tasks of phi_i lambda_i^k, for each of ``locations`` locations.
+) -> tuple[Sources, ...]:
+    """Eq. (2): lambda_{n+1}^k = sum over used tasks of phi_i lambda_i^k, as its addends, for each location.
 
     Both sequences name the same adapters in the same order.  Where nothing is transferred, because no task is
     used or the used ones have no LoRA at any location, the importance is uniform.
 
-        transfer((TaskSimilarity("a", "a", 0.8, True),), (TaskImportance("a", "a", (0.5, 0.1)),), 2)  # (0.4, 0.08)
+        transfer((TaskSimilarity("a", "a", 0.8, True),), (TaskImportance("a", "a", (0.5, 0.1)),), 2)
+        # ({"a": 0.4}, {"a": 0.08})
     """
-    used = [(s.phi, i.values) for s, i in zip(similarities, importances, strict=True) if s.used]
-    values = tuple(sum(phi * row[k] for phi, row in used) for k in range(locations))
-    return values if any(values) else (1.0,) * locations
+    used = [(s, i.values) for s, i in zip(similarities, importances, strict=True) if s.used]
+    found = tuple({s.adapter: s.phi * row[k] for s, row in used if row[k]} for k in range(locations))
+    return found if any(found) else ({UNIFORM: 1.0},) * locations

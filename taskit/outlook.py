@@ -16,7 +16,7 @@ from taskit.backbone import (
 )
 from taskit.data import Collator, DataInfo, Dataset, load
 from taskit.errors import PlanError
-from taskit.importance import transfer
+from taskit.importance import Sources, transfer
 from taskit.plan import SkippedAdapter
 from taskit.pricing import Pricing, Stage, price, set_stage
 from taskit.scheduler import ANY, Constraints, rank_gain, schedule, schedule_uniform
@@ -44,12 +44,17 @@ class Outlook:
     similarity_measure: str
     similarity: tuple[TaskSimilarity, ...]
     skipped: tuple[SkippedAdapter, ...]
-    importance: tuple[float, ...]
+    sources: tuple[Sources, ...]  # of the importance of each location
     method: str
     gain: str
     constraints: Constraints
     wishes: Mapping[str, Any]  # what the scheduler has to obey
     seed: int
+
+    @property
+    def importance(self) -> tuple[float, ...]:
+        """Predicted importance of each location."""
+        return tuple(sum(addends.values()) for addends in self.sources)
 
     @property
     def floor(self) -> int:
@@ -112,7 +117,7 @@ def prepare(
         similarity_measure=similarity,
         similarity=similarities,
         skipped=tuple(SkippedAdapter(*item) for item in (*learned.skipped, *found.skipped)),
-        importance=transfer(similarities, found.importances, len(stage.locations)),
+        sources=transfer(similarities, found.importances, len(stage.locations)),
         method=method,
         gain=gain,
         constraints=constraints,

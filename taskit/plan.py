@@ -8,6 +8,7 @@ from pathlib import Path
 from taskit.backbone import Backbone
 from taskit.data.info import DataInfo
 from taskit.errors import PlanError
+from taskit.importance import Sources
 from taskit.scheduler import ANY, Constraints, Explanation
 from taskit.similarity import TaskSimilarity
 from taskit.training.recipe import Recipe
@@ -31,7 +32,10 @@ class MemoryEstimate:
 
 @dataclass(frozen=True, slots=True)
 class PlannedLocation:
-    """One candidate.  ``bytes`` is what its insertion adds to the plan, 0 without one."""
+    """One candidate.  ``bytes`` is what its insertion adds to the plan, 0 without one.
+
+    ``sources`` are the addends of its importance by the adapter that they come from, see `taskit.importance`.
+    """
 
     name: str
     block: int
@@ -39,6 +43,7 @@ class PlannedLocation:
     importance: float
     rank: int
     bytes: int
+    sources: Sources
 
 
 @dataclass(frozen=True, slots=True)

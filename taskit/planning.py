@@ -11,6 +11,7 @@ from taskit.backbone import find_backbone
 from taskit.budget import Budget, parse_budget, show_bytes
 from taskit.data import Collator, Dataset, load
 from taskit.errors import BudgetError, PlanError
+from taskit.importance import UNIFORM
 from taskit.outlook import METHODS, Outlook, make_collator, prepare
 from taskit.plan import Plan
 from taskit.pricing import Pricing, Stage, estimate, planned_locations, price, set_stage
@@ -115,7 +116,7 @@ def plan_of(outlook: Outlook, found: Schedule, budget_bytes: int, peak_bytes: in
         similarity_measure=outlook.similarity_measure,
         similarity=outlook.similarity,
         skipped=outlook.skipped,
-        locations=planned_locations(stage.locations, importance, found.ranks, pricing.profile),
+        locations=planned_locations(stage.locations, outlook.sources, found.ranks, pricing.profile),
         objective=found.objective,
         trainable_parameters=stage.trainable_parameters(found.ranks),
         training=outlook.recipe,
@@ -134,7 +135,7 @@ def uniform_plan(
     data, backbone = load(source, seed=seed), find_backbone(backbone_id)
     stage = set_stage(backbone, data, recipe, make_collator(backbone, data.info.task, recipe.max_length))
     pricing = price(stage)
-    ranks, ones = (rank,) * len(stage.locations), (1.0,) * len(stage.locations)
+    ranks, sources = (rank,) * len(stage.locations), ({UNIFORM: 1.0},) * len(stage.locations)
     peak = stage.rehearse(ranks)
     return Plan(
         method="uniform",
@@ -146,8 +147,8 @@ def uniform_plan(
         similarity_measure="none",
         similarity=(),
         skipped=(),
-        locations=planned_locations(stage.locations, ones, ranks, pricing.profile),
-        objective=objective(ranks, ones, max(RANKS)),
+        locations=planned_locations(stage.locations, sources, ranks, pricing.profile),
+        objective=objective(ranks, (1.0,) * len(ranks), max(RANKS)),
         trainable_parameters=stage.trainable_parameters(ranks),
         training=recipe,
     )
@@ -175,12 +176,13 @@ def reprice(plan: Plan, data: Dataset, collator: Collator) -> Plan:
     if peak == plan.memory.peak_bytes:
         return plan
     pricing = price(stage)
-    importance = {planned.name: planned.importance for planned in plan.locations}
-    lambdas = [importance.get(place.name, 0.0) for place in stage.locations]
+    planned = {place.name: place.sources for place in plan.locations}
+    sources = [planned.get(place.name, {}) for place in stage.locations]
+    lambdas = [sum(addends.values()) for addends in sources]
     return replace(
         plan,
         memory=estimate(pricing, ranks, peak),
-        locations=planned_locations(stage.locations, lambdas, ranks, pricing.profile),
+        locations=planned_locations(stage.locations, sources, ranks, pricing.profile),
         objective=objective(ranks, lambdas, max(*plan.constraints.ranks, *ranks), plan.gain),
         trainable_parameters=stage.trainable_parameters(ranks),
         explanation=None,  # the ranks are a person's now

@@ -9,6 +9,7 @@ from taskit.backbone import Backbone, empty_model, head_names, quantization_conf
 from taskit.data import Collator, Dataset, longest_rows
 from taskit.data.info import DataInfo
 from taskit.errors import PlanError
+from taskit.importance import Sources
 from taskit.locations import Location, find_locations
 from taskit.memory.conditions import BatchShape, Conditions
 from taskit.memory.numbers import extrapolate_bytes, extrapolate_profile
@@ -181,14 +182,23 @@ def _without(blocks: Sequence[int], gone: int) -> tuple[int, ...]:
 
 
 def planned_locations(
-    locations: Sequence[Location], importance: Sequence[float], ranks: Sequence[int], profile: MemoryProfile
+    locations: Sequence[Location], sources: Sequence[Sources], ranks: Sequence[int], profile: MemoryProfile
 ) -> tuple[PlannedLocation, ...]:
+    """Every candidate as it stands in the plan; ``sources`` are the addends of its importance."""
     total = profile.bytes(ranks)
 
     def saving(k: int) -> int:
         return total - profile.bytes([0 if i == k else rank for i, rank in enumerate(ranks)])
 
     return tuple(
-        PlannedLocation(place.name, place.block, place.role, importance[k], ranks[k], saving(k) if ranks[k] else 0)
+        PlannedLocation(
+            name=place.name,
+            block=place.block,
+            role=place.role,
+            importance=sum(sources[k].values()),
+            rank=ranks[k],
+            bytes=saving(k) if ranks[k] else 0,
+            sources=sources[k],
+        )
         for k, place in enumerate(locations)
     )

@@ -37,9 +37,9 @@ PLAN = Plan(
     ),
     skipped=(SkippedAdapter("me/broken", "It was learned on '/home/me/base'."),),
     locations=(
-        PlannedLocation("layers.0.q", 0, "q", 1.0, 8, 100),
-        PlannedLocation("layers.1.q", 1, "q", 0.5, 0, 0),
-        PlannedLocation("layers.1.fc1", 1, "fc1", 0.2, 4, 50),
+        PlannedLocation("layers.0.q", 0, "q", 1.0, 8, 100, {"near": 1.0}),
+        PlannedLocation("layers.1.q", 1, "q", 0.5, 0, 0, {"near": 0.5}),
+        PlannedLocation("layers.1.fc1", 1, "fc1", 0.2, 4, 50, {"near": 0.2}),
     ),
     objective=1.0,
     trainable_parameters=12,

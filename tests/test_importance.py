@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from taskit.importance import Loudness, TaskImportance, transfer
+from taskit.importance import UNIFORM, Loudness, TaskImportance, transfer
 from taskit.similarity import TaskSimilarity, judge
 
 
@@ -50,12 +50,14 @@ def test_transfer_by_hand():
     named = [(name, name) for name in "abc"]
     importances = [TaskImportance(n, n, (value, 0.0)) for n, value in zip("abc", (0.5, 0.1, 0.9), strict=True)]
     similarities = judge(named, (0.8, 0.5, 0.2), "raw")
-    assert transfer(similarities, importances, 2) == (pytest.approx(0.45), 0.0)
+    found = transfer(similarities, importances, 2)
+    assert found == ({"a": pytest.approx(0.8 * 0.5), "b": pytest.approx(0.5 * 0.1)}, {})
+    assert sum(found[0].values()) == pytest.approx(0.45)
 
 
 def test_nothing_transferred_is_uniform():
     unused = [TaskSimilarity("a", "a", 0.1, False)]
     silent = [TaskSimilarity("a", "a", 0.9, True)]
-    assert transfer(unused, [TaskImportance("a", "a", (0.5, 0.2))], 2) == (1.0, 1.0)
-    assert transfer(silent, [TaskImportance("a", "a", (0.0, 0.0))], 2) == (1.0, 1.0)
-    assert transfer([], [], 3) == (1.0, 1.0, 1.0)
+    assert transfer(unused, [TaskImportance("a", "a", (0.5, 0.2))], 2) == ({UNIFORM: 1.0},) * 2
+    assert transfer(silent, [TaskImportance("a", "a", (0.0, 0.0))], 2) == ({UNIFORM: 1.0},) * 2
+    assert transfer([], [], 3) == ({UNIFORM: 1.0},) * 3

@@ -80,6 +80,9 @@ def test_learned_tasks_shape_the_importance(world, tmp_path):
     assert similarity.task == "topics"
     assert similarity.used
     assert len({location.importance for location in plan.locations}) > 1
+    for location in plan.locations:
+        assert location.importance == pytest.approx(sum(location.sources.values()))
+        assert location.sources.keys() == {similarity.adapter}
 
 
 def test_generation_is_planned_too(world):

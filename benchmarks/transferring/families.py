@@ -42,12 +42,12 @@ def families(data: Path) -> dict[str, Family]:
         "sentence-transformers/all-MiniLM-L6-v2",
         learned=(*learned, "cr_customer_reviews", "trec_question"),
         new=(*new, "snips_intent7"),
-        train_rows=1000,
-        test_rows=1000,
+        train_rows=600,
+        test_rows=600,
         epochs=3,
         max_length=64,
     )
-    image = Family("image", "vit-mini-tiny32", IMAGES_LEARNED, IMAGES_NEW, 600, 600, 5)
+    image = Family("image", "vit-mini-tiny32", IMAGES_LEARNED, IMAGES_NEW, 480, 480, 4)
     tiny = str(data.parent / "weights" / "vit_tiny_patch16_224")
     return {one.name: one for one in (text, image, Family("vit-tiny", tiny, IMAGES_LEARNED, IMAGES_NEW, 200, 300, 3))}
 

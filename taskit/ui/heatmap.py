@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from taskit.budget import show_bytes
 from taskit.plan import Plan, PlannedLocation
 from taskit.rank_grid import SHADES
+from taskit.reasons import told_sources
 from taskit.ui.markup import panel, text
 
 LIGHT_INK_BELOW = 0.5  # of the scale: cividis grows evenly brighter, so this is where black begins to read better
@@ -57,7 +58,8 @@ def _cell(places: Sequence[PlannedLocation], largest: float, reasons: dict[str, 
 def _tooltip(place: PlannedLocation, largest: float, reasons: dict[str, str]) -> str:
     size = f", {show_bytes(place.bytes)}" if place.rank else ""
     head = f"{place.name}: importance {place.importance / largest:.0%} of the largest{size}."
-    return f"{head}\n{reasons.get(place.name, '')}".strip()
+    told = f"From {told_sources(place.sources)}." if place.importance else ""
+    return "\n".join(line for line in (head, told, reasons.get(place.name, "")) if line)
 
 
 def _scale() -> str:

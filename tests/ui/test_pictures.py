@@ -63,6 +63,7 @@ def test_the_heatmap_has_a_cell_for_each_place_with_its_rank_and_reason(chosen):
     for place, reason in zip(chosen.plan.locations, chosen.plan.explanation.locations, strict=True):
         told = next(tip for _, tip, _ in cells if tip.startswith(f"{place.name}:"))
         assert reason.reason in told
+        assert "From " in told
 
 
 def test_the_first_block_that_is_kept_is_marked_once_a_role(chosen):

@@ -32,7 +32,7 @@ def make_outlook(importance=None, similarity=None, method="taskit", source="/tmp
         similarity_measure="delta",
         similarity=similarity,
         skipped=(),
-        importance=tuple(importance or [k / 12 for k in range(1, 13)]),
+        sources=tuple({"a <b>": value} for value in importance or [k / 12 for k in range(1, 13)]),
         method=method,
         gain="sqrt_ln1p",
         constraints=ANY,

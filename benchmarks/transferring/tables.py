@@ -1,0 +1,106 @@
+"""The tables of the transfer benchmark, from what its work folder holds."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import rankdata
+
+from benchmarks.transferring.agreement import ablation_drops, insertion_gains, rho, split_half
+from benchmarks.transferring.families import Family
+from benchmarks.transferring.predict import branch_measures, data_measures, similarities, transferred
+
+
+def evidence(work: Path, family: Family, seeds: Sequence[int]) -> Iterator[tuple[str, int, Any]]:
+    """(task, seed, evidence) of everything that is there."""
+    for task in family.new:
+        for seed in seeds:
+            path = work / family.name / f"seed{seed}" / task / "evidence.npz"
+            if path.exists():
+                yield task, seed, np.load(path)
+
+
+def similarity_rows(work: Path, family: Family, seeds: Sequence[int]) -> list[dict[str, Any]]:
+    """Pearson of predicted and true similarity over all pairs of learned and new tasks, by kind."""
+    pairs: dict[str, list[tuple[np.ndarray, np.ndarray]]] = defaultdict(list)
+    for _, _, found in evidence(work, family, seeds):
+        for kind, values in similarities(found).items():
+            pairs[kind].append(values)
+    rows = []
+    for kind, columns in pairs.items():
+        predicted, true = (np.concatenate(part) for part in zip(*columns, strict=True))
+        within = [float(np.corrcoef(*column)[0, 1]) for column in columns]
+        row = {"family": family.name, "kind": kind, "pairs": len(true), "within": float(np.mean(within))}
+        rows.append(row | {"pearson": float(np.corrcoef(predicted, true)[0, 1]), "spread": float(np.std(true))})
+    return rows
+
+
+def truths(work: Path, family: Family, task: str, seeds: Sequence[int]) -> dict[str, list[np.ndarray]]:
+    """Actual importance per seed, (locations, n), by kind of truth."""
+    found: dict[str, list[np.ndarray]] = defaultdict(list)
+    for seed in seeds:
+        folder = work / family.name / f"seed{seed}" / task
+        if not (folder / "truth.npz").exists():
+            continue
+        whole = np.load(folder / "truth.npz")
+        for kind, rows in ablation_drops(whole).items():
+            found[f"ablation {kind}"].append(rows)
+        if (folder / "insertion.npz").exists():
+            alone = np.load(folder / "insertion.npz")
+            start = np.load(folder / "truth.npz")["start"]
+            if len(alone["labels"]) == len(start):
+                for kind, rows in insertion_gains(alone, start).items():
+                    found[f"insertion {kind}"].append(rows)
+    return found
+
+
+def predictions(found: Any) -> dict[str, np.ndarray]:
+    """Importance (locations,) by every way of predicting it."""
+    phi = {kind: values[0] for kind, values in similarities(found).items()}
+    result = dict(data_measures(found))
+    for kind in ("delta fold", "delta soft", "delta pooled soft", "gradient soft"):
+        for measure, rows in branch_measures(found).items():
+            result[f"{measure} x {kind}"] = transferred(phi[kind], rows)
+            result[f"{measure} x {kind}, normalised"] = transferred(phi[kind], rows, normalised=True)
+    for measure, rows in branch_measures(found).items():
+        result[f"{measure} x all alike"] = transferred(np.ones(len(rows)), rows, normalised=True)
+    result["ratio x raw fold (paper)"] = transferred(phi["raw fold"], branch_measures(found)["ratio"], threshold=0.35)
+    for other in ("gradient soft", "spt soft", "nuclear soft"):
+        result[f"ratio+{other}"] = rankdata(result["ratio x delta soft, normalised"]) + rankdata(result[other])
+    return result
+
+
+def importance_rows(work: Path, family: Family, seeds: Sequence[int]) -> list[dict[str, Any]]:
+    """Mean Spearman of every prediction with every truth, per task, truth averaged over seeds."""
+    rows: list[dict[str, Any]] = []
+    for task in family.new:
+        found = truths(work, family, task, seeds)
+        predicted = [predictions(one) for name, _, one in evidence(work, family, seeds) if name == task]
+        if not found or not predicted:
+            continue
+        for kind, samples in found.items():
+            actual = np.mean([sample.mean(1) for sample in samples], axis=0)
+            row = {"family": family.name, "task": task, "truth": kind, "seeds": len(samples)}
+            row["split_half"] = float(np.mean([split_half(sample) for sample in samples]))
+            row["between_seeds"] = mean(rho(a.mean(1), b.mean(1)) for a, b in combinations(samples, 2))
+            row["rho"] = {name: mean(rho(one[name], actual) for one in predicted) for name in predicted[0]}
+            rows.append(row)
+    return rows
+
+
+def mean(values: Iterable[float]) -> float | None:
+    kept = list(values)
+    return float(np.mean(kept)) if kept else None
+
+
+def summary(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Mean rho over tasks, by truth and prediction."""
+    table: dict[str, dict[str, float]] = defaultdict(dict)
+    for kind in dict.fromkeys(row["truth"] for row in rows):
+        alike = [row for row in rows if row["truth"] == kind]
+        for name in alike[0]["rho"]:
+            table[name][kind] = float(np.mean([row["rho"][name] for row in alike]))
+    return dict(table)
