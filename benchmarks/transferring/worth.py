@@ -1,0 +1,94 @@
+"""What an importance is worth: accuracy of the plans that the same scheduler makes of it at the same budget."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.transferring.bench import Bench, accuracy
+from taskit.backbone import find_backbone
+from taskit.data import load
+from taskit.planning import make_collator, search
+from taskit.pricing import price, set_stage
+from taskit.scheduler import Constraints, schedule, schedule_uniform
+from taskit.training.recipe import Recipe
+
+SHARES = (40, 60, 80)  # per cent of the way from no update to LoRA r = 8 everywhere
+RATES = (1e-3, 2e-3, 4e-3)  # chosen on the validation rows, for every strategy anew
+
+Ranks = tuple[int, ...]
+
+
+def strategies(
+    bench: Bench, source: Path, importances: Mapping[str, Sequence[float]]
+) -> dict[tuple[str, int], Ranks]:
+    """Ranks by (way of choosing, share): of every importance, uniform everywhere, and uniform on the last blocks."""
+    recipe = Recipe(batch_size=bench.family.batch_size, max_length=bench.family.max_length)
+    data, backbone = load(source, seed=bench.seed), find_backbone(bench.family.backbone)
+    stage = set_stage(backbone, data, recipe, make_collator(backbone, data.info.task, recipe.max_length))
+    pricing = price(stage)
+    low, high = pricing.no_update_bytes, pricing.full_lora_bytes
+    ones = (1.0,) * len(bench.locations)
+    blocks = 1 + max(place.block for place in bench.locations)
+    ways: dict[str, Callable[[int], Any]] = {
+        name: partial(schedule, pricing.profile, list(values)) for name, values in importances.items()
+    }
+    ways["uniform"] = partial(schedule_uniform, pricing.profile, ones)
+    found = {}
+    for share in SHARES:
+        limit = low + (high - low) * share // 100
+        floor = pricing.profile.bytes((0,) * len(ones))
+        for name, solve in ways.items():
+            found[name, share] = search(stage, pricing, solve, limit, floor)[0].ranks
+        for count in range(1, blocks):
+            some = partial(schedule_uniform, pricing.profile, ones, constraints=Constraints(last_blocks=count))
+            ranks = search(stage, pricing, some, limit, floor)[0].ranks
+            if max(ranks) >= 8:  # as many blocks as get at least the rank of LoRA everywhere
+                found["last blocks", share] = ranks
+    found["LoRA r = 8 everywhere", 100] = (8,) * len(ones)
+    return found
+
+
+def best_of_rates(bench: Bench, ranks: Ranks) -> dict[str, Any]:
+    """Test accuracy at the rate with the best validation accuracy."""
+    named = {name: rank for name, rank in zip(bench.names, ranks, strict=True) if rank}
+    tried = []
+    for rate in RATES:
+        model = bench.train(named, lr=rate)
+        tried.append((accuracy(model, bench.validation), -rate, accuracy(model, bench.test)))
+    validation, rate, test = max(tried)
+    return {"learning_rate": -rate, "validation": validation, "test": test}
+
+
+def worth(
+    bench: Bench, source: Path, importances: Mapping[str, Sequence[float]], out: Path, tell: Callable[[str], None]
+) -> None:
+    """Train every strategy; worth.json keeps a row for each, and a stopped run goes on where it was."""
+    rows = json.loads(out.read_text()) if out.exists() else []
+    done = {(row["way"], row["share"]) for row in rows}
+    trained: dict[Ranks, dict[str, Any]] = {}
+    head = accuracy(bench.model, bench.test)
+    for (way, share), ranks in strategies(bench, source, importances).items():
+        if (way, share) in done:
+            continue
+        if ranks not in trained:
+            trained[ranks] = best_of_rates(bench, ranks)
+        rows.append({"way": way, "share": share, "ranks": ranks, "head": head, **trained[ranks]})
+        tell(f"{share} % {way}: {trained[ranks]['test']:.3f}")
+        out.write_text(json.dumps(rows))
+
+
+def importances(evidence: Any, truth: Any, seed: int, predicted: Sequence[float]) -> dict[str, Sequence[float]]:
+    """The importances to compare with the predicted one: random, SPT's sensitivity, and the ablated truth."""
+    from benchmarks.transferring.agreement import ablation_drops
+
+    drops = ablation_drops(truth)["loss"].mean(1)
+    return {
+        "predicted": predicted,
+        "random": np.random.default_rng(seed).gamma(1.5, 1.0, len(predicted)).tolist(),
+        "sensitivity": evidence["spt_soft"].tolist(),
+        "oracle": np.maximum(drops, 1e-9).tolist(),
+    }
