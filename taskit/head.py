@@ -1,5 +1,7 @@
 """A classification head in closed form: ridge regression on frozen features, chosen and scaled by leave-one-out."""
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -10,8 +12,18 @@ RIDGES = tuple(10.0 ** (k / 2) for k in range(4, -15, -1))
 SCALES = tuple(10.0 ** (k / 48) for k in range(-48, 97))
 
 
-def fit_head(features: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
-    """Weight (classes, d) and bias (classes,) so that ``features @ weight.T + bias`` are usable logits.
+@dataclass(frozen=True, slots=True)
+class Head:
+    """``weight`` (classes, d) and ``bias`` (classes,), and logits ``held_out`` (n, classes) of the rows it was
+    fitted on, each by the head fitted on all others."""
+
+    weight: Tensor
+    bias: Tensor
+    held_out: Tensor
+
+
+def fit_head(features: Tensor, labels: Tensor, classes: int) -> Head:
+    """The head for which ``features @ weight.T + bias`` are usable logits.
 
     ``features`` is (n, d), ``labels`` (n,) with values in 0..classes-1.  Ridge regression of the centred one-hot
     labels on standardised features; the ridge has the least leave-one-out squared error, and one scale gives
@@ -28,7 +40,7 @@ def fit_head(features: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Te
     coefficients = vt.T @ ((s / (s**2 + ridge))[:, None] * (u.T @ (y - y.mean(0))))  # (d, classes)
     weight = scale * (coefficients / sigma[:, None]).T
     bias = scale * y.mean(0) - weight @ mean
-    return weight.to(features.dtype), bias.to(features.dtype)
+    return Head(*(part.to(features.dtype) for part in (weight, bias, scale * predictions)))
 
 
 def _ridges(s: Tensor) -> list[float]:

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 METHODS = {"taskit": schedule, "uniform": schedule_uniform}  # how importance becomes ranks
-PROBE_ROWS = 128
+PROBE_ROWS = 128  # on which every learned task is tried
+HEAD_ROWS = 1024  # on which the head that stands for the one to come is fitted
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,9 +174,10 @@ def compare(
     seed: int,
 ) -> Measurement:
     """Similarity and importance of every learned task, on a probe drawn from the training rows."""
-    rows = min(len(data.train), max(PROBE_ROWS, 4 * len(data.info.labels)))
-    probe = data.train.shuffle(seed=seed).select(range(rows))
+    rows = min(len(data.train), max(HEAD_ROWS if data.info.labels else PROBE_ROWS, 4 * len(data.info.labels)))
+    drawn = data.train.shuffle(seed=seed).select(range(rows))
     step = recipe.batch_size
-    batches = [collator([probe[i] for i in range(start, min(start + step, rows))]) for start in range(0, rows, step)]
+    batches = [collator([drawn[i] for i in range(start, min(start + step, rows))]) for start in range(0, rows, step)]
+    probed = -(-max(PROBE_ROWS, 4 * len(data.info.labels)) // step)
     head = final_linear(model) if data.info.labels else None
-    return measure(model, batches, names, head, zoo.tasks)
+    return measure(model, batches[:probed], names, head, zoo.tasks, batches[probed:])

@@ -1,7 +1,8 @@
 """A probe of the new task: the features x(theta; d) that the head reads, and the gradient of the loss there.
 
 The head of a classifier does not exist before training, and a random one points in a random direction; so its
-place is taken by closed-form heads fitted on the probe itself.  For generation the model's own head serves.
+place is taken by a closed-form head, fitted on the probe and on further rows: with 128 rows alone it is too noisy to
+tell similar tasks from others.  For generation the model's own head serves.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,8 +17,6 @@ from transformers import PreTrainedModel
 from taskit.errors import DataError
 from taskit.head import fit_head
 
-FOLDS = 2
-
 
 @dataclass(frozen=True, slots=True)
 class Probe:
@@ -29,19 +28,27 @@ class Probe:
     mask: Tensor | None
 
 
-def class_probes(model: PreTrainedModel, batches: Sequence[Mapping[str, Tensor]], head: nn.Linear) -> list[Probe]:
+def class_probes(
+    model: PreTrainedModel,
+    batches: Sequence[Mapping[str, Tensor]],
+    head: nn.Linear,
+    more: Sequence[Mapping[str, Tensor]] = (),
+) -> list[Probe]:
     """Probes of a classification task; ``head`` is the last linear, and only its input and width are used.
 
+    The rows of ``more`` help to fit the closed-form head and are no probes.
     Raises DataError for labels outside the head and for a single class.
     """
-    labels = torch.cat([batch["labels"] for batch in batches])
+    rows = (*batches, *more)
+    labels = torch.cat([batch["labels"] for batch in rows])
     _check_labels(labels, head.out_features)
     # The labels stay out of the forward: the loss of a random head is of no use.
-    inputs = [{key: value for key, value in batch.items() if key != "labels"} for batch in batches]
+    inputs = [{key: value for key, value in batch.items() if key != "labels"} for batch in rows]
     xs = [example_features(model, head, batch) for batch in inputs]
-    gradient = cross_fitted_gradient(torch.cat(xs), labels, head.out_features)
-    parts = gradient.split([len(x) for x in xs])
-    return [Probe(batch, x, part, None) for batch, x, part in zip(inputs, xs, parts, strict=True)]
+    probed = sum(len(x) for x in xs[: len(batches)])
+    gradient = held_out_gradient(torch.cat(xs), labels, head.out_features)[:probed] * (len(labels) / probed)
+    parts = gradient.split([len(x) for x in xs[: len(batches)]])
+    return [Probe(*one, None) for one in zip(inputs, xs, parts, strict=False)]
 
 
 def text_probes(model: PreTrainedModel, batches: Sequence[Mapping[str, Tensor]], head: nn.Module) -> list[Probe]:
@@ -82,21 +89,15 @@ def example_features(
     return x[torch.arange(len(x), device=x.device), last]
 
 
-def cross_fitted_gradient(x: Tensor, labels: Tensor, classes: int) -> Tensor:
-    """grad_x of the mean cross-entropy at ``x`` (n, d), under closed-form heads that never saw the example.
+def held_out_gradient(x: Tensor, labels: Tensor, classes: int) -> Tensor:
+    """grad_x of the mean cross-entropy at ``x`` (n, d), under a closed-form head whose errors are those held out.
 
-    A head fitted to the very examples can explain them all, and its gradient vanishes; so each half of the
-    probe, every class split evenly, gets the head of the other half (our reading).
+    A head fitted to the very examples can explain them all, and its gradient vanishes; so the error of each is
+    that of the head fitted to all others (our reading).
     """
-    gradient = torch.zeros_like(x)
-    turn = torch.empty_like(labels)
-    turn[labels.argsort(stable=True)] = torch.arange(len(labels), device=labels.device)
-    for fold in range(FOLDS):
-        held_out = turn % FOLDS == fold
-        weight, bias = fit_head(x[~held_out], labels[~held_out], classes)
-        error = F.softmax(F.linear(x[held_out], weight, bias), -1) - F.one_hot(labels[held_out], classes)
-        gradient[held_out] = error @ weight / len(x)
-    return gradient
+    head = fit_head(x, labels, classes)
+    error = F.softmax(head.held_out, -1) - F.one_hot(labels, classes)
+    return error @ head.weight / len(x)
 
 
 @contextmanager

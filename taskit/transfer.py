@@ -45,12 +45,14 @@ def measure(
     locations: Sequence[str],
     final_linear: nn.Linear | None,
     tasks: Sequence[LearnedTask],
+    more: Sequence[Mapping[str, Tensor]] = (),
 ) -> Measurement:
     """Similarity and importance of each learned task for the new task that ``batches`` sample.
 
     ``batches`` are what the model takes, labels included: class ids (n,) for a classifier, token ids (n, t) for
     generation.  ``final_linear`` is the last linear of a classifier's head, whose input (n, d) is x; without it
-    x is the input (n, t, d) of the output embedding.  ``model`` is left as it was.  Adapters that cannot be
+    x is the input (n, t, d) of the output embedding.  ``more`` batches of a classification task only help to fit
+    the head that stands for the one to come.  ``model`` is left as it was.  Adapters that cannot be
     used are skipped with their reason.  Raises DataError for a probe without a direction, see `taskit.probe`,
     and BackboneError for a model with neither head.
 
@@ -58,11 +60,13 @@ def measure(
         importance = transfer(found.similarities(), found.importances, len(names))
     """
     device = next(model.parameters()).device
-    moved = [{key: value.to(device) for key, value in batch.items()} for batch in batches]
+    moved, others = (
+        [{key: value.to(device) for key, value in batch.items()} for batch in some] for some in (batches, more)
+    )
     with frozen(model):
         if final_linear is not None:
             read = partial(example_features, model, final_linear)
-            probes = class_probes(model, moved, final_linear)
+            probes = class_probes(model, moved, final_linear, others)
         elif (embedding := model.get_output_embeddings()) is not None:
             read = partial(token_features, model, embedding)
             probes = text_probes(model, moved, embedding)

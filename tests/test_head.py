@@ -15,6 +15,11 @@ def clusters(n, d, classes, spread=1.0, seed=0):
     return features, labels
 
 
+def logits(features, labels):
+    head = fit_head(features, labels, 3)
+    return F.linear(features, head.weight, head.bias)
+
+
 @pytest.mark.parametrize(("n", "d"), [(20, 5), (12, 30)])
 @pytest.mark.parametrize("ridge", [0.3, 10.0])
 def test_leave_one_out_equals_refitting(n, d, ridge):
@@ -36,8 +41,8 @@ def test_leave_one_out_equals_refitting(n, d, ridge):
 
 def test_generalises_with_usable_logits():
     features, labels = clusters(600, 20, 4, spread=1.3)
-    weight, bias = fit_head(features[:80], labels[:80], 4)
-    logits = F.linear(features[80:], weight, bias)
+    head = fit_head(features[:80], labels[:80], 4)
+    logits = F.linear(features[80:], head.weight, head.bias)
     loss = F.cross_entropy(logits, labels[80:])
     assert (logits.argmax(1) == labels[80:]).float().mean() > 0.8
     assert loss < min(F.cross_entropy(scale * logits, labels[80:]) for scale in (0.4, 2.5))
@@ -46,14 +51,15 @@ def test_generalises_with_usable_logits():
 def test_does_not_mind_the_scale_of_a_feature_or_a_constant_one():
     features, labels = clusters(60, 6, 3)
     scaled = torch.cat((features * torch.tensor([1, 100, 1, 0.01, 1, 1]), torch.full((60, 1), 7.0)), 1)
-    plain, other = (F.linear(x, *fit_head(x, labels, 3)) for x in (features, scaled))
+    plain, other = (logits(x, labels) for x in (features, scaled))
     assert torch.allclose(plain, other, atol=1e-3)
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 5])
 def test_few_examples_and_absent_classes_are_fine(n):
     features, labels = clusters(n, 8, 2)
-    weight, bias = fit_head(features, labels, 7)
+    head = fit_head(features, labels, 7)
+    weight, bias = head.weight, head.bias
     assert weight.shape == (7, 8)
     assert bias.shape == (7,)
     assert torch.isfinite(weight).all()
@@ -62,9 +68,21 @@ def test_few_examples_and_absent_classes_are_fine(n):
 
 def test_is_deterministic_and_flat_features_give_the_class_shares():
     features, labels = clusters(30, 10, 3)
-    assert all(
-        torch.equal(a, b) for a, b in zip(fit_head(features, labels, 3), fit_head(features, labels, 3), strict=True)
-    )
-    weight, bias = fit_head(torch.ones(4, 5), torch.tensor([0, 0, 0, 1]), 2)
-    assert weight.abs().max() == 0
-    assert bias[0] > bias[1]
+    assert torch.equal(logits(features, labels), logits(features, labels))
+    head = fit_head(torch.ones(4, 5), torch.tensor([0, 0, 0, 1]), 2)
+    assert head.weight.abs().max() == 0
+    assert head.bias[0] > head.bias[1]
+
+
+def test_held_out_logits_are_those_of_a_head_that_never_saw_the_row():
+    features, labels = clusters(1000, 20, 4, spread=1.8)
+    inside, held_out, outside = torch.zeros(3, 5)
+    for part in range(5):
+        own = torch.arange(1000) // 80 == part
+        head = fit_head(features[own], labels[own], 4)
+        scores = F.linear(features, head.weight, head.bias)
+        inside[part] = F.cross_entropy(scores[own], labels[own])
+        held_out[part] = F.cross_entropy(head.held_out, labels[own])
+        outside[part] = F.cross_entropy(scores[~own], labels[~own])
+    assert (inside < held_out).all()
+    assert held_out.mean() == pytest.approx(float(outside.mean()), rel=0.2)

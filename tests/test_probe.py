@@ -7,18 +7,15 @@ from transformers import GPT2Config, GPT2ForSequenceClassification
 
 from taskit.errors import DataError
 from taskit.head import fit_head
-from taskit.probe import class_probes, cross_fitted_gradient, example_features, frozen, text_probes
+from taskit.probe import class_probes, example_features, frozen, held_out_gradient, text_probes
 
 
-def test_equals_the_models_own_backward_under_the_head_of_the_other_half(tiny_bert, sentences):
+def test_equals_the_models_own_backward_with_held_out_logits(tiny_bert, sentences):
     (probe,) = class_probes(tiny_bert, [sentences], tiny_bert.classifier)
-    x, labels = probe.x, sentences["labels"]
-    turn = torch.empty(12, dtype=torch.long)
-    turn[labels.argsort(stable=True)] = torch.arange(12)
-    for fold in range(2):
-        held_out = turn % 2 == fold
-        weight, bias = fit_head(x[~held_out], labels[~held_out], 3)
-        tiny_bert.classifier.weight.data, tiny_bert.classifier.bias.data = weight, bias
+    head = fit_head(probe.x, sentences["labels"], 3)
+    for row in range(12):
+        tiny_bert.classifier.weight.data = head.weight
+        tiny_bert.classifier.bias.data = head.held_out[row] - head.weight @ probe.x[row]
         leaf = []
 
         def keep(_, inputs, leaf=leaf):
@@ -26,24 +23,30 @@ def test_equals_the_models_own_backward_under_the_head_of_the_other_half(tiny_be
             return (leaf[0],)
 
         handle = tiny_bert.classifier.register_forward_pre_hook(keep)
-        tiny_bert(**{key: value[held_out] for key, value in sentences.items()}).loss.backward()
+        tiny_bert(**{key: value[row : row + 1] for key, value in sentences.items()}).loss.backward()
         handle.remove()
-        halves = held_out.sum() / 12  # the mean is over the whole probe
-        assert torch.allclose(probe.gradient[held_out], leaf[0].grad * halves, atol=1e-6)
+        assert torch.allclose(probe.gradient[row], leaf[0].grad[0] / 12, atol=1e-6)  # the mean is over the probe
 
 
-def test_cross_fitting_keeps_a_gradient_where_the_head_would_explain_everything():
+def test_a_gradient_stays_where_the_head_would_explain_everything():
     x, labels = torch.randn(20, 60, generator=torch.Generator().manual_seed(0)), torch.arange(20) % 2
-    assert cross_fitted_gradient(x, labels, 2).norm() > 0
-    assert torch.equal(cross_fitted_gradient(x, labels, 2), cross_fitted_gradient(x, labels, 2))
+    assert held_out_gradient(x, labels, 2).norm() > 0
+    assert torch.equal(held_out_gradient(x, labels, 2), held_out_gradient(x, labels, 2))
 
 
-def test_each_half_gets_its_share_of_every_class():
+def test_it_leads_towards_the_own_class():
     x = torch.randn(40, 4, generator=torch.Generator().manual_seed(0)) + F.one_hot(torch.arange(40) // 10, 4) * 3
-    gradient = cross_fitted_gradient(x, torch.arange(40) // 10, 4)  # sorted labels: halves by position would fail
-    stepped = x - 5 * gradient
+    step = -held_out_gradient(x, torch.arange(40) // 10, 4)
     own = F.one_hot(torch.arange(40) // 10, 4).bool()
-    assert (stepped - x)[own].mean() > 0 > (stepped - x)[~own].mean()
+    assert step[own].mean() > 0 > step[~own].mean()
+
+
+def test_further_rows_fit_the_head_and_are_no_probes(tiny_bert, sentences):
+    first, rest = ({key: value[rows] for key, value in sentences.items()} for rows in (slice(4), slice(4, 12)))
+    (whole,) = class_probes(tiny_bert, [sentences], tiny_bert.classifier)
+    (probe,) = class_probes(tiny_bert, [first], tiny_bert.classifier, [rest])
+    assert len(probe.x) == 4
+    assert torch.allclose(probe.gradient * 4, whole.gradient[:4] * 12, atol=1e-6)
 
 
 def test_a_decoder_is_read_at_its_last_token(sentences):
