@@ -18,6 +18,16 @@ class Branch:
     b: Tensor
     scaling: float
 
+    @property
+    def norm(self) -> float:
+        """||dW||_F of the update scaling * B A, which is never made."""
+        squared = ((self.b.T @ self.b) * (self.a @ self.a.T)).sum().clamp_min(0)
+        return abs(self.scaling) * float(squared.sqrt())
+
+    def scaled(self, factor: float) -> "Branch":
+        """The branch with ``factor`` times its output."""
+        return Branch(self.a, self.b, self.scaling * factor)
+
     def __call__(self, x: Tensor) -> Tensor:
         """Output (..., out) of the branch on its input ``x`` (..., in), in the order in which PEFT multiplies."""
         return F.linear(F.linear(x.to(self.a.dtype), self.a), self.b) * self.scaling

@@ -204,7 +204,10 @@ def _add_plan(sub: argparse.ArgumentParser) -> None:
         help="how importance becomes ranks: the best plan (default), or the largest rank that fits everywhere",
     )
     sub.add_argument(
-        "--similarity", choices=("delta", "raw"), default="delta", help="of updates (default), or of features"
+        "--similarity",
+        choices=("gradient", "delta", "raw"),
+        default="gradient",
+        help="of updates of the weights (default), of what they do to the features, or of the features (the paper's)",
     )
     sub.add_argument("--batch-size", type=int, metavar="N", help="rows that pass through the model at once")
     sub.add_argument("--max-length", type=int, metavar="N", help="tokens after which a text is cut")

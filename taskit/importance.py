@@ -27,13 +27,15 @@ class Loudness:
     """Sums of ||x(w_i^k; d)||_1 and ||x(W_k; d)||_1 of one learned task over the probe batches.
 
     Our reading of Eq. (3): the branch with its alpha/r, the base without its bias, tokens that are no padding,
-    and a ratio of sums, so that the cut into batches does not matter.
+    and a ratio of sums, so that the cut into batches does not matter.  ``step`` is the part of the adapter that is
+    attached; its branch is as loud as the whole one's by that much less.
     """
 
     def __init__(self) -> None:
         self.branch: dict[str, Tensor] = {}
         self.base: dict[str, Tensor] = {}
         self.mask: Tensor | None = None  # (n, t) of the batch under way
+        self.step = 1.0
 
     def observe(self, name: str, module: nn.Module, output: Tensor, addition: Tensor) -> None:
         """Add one forward of one module; has the signature of `taskit.adapter.Observer`."""
@@ -45,7 +47,8 @@ class Loudness:
     def values(self, locations: Sequence[str]) -> tuple[float, ...]:
         """Eq. (3): lambda_i^k for each of ``locations``; 0 where this task has no LoRA."""
         return tuple(
-            float(self.branch[name] / (self.base[name] + EPS)) if name in self.branch else 0.0 for name in locations
+            float(self.branch[name] / self.step / (self.base[name] + EPS)) if name in self.branch else 0.0
+            for name in locations
         )
 
     def _l1(self, x: Tensor) -> Tensor:

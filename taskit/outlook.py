@@ -20,7 +20,7 @@ from taskit.importance import Sources, transfer
 from taskit.plan import SkippedAdapter
 from taskit.pricing import Pricing, Stage, price, set_stage
 from taskit.scheduler import ANY, Constraints, rank_gain, schedule, schedule_uniform
-from taskit.similarity import TaskSimilarity
+from taskit.similarity import MEASURES, TaskSimilarity
 from taskit.training.recipe import Recipe
 from taskit.transfer import Measurement, measure
 from taskit.zoo import Zoo, bundled_zoo, open_zoo
@@ -73,7 +73,7 @@ def prepare(
     columns: Mapping[str, str] | None = None,
     dtype: str = "float32",
     quantization: str | None = None,
-    similarity: str = "delta",
+    similarity: str = "gradient",
     method: str = "taskit",
     gain: str = "sqrt_ln1p",
     constraints: Constraints = ANY,
@@ -84,9 +84,11 @@ def prepare(
     """Everything but the budget: read the data, price every location, compare the task with the zoo.
 
     ``zoo`` is a folder of PEFT adapters or a part of the Hub (see `open_zoo`), which ``token`` may read; without
-    one, the bundled adapters of the backbone.  ``method`` is one of METHODS, ``gain`` a form of h (rank_gain), and
-    ``constraints`` bound all that is trained, heads included.
+    one, the bundled adapters of the backbone.  ``similarity`` is one of MEASURES, ``method`` of METHODS, ``gain`` a
+    form of h (rank_gain), and ``constraints`` bound all that is trained, heads included.
     """
+    if similarity not in MEASURES:
+        raise PlanError(f"There is no similarity called {similarity!r}; choose one of {', '.join(MEASURES)}.")
     if method not in METHODS:
         raise PlanError(f"There is no method called {method!r}; choose one of {', '.join(METHODS)}.")
     rank_gain(0, 1, gain)  # refuses an unknown form before anything is read
@@ -106,9 +108,10 @@ def prepare(
         tell(learned.note)
     model = load_model(backbone, task=data.info.task, labels=data.info.labels)
     tell(f"comparing the task with {len(learned.tasks)} learned ones")
-    found = compare(model, data, collator, [place.name for place in stage.locations], learned, recipe, seed)
+    names = [place.name for place in stage.locations]
+    found = compare(model, data, collator, names, learned, recipe, seed, similarity)
     revisions = {task.adapter: task.revision for task in learned.tasks}
-    similarities = tuple(replace(s, revision=revisions[s.adapter]) for s in found.similarities(similarity))
+    similarities = tuple(replace(s, revision=revisions[s.adapter]) for s in found.similarities)
     return Outlook(
         backbone=backbone,
         data=data.info,
@@ -172,6 +175,7 @@ def compare(
     zoo: Zoo,
     recipe: Recipe,
     seed: int,
+    kind: str,
 ) -> Measurement:
     """Similarity and importance of every learned task, on a probe drawn from the training rows."""
     rows = min(len(data.train), max(HEAD_ROWS if data.info.labels else PROBE_ROWS, 4 * len(data.info.labels)))
@@ -180,4 +184,4 @@ def compare(
     batches = [collator([drawn[i] for i in range(start, min(start + step, rows))]) for start in range(0, rows, step)]
     probed = -(-max(PROBE_ROWS, 4 * len(data.info.labels)) // step)
     head = final_linear(model) if data.info.labels else None
-    return measure(model, batches[:probed], names, head, zoo.tasks, batches[probed:])
+    return measure(model, batches[:probed], names, head, zoo.tasks, batches[probed:], kind=kind)

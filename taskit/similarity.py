@@ -1,9 +1,12 @@
-"""Similarity of the new task to a learned one, Eq. (4): does the adapter move the features where the loss wants them?
+"""Similarity of the new task to a learned one: does the adapter move the features where the loss wants them?
 
-    raw    phi_i = cos(x*, x(theta + w_i; d))                           the paper's
-    delta  phi_i = cos(-grad_x L, x(theta + w_i; d) - x(theta; d))      centred at 0, the same for every eta
+    raw       phi_i = cos(x*, x(theta + w_i; d))                           Eq. (4), the paper's
+    delta     phi_i = cos(-grad_x L, x(theta + w_i; d) - x(theta; d))      centred at 0, the same for every eta
+    gradient  phi_i = <-grad_W L, dW_i> / (||grad_W L|| ||dW_i||)          between updates of weights, as in TGLoRA
 
-Both flatten the tokens that are no padding, example by example, and are averaged over examples (our reading).
+raw and delta flatten the tokens that are no padding, example by example, and are averaged over examples: our reading.
+For gradient the learned task's update dW_i = s B A stands for its gradient; the product is that of grad_x L with the
+features' derivative along dW_i, which a small step shows, so that no gradient of a weight is ever made.
 """
 
 from collections.abc import Sequence
@@ -12,12 +15,15 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+SMALL = 0.01  # of an adapter: a step so small that the features answer it linearly
 STEP = 0.1  # ||eta grad|| / ||x||; the paper's eta = 10 depends on the reduction of the loss
 TINY = 1e-300  # a vector that vanishes has cosine 0
 THRESHOLDS = {
     "raw": 0.35,
     "delta": 0.0,
+    "gradient": 0.0,
 }  # 0.35 is the paper's; 0: the adapter helps rather than hurts, to first order
+MEASURES = tuple(THRESHOLDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +60,22 @@ def delta_cosine(gradient: Tensor, x: Tensor, moved: Tensor, mask: Tensor | None
     return _cosine(-gradient, moved - x, mask)
 
 
-def judge(named: Sequence[tuple[str, str]], phis: Sequence[float], kind: str = "delta") -> tuple[TaskSimilarity, ...]:
+def gradient_cosine(slope: float, update_norm: float, gradient_norm: float) -> float:
+    """phi of gradient; ``slope`` is <grad_W L, dW_i>, and ||grad_W L|| the root mean square over examples."""
+    return -slope / max(update_norm * gradient_norm, TINY)
+
+
+def slope_along(gradient: Tensor, x: Tensor, moved: Tensor, mask: Tensor | None = None) -> float:
+    """<grad_x L, (x(theta + SMALL w_i) - x(theta)) / SMALL> over all examples: <grad_W L, dW_i> to first order."""
+    return float((_flat(gradient, mask) * _flat(moved - x, mask)).sum()) / SMALL
+
+
+def judge(named: Sequence[tuple[str, str]], phis: Sequence[float], kind: str) -> tuple[TaskSimilarity, ...]:
     """One TaskSimilarity for each (task, adapter); a task is used if its phi exceeds the threshold of ``kind``."""
     threshold = THRESHOLDS[kind]
     return tuple(
         TaskSimilarity(task, adapter, phi, phi > threshold) for (task, adapter), phi in zip(named, phis, strict=True)
     )
-
-
-def drift(x: Tensor, moved: Tensor, mask: Tensor | None = None) -> Tensor:
-    """||x(theta + w_i) - x(theta)|| / ||x(theta)|| for each example, (n,): what raw cosines mostly measure."""
-    return _flat(moved - x, mask).norm(dim=1) / _flat(x, mask).norm(dim=1).clamp_min(TINY)
 
 
 def _cosine(left: Tensor, right: Tensor, mask: Tensor | None) -> Tensor:

@@ -1,8 +1,8 @@
 """The one pass over a probe of the new task that measures similarity and importance of every learned task.
 
-One forward of the base gives the features x and the direction -grad_x L in which the loss wants them; one
-forward per learned task, adapters loaded one at a time, gives phi_i (Eq. 4) and lambda_i (Eq. 3).  Memory
-does not grow with the zoo.
+One forward of the base gives the features x and the direction -grad_x L in which the loss wants them; one backward
+pass gives the sensitivity of every location; one forward per learned task, adapters loaded one at a time, gives
+phi_i (Eq. 4) and lambda_i (Eq. 3).  Memory does not grow with the zoo.
 """
 
 import math
@@ -15,11 +15,21 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from taskit.adapter import read_config, read_tensors
-from taskit.branch import attached, current_name, linear_shapes
+from taskit.branch import Branch, attached, current_name, linear_shapes
 from taskit.errors import BackboneError, ZooError
 from taskit.importance import Loudness, TaskImportance
 from taskit.probe import Probe, class_probes, example_features, frozen, text_probes, token_features
-from taskit.similarity import TaskSimilarity, delta_cosine, drift, ideal_feature, judge, raw_cosine
+from taskit.sensitivity import Read, sensitivities
+from taskit.similarity import (
+    SMALL,
+    TaskSimilarity,
+    delta_cosine,
+    gradient_cosine,
+    ideal_feature,
+    judge,
+    raw_cosine,
+    slope_along,
+)
 from taskit.zoo import LearnedTask
 
 
@@ -27,16 +37,10 @@ from taskit.zoo import LearnedTask
 class Measurement:
     """What the probe says about each learned task that could be measured, in the order of the zoo."""
 
-    raw: tuple[float, ...]  # Eq. (4) as printed
-    delta: tuple[float, ...]  # Eq. (4) between updates
-    drift: tuple[float, ...]  # how far each adapter moves the features, relative to their norm
+    similarities: tuple[TaskSimilarity, ...]
     importances: tuple[TaskImportance, ...]
+    sensitivity: tuple[float, ...]  # s_k of each location for the new task itself
     skipped: tuple[tuple[str, str], ...]  # (adapter, reason)
-
-    def similarities(self, kind: str = "delta") -> tuple[TaskSimilarity, ...]:
-        """Similarity of each measured task; ``kind`` is "delta" or "raw"."""
-        phis = {"raw": self.raw, "delta": self.delta}[kind]
-        return judge([(i.task, i.adapter) for i in self.importances], phis, kind)
 
 
 def measure(
@@ -46,18 +50,20 @@ def measure(
     final_linear: nn.Linear | None,
     tasks: Sequence[LearnedTask],
     more: Sequence[Mapping[str, Tensor]] = (),
+    *,
+    kind: str = "gradient",
 ) -> Measurement:
     """Similarity and importance of each learned task for the new task that ``batches`` sample.
 
     ``batches`` are what the model takes, labels included: class ids (n,) for a classifier, token ids (n, t) for
     generation.  ``final_linear`` is the last linear of a classifier's head, whose input (n, d) is x; without it
     x is the input (n, t, d) of the output embedding.  ``more`` batches of a classification task only help to fit
-    the head that stands for the one to come.  ``model`` is left as it was.  Adapters that cannot be
-    used are skipped with their reason.  Raises DataError for a probe without a direction, see `taskit.probe`,
-    and BackboneError for a model with neither head.
+    the head that stands for the one to come.  ``kind`` is one of `taskit.similarity.MEASURES`.  ``model`` is left as
+    it was.  Adapters that cannot be used are skipped with their reason.  Raises DataError for a probe without a
+    direction, see `taskit.probe`, and BackboneError for a model with neither head.
 
         found = measure(model, batches, names, head, open_zoo("zoo/adapters", backbone).tasks)
-        importance = transfer(found.similarities(), found.importances, len(names))
+        sources = transfer(found.similarities, found.importances, len(names))
     """
     device = next(model.parameters()).device
     moved, others = (
@@ -65,25 +71,28 @@ def measure(
     )
     with frozen(model):
         if final_linear is not None:
-            read = partial(example_features, model, final_linear)
+            read: Read = partial(example_features, model, final_linear)
             probes = class_probes(model, moved, final_linear, others)
         elif (embedding := model.get_output_embeddings()) is not None:
             read = partial(token_features, model, embedding)
             probes = text_probes(model, moved, embedding)
         else:
             raise BackboneError("The backbone has no head to read the features from; load it for a task.")
-        return _compare(model, probes, read, locations, tasks)
+        sensitivity = sensitivities(model, probes, partial(read, graph=True), locations)
+        return _compare(model, probes, read, locations, tasks, kind, sensitivity)
 
 
 def _compare(
     model: PreTrainedModel,
     probes: Sequence[Probe],
-    read: Callable[[Mapping[str, Tensor]], Tensor],
+    read: Read,
     locations: Sequence[str],
     tasks: Sequence[LearnedTask],
+    kind: str,
+    sensitivity: tuple[float, ...],
 ) -> Measurement:
     shapes, current = linear_shapes(model), current_name(model)
-    rows, importances, skipped = [], [], []
+    phis, importances, skipped = [], [], []
     for task in tasks:
         try:
             branches = read_tensors(task.folder, read_config(task.folder), shapes, current)
@@ -91,27 +100,60 @@ def _compare(
             skipped.append((task.adapter, str(error)))
             continue
         loudness = Loudness()
-        with attached(model, branches, loudness.observe):
-            row = _similarity_row(probes, read, loudness)
+        phi = _SIMILARITY[kind](model, probes, read, branches, loudness, math.sqrt(sum(sensitivity)))
         values = loudness.values(locations)
-        if not all(map(math.isfinite, (*row, *values))):
+        if not all(map(math.isfinite, (phi, *values))):
             skipped.append((task.adapter, "Its outputs on the probe are not finite; train it again."))
             continue
-        rows.append(row)
+        phis.append(phi)
         importances.append(TaskImportance(task.task, task.adapter, values))
-    raw, delta, moves = zip(*rows, strict=True) if rows else ((), (), ())
-    return Measurement(raw, delta, moves, tuple(importances), tuple(skipped))
+    found = judge([(one.task, one.adapter) for one in importances], phis, kind)
+    return Measurement(found, tuple(importances), sensitivity, tuple(skipped))
 
 
-def _similarity_row(
-    probes: Sequence[Probe], read: Callable[[Mapping[str, Tensor]], Tensor], loudness: Loudness
-) -> tuple[float, ...]:
-    """(raw, delta, drift) of the adapter that is attached, averaged over the examples of all probes."""
-    rows = []
-    for probe in probes:
-        loudness.mask = probe.inputs.get("attention_mask")
-        moved = read(probe.inputs)
-        raw = raw_cosine(ideal_feature(probe.x, probe.gradient, probe.mask), moved, probe.mask)
-        delta = delta_cosine(probe.gradient, probe.x, moved, probe.mask)
-        rows.append(torch.stack((raw, delta, drift(probe.x, moved, probe.mask))))
-    return tuple(torch.cat(rows, 1).mean(1).tolist())
+def _by_features(
+    compare: Callable[[Probe, Tensor], Tensor],
+    model: PreTrainedModel,
+    probes: Sequence[Probe],
+    read: Read,
+    branches: Mapping[str, Branch],
+    loudness: Loudness,
+    _: float,
+) -> float:
+    """phi by the features with the whole adapter, averaged over the examples of all probes."""
+    with attached(model, branches, loudness.observe):
+        rows = [compare(probe, _moved(probe, read, loudness)) for probe in probes]
+    return float(torch.cat(rows).mean())
+
+
+def _by_gradient(
+    model: PreTrainedModel,
+    probes: Sequence[Probe],
+    read: Read,
+    branches: Mapping[str, Branch],
+    loudness: Loudness,
+    gradient_norm: float,
+) -> float:
+    """phi by a small step along the adapter; how loud it is shows in the same step."""
+    small = {name: branch.scaled(SMALL) for name, branch in branches.items()}
+    loudness.step = SMALL
+    with attached(model, small, loudness.observe):
+        slope = sum(slope_along(p.gradient, p.x, _moved(p, read, loudness), p.mask) for p in probes)
+    update_norm = math.sqrt(sum(branch.norm**2 for branch in branches.values()))
+    return gradient_cosine(slope, update_norm, gradient_norm)
+
+
+def _moved(probe: Probe, read: Read, loudness: Loudness) -> Tensor:
+    loudness.mask = probe.inputs.get("attention_mask")
+    return read(probe.inputs)
+
+
+def _raw(probe: Probe, moved: Tensor) -> Tensor:
+    return raw_cosine(ideal_feature(probe.x, probe.gradient, probe.mask), moved, probe.mask)
+
+
+def _delta(probe: Probe, moved: Tensor) -> Tensor:
+    return delta_cosine(probe.gradient, probe.x, moved, probe.mask)
+
+
+_SIMILARITY = {"raw": partial(_by_features, _raw), "delta": partial(_by_features, _delta), "gradient": _by_gradient}

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from taskit.similarity import TaskSimilarity, delta_cosine, drift, ideal_feature, judge, raw_cosine
+from taskit.similarity import TaskSimilarity, delta_cosine, gradient_cosine, ideal_feature, judge, raw_cosine
 
 
 @pytest.fixture
@@ -26,7 +26,8 @@ def test_by_hand():
     assert delta_cosine(gradient, x, torch.tensor([[4.0, 0.0]])).tolist() == [0.0]
     assert delta_cosine(gradient, x, torch.tensor([[0.0, -1.0]])).item() == pytest.approx(-(0.5**0.5))
     assert raw_cosine(torch.tensor([[3.0, 4.0]]), torch.tensor([[4.0, 3.0]])).item() == pytest.approx(24 / 25)
-    assert drift(x, torch.tensor([[1.0, 3.0]])).tolist() == [3.0]
+    assert gradient_cosine(-6.0, 3.0, 4.0) == 0.5
+    assert gradient_cosine(0.0, 0.0, 0.0) == 0.0
 
 
 def test_literal_equation_over_the_tokens_that_count(tensors):
@@ -66,4 +67,4 @@ def test_thresholds():
     named = (("a", "zoo/a"), ("b", "zoo/b"))
     assert judge(named, (0.36, 0.35), "raw")[1] == TaskSimilarity("b", "zoo/b", 0.35, False)
     assert [s.used for s in judge(named, (0.36, 0.35), "raw")] == [True, False]
-    assert [s.used for s in judge(named, (0.01, -0.01))] == [True, False]
+    assert [s.used for s in judge(named, (0.01, -0.01), "delta")] == [True, False]

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from benchmarks.transferring.bench import Batch, Bench
 from taskit.adapter import read_config, read_tensors
 from taskit.branch import Branch, attached, linear_shapes
-from taskit.probe import example_features, frozen, held_out_gradient
+from taskit.probe import Probe, example_features, frozen, held_out_gradient
+from taskit.sensitivity import sensitivities
 from taskit.training.fitting import SOFTENED
 
 RANK = 8
@@ -72,13 +73,15 @@ def directions(bench: Bench, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
 
 def weight_gradients(bench: Bench, probe: Sequence[Batch], direction: Tensor) -> list[Tensor]:
     """dL/dW_k (out, in) of every location, where ``direction`` (n, d) is grad_x L."""
-    weights = [bench.model.get_submodule(name).weight for name in bench.names]
+    weights = [bench.model.get_submodule(name).weight.requires_grad_(True) for name in bench.names]
     total = [torch.zeros_like(w) for w in weights]
     parts = direction.split([len(batch["labels"]) for batch in probe])
     for batch, part in zip(probe, parts, strict=True):
         x = features_with_graph(bench, unlabelled(batch))
         for sum_, grad in zip(total, torch.autograd.grad(x, weights, part), strict=True):
             sum_ += grad
+    for weight in weights:
+        weight.requires_grad_(False)
     return total
 
 
@@ -89,19 +92,6 @@ def features_with_graph(bench: Bench, inputs: Batch) -> Tensor:
         bench.model(**inputs)
     handle.remove()
     return seen[0]
-
-
-def sensitivity(bench: Bench, probe: Sequence[Batch], direction: Tensor) -> np.ndarray:
-    """SPT: the mean over examples of the squared gradient, summed over the entries of each W_k; (k,)."""
-    weights = [bench.model.get_submodule(name).weight for name in bench.names]
-    found, n = np.zeros(len(weights)), 0
-    for batch in probe:
-        x = features_with_graph(bench, unlabelled(batch))
-        for row in range(len(x)):
-            grads = torch.autograd.grad(x[row], weights, direction[n] * len(direction), retain_graph=row + 1 < len(x))
-            found += [float(g.double().square().sum()) for g in grads]
-            n += 1
-    return found / n
 
 
 def gather(bench: Bench, adapters: Mapping[str, Path], own: Path, out: Path) -> None:
@@ -119,13 +109,14 @@ def gather(bench: Bench, adapters: Mapping[str, Path], own: Path, out: Path) -> 
         facts["sums"] = np.stack([row[1] for row in rows])
         for name, direction in directions(bench, x, labels).items():
             facts[f"direction_{name}"] = direction
-            for location in bench.names:
-                bench.model.get_submodule(location).weight.requires_grad_(True)
             grads = weight_gradients(bench, probe, direction)
             facts[f"taylor_{name}"] = np.array([taylor(branches, bench.names, grads) for branches in loaded])
             facts[f"norms_{name}"] = np.array([norms(grad) for grad in grads])
-            if name != "head":
-                facts[f"spt_{name}"] = sensitivity(bench, probe, direction)
+            parts = direction.split([len(batch["labels"]) for batch in probe])
+            probes = [Probe(unlabelled(batch), part, part, None) for batch, part in zip(probe, parts, strict=True)]
+            facts[f"spt_{name}"] = np.array(
+                sensitivities(bench.model, probes, partial(read, graph=True), bench.names)
+            )
     learned = np.array([*adapters, "own"])
     shapes = np.array([(place.in_features, place.out_features, place.block) for place in bench.locations])
     part = out.with_name("part.npz")
@@ -149,5 +140,5 @@ def taylor(
 
 
 def norms(grad: Tensor) -> tuple[float, float, float]:
-    """Frobenius norm, sum of the 8 largest singular values, and l1 norm of a gradient."""
-    return float(grad.norm()), float(torch.linalg.svdvals(grad)[:RANK].sum()), float(grad.abs().sum())
+    """Frobenius norm, sum of about the 8 largest singular values, and l1 norm of a gradient."""
+    return float(grad.norm()), float(torch.svd_lowrank(grad, RANK)[1].sum()), float(grad.abs().sum())
