@@ -12,9 +12,7 @@ PEFT_TASKS = {"text-classification": "SEQ_CLS", "text-generation": "CAUSAL_LM", 
 SCALING = 1  # c in alpha = c * r: every location keeps the same scaling whatever its rank
 
 
-def lora_config(
-    model: "PreTrainedModel", ranks: Mapping[str, int], heads: Sequence[str], task: str
-) -> "LoraConfig":
+def lora_config(model: "PreTrainedModel", ranks: Mapping[str, int], heads: Sequence[str], task: str) -> "LoraConfig":
     """The PEFT configuration of a strategy: location name -> rank, locations of rank 0 left out.
 
     PEFT reads the keys of its patterns as regular expressions and takes the first that matches, so
