@@ -41,6 +41,7 @@ def test_the_peak_is_within_the_budget_and_its_parts_add_up(world, percent):
     assert memory.peak_bytes <= plan.budget_bytes
     parts = memory.constant_bytes + memory.module_bytes + memory.activation_bytes + memory.transient_bytes
     assert parts == memory.peak_bytes
+    assert sum(memory.block_bytes) == memory.activation_bytes
     span = memory.full_lora_bytes - memory.no_update_bytes
     assert plan.budget_bytes == memory.no_update_bytes + int(percent / 100 * span)
 
@@ -230,6 +231,7 @@ def edited(saved, tmp_path, change):
         (lambda v: v.pop("budget_bytes"), "budget_bytes"),
         (lambda v: v.update(schema=9), "schema"),
         (lambda v: v["training"].update(epochs=0), "epochs is 0"),
+        (lambda v: v["training"].update(batch_size=0), "batch_size is 0"),
         (lambda v: v["training"].update(optimizer="adam9"), "adam9"),
     ],
 )
