@@ -67,7 +67,7 @@ def load_model(
     source, keys = source_of(backbone), _checkpoint_keys(backbone)
     config, auto = _prepare(backbone, task, labels)
     options = {"use_safetensors": True, "local_files_only": True, "trust_remote_code": False}
-    options |= {"ignore_mismatched_sizes": True, "output_loading_info": True, "dtype": getattr(torch, backbone.dtype)}
+    options |= {"ignore_mismatched_sizes": True, "output_loading_info": True, **_kernels(backbone)}
     if backbone.quantization:
         empty = empty_model(backbone, task=task, labels=labels)
         options |= {"quantization_config": quantization_config(backbone, empty), "device_map": {"": device}}
@@ -89,14 +89,31 @@ def load_model(
 def empty_model(backbone: Backbone, *, task: str, labels: tuple[str, ...]) -> PreTrainedModel:
     """The model that `load_model` gives, on the meta device: modules, dtype and attention kernel, no weights.
 
+    Raises BackboneError when the model has no such attention kernel.
+
     Quantisation changes only how weights are stored, so the empty model is not quantised.
     """
     import torch
 
     config, auto = _prepare(backbone, task, labels)
-    with _quiet(), torch.device("meta"):
-        model = as_loaded(auto.from_config(config, dtype=getattr(torch, backbone.dtype)))
+    try:
+        with _quiet(), torch.device("meta"):
+            model = as_loaded(auto.from_config(config, **_kernels(backbone)))
+    except ValueError as error:
+        if backbone.attention is None:
+            raise
+        raise BackboneError(
+            f'"{backbone.id}" cannot compute its attention with {backbone.attention}: leave --attention out.'
+        ) from error
     return _finish(model, backbone, _checkpoint_keys(backbone))
+
+
+def _kernels(backbone: Backbone) -> dict[str, Any]:
+    """Options of from_pretrained and of from_config."""
+    import torch
+
+    attention = {"attn_implementation": backbone.attention} if backbone.attention else {}
+    return {"dtype": getattr(torch, backbone.dtype), **attention}
 
 
 def as_loaded(model: PreTrainedModel) -> PreTrainedModel:

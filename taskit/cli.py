@@ -69,6 +69,7 @@ def plan(options: argparse.Namespace) -> None:
             recipe=recipe_of(options),
             columns=columns_of(options),
             quantization=options.quantize,
+            attention=options.attention,
             similarity=options.similarity,
             method=options.method,
             gain=options.gain,
@@ -218,6 +219,7 @@ def _add_plan(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--cutmix", type=float, metavar="ALPHA", help="patch images with others; 1 is usual")
     sub.add_argument("--patience", type=int, metavar="N", help="end after so many epochs without a better one")
     sub.add_argument("--quantize", choices=("8bit", "4bit"), help="load the frozen backbone in fewer bits")
+    sub.add_argument("--attention", choices=("sdpa", "eager"), help="its kernel (default: what Transformers prefers)")
     sub.add_argument(
         "--gradient-checkpointing",
         action="store_true",

@@ -67,6 +67,7 @@ def find_locations(model: nn.Module) -> tuple[Location, ...]:
     Of a model that holds a language model beside other towers (Janus-Pro), only the language model counts.
     Experts that Transformers 5 stores as one three-dimensional parameter (Mixtral) are no modules, so
     LoRA cannot reach them by name: of such a block only the attention, and a shared expert, are candidates.
+    Where PEFT takes the names of a shared expert for those of the experts, it is left out too.
     A module shared by all layers (ALBERT) is one location.
 
     >>> find_locations(ViTModel(ViTConfig()))[4]
@@ -78,7 +79,28 @@ def find_locations(model: nn.Module) -> tuple[Location, ...]:
             found.append(Location(f"{path}.{name}", index, role, *_features(matrix)))
     if getattr(getattr(model, "config", None), "model_type", None) in _MAMBA:
         found = [location for location in found if not location.name.endswith(".out_proj")]
-    return tuple(found)
+    names = {location.name.rpartition(".")[2]: location.name for location in found}
+    stolen = {leaf for leaf, name in names.items() if not _peft_keeps(model, name)}
+    return tuple(location for location in found if location.name.rpartition(".")[2] not in stolen)
+
+
+def _peft_keeps(model: nn.Module, name: str) -> bool:
+    """Whether an adapter of module `name` can be loaded again.
+
+    Of many mixtures of experts (DeepSeek-V3, Qwen3-MoE) PEFT reads gate_proj, up_proj and down_proj, wherever they
+    stand, as the experts of an older Transformers, and adapts those instead.
+    """
+    if not any(".experts." in path and p.dim() == 3 for path, p in model.named_parameters()):
+        return True
+    from peft import LoraConfig
+    from peft.utils.transformers_weight_conversion import convert_peft_config_for_transformers
+
+    config = LoraConfig(target_modules=[name])
+    try:
+        convert_peft_config_for_transformers(config, model, None)
+    except ValueError:  # one of two names that it fuses
+        return False
+    return name in (config.target_modules or ())
 
 
 def _blocks(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:

@@ -73,6 +73,7 @@ def prepare(
     columns: Mapping[str, str] | None = None,
     dtype: str = "float32",
     quantization: str | None = None,
+    attention: str | None = None,
     similarity: str = "gradient",
     method: str = "taskit",
     gain: str = "sqrt_ln1p",
@@ -93,9 +94,9 @@ def prepare(
         raise PlanError(f"There is no method called {method!r}; choose one of {', '.join(METHODS)}.")
     rank_gain(0, 1, gain)  # refuses an unknown form before anything is read
     recipe = recipe or Recipe()
+    backbone = find_backbone(backbone_id, dtype=dtype, quantization=quantization, attention=attention)
     tell("reading the data")
     data = load(source, columns=columns, seed=seed)
-    backbone = find_backbone(backbone_id, dtype=dtype, quantization=quantization)
     require_task(backbone, data.info.task)
     tell("tracing a training step without weights")
     collator = make_collator(backbone, data.info.task, recipe.max_length)

@@ -1,9 +1,9 @@
 """Price strategies: set the stage for rehearsals, trace the additive profile, split a peak into its parts."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from taskit.backbone import Backbone, empty_model, head_names, quantization_config
 from taskit.data import Collator, Dataset, longest_rows
@@ -12,10 +12,10 @@ from taskit.errors import PlanError
 from taskit.importance import Sources
 from taskit.locations import Location, find_locations
 from taskit.memory.conditions import BatchShape, Conditions
-from taskit.memory.numbers import extrapolate_bytes, extrapolate_profile
+from taskit.memory.numbers import extrapolate_peak, extrapolate_profile
 from taskit.memory.profile import MemoryProfile
 from taskit.memory.quantized import quantize_empty
-from taskit.memory.rehearsal import rehearse
+from taskit.memory.rehearsal import rehearse, take_step
 from taskit.memory.runtime import runtime_bytes, training_device
 from taskit.memory.trace import trace
 from taskit.plan import MemoryEstimate, PlannedLocation
@@ -41,6 +41,7 @@ class Stage:
     task: str
     conditions: Conditions
     tell: Callable[[str], None] = lambda _: None
+    quantization: str | None = None
 
     def rehearse(self, ranks: Sequence[int]) -> int:
         """The peak, in bytes, of training with these ranks, one for each location.
@@ -48,8 +49,8 @@ class Stage:
         Raises:
             PlanError: no step can be taken with the model; names what stopped it.
         """
-        strategy = {place.name: rank for place, rank in zip(self.locations, ranks, strict=True)}
-        return self._measure(partial(rehearse, self.build, strategy, self.heads, self.task), extrapolate_bytes)
+        step = self._step(ranks)
+        return self._measure(partial(rehearse, *step), partial(extrapolate_peak, partial(take_step, *step)))
 
     def trace(self) -> MemoryProfile:
         """The additive profile, its transient bytes those of full LoRA.
@@ -57,19 +58,41 @@ class Stage:
         Raises:
             PlanError: as ``rehearse``.
         """
-        return self._measure(partial(trace, self.build, self.locations, self.heads, self.task), extrapolate_profile)
+        measure = partial(trace, self.build, self.locations, self.heads, self.task)
+        return self._measure(measure, partial(self._trace_on_numbers, measure))
 
-    def _measure(self, measure: "Callable[[Conditions], Found]", extrapolate: "Callable[..., Found]") -> "Found":
-        """``measure`` on meta tensors, or where they will not do, extrapolated from real ones, which is told."""
+    def _trace_on_numbers(
+        self, measure: Callable[[Conditions], MemoryProfile], conditions: Conditions
+    ) -> MemoryProfile:
+        full = (FULL_RANK,) * len(self.locations)
+        profile = extrapolate_profile(measure, conditions)
+        peak = extrapolate_peak(partial(take_step, *self._step(full)), conditions)
+        return replace(profile, transient_bytes=max(peak - profile.bytes(full), 0))
+
+    def _step(self, ranks: Sequence[int]) -> tuple[Any, ...]:
+        """What to rehearse: all but the conditions."""
+        strategy = {place.name: rank for place, rank in zip(self.locations, ranks, strict=True)}
+        return self.build, strategy, self.heads, self.task
+
+    def _measure(
+        self, measure: "Callable[[Conditions], Found]", on_numbers: "Callable[[Conditions], Found]"
+    ) -> "Found":
+        """``measure`` on meta tensors, or where they will not do, ``on_numbers``, which is told."""
         try:
             return measure(self.conditions)
         except RuntimeError as error:
+            if self.quantization:
+                raise PlanError(
+                    f"The memory of training this backbone in {self.quantization} cannot be foreseen, because it "
+                    f"cannot be traced without numbers ({_reason(error)}) and quantised weights cannot be made up; "
+                    "plan without --quantize."
+                ) from error
             self.tell(
-                f"this model cannot be traced without numbers ({_reason(error)}): taking real steps with one row and "
-                "with two"
+                f"this model cannot be traced without numbers ({_reason(error)}): taking real steps with two rows "
+                "and with three"
             )
         try:
-            return extrapolate(measure, self.conditions)
+            return on_numbers(self.conditions)
         except (RuntimeError, ValueError, TypeError, IndexError, KeyError) as error:
             raise PlanError(
                 "The memory of training this backbone cannot be foreseen, because a step of it fails at: "
@@ -123,6 +146,7 @@ def set_stage(
             runtime_bytes=runtime_bytes(device),
         ),
         tell=cache(tell),  # once is enough
+        quantization=backbone.quantization,
     )
 
 

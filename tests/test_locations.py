@@ -36,6 +36,7 @@ EXPECTED = {
     "phi3": [FUSED] * 2,
     "mixtral": ["q k v o"] * 2,
     "qwen2-moe": [GATED] * 2,
+    "qwen3-moe": ["q k v o"] * 2,  # PEFT takes its gate, up and down for the experts' of an older Transformers
     "mamba": ["in_proj x_proj dt_proj"] * 2,
     "t5": [CLASSIC] * 2 + [f"{CROSS} fc1 fc2"] * 2,
     "t5-gated": [GATED] * 2 + [f"{CROSS} gate up down"] * 2,

@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from taskit.backbone import empty_model, find_backbone
 from taskit.data import write_digits
 from taskit.errors import BackboneError, BudgetError, PlanError, RunError, ZooError
 from taskit.plan import Plan
@@ -13,7 +14,8 @@ from taskit.planning import make_plan, uniform_plan
 from taskit.scheduler import Constraints
 from taskit.training.recipe import Recipe
 from taskit.training.trainer import train
-from tests.world import write_bert, write_llama, write_rhymes, write_topics
+from tests.tiny import tiny_model
+from tests.world import write_bert, write_llama, write_rhymes, write_tokenizer, write_topics
 
 RECIPE = Recipe(epochs=2, batch_size=8)
 
@@ -39,6 +41,7 @@ def test_the_peak_is_within_the_budget_and_its_parts_add_up(world, percent):
     assert memory.peak_bytes <= plan.budget_bytes
     parts = memory.constant_bytes + memory.module_bytes + memory.activation_bytes + memory.transient_bytes
     assert parts == memory.peak_bytes
+    assert sum(memory.block_bytes) == memory.activation_bytes
     span = memory.full_lora_bytes - memory.no_update_bytes
     assert plan.budget_bytes == memory.no_update_bytes + int(percent / 100 * span)
 
@@ -90,6 +93,31 @@ def test_generation_is_planned_too(world):
     assert plan.data.task == "text-generation"
     assert any(plan.ranks.values())
     assert plan.memory.peak_bytes <= plan.budget_bytes
+
+
+def test_the_attention_kernel_is_planned_and_trained_alike(world, tmp_path):
+    fused, eager = (plan_topics(world, "100%", attention=kernel) for kernel in ("sdpa", "eager"))
+    assert plan_topics(world, "100%").memory == fused.memory
+    # on both ends of the scale eager attention keeps its matrix, (rows, heads, length, length) in each block
+    assert eager.memory.full_lora_bytes > fused.memory.full_lora_bytes
+    eager.save(tmp_path / "plan.json")
+    assert Plan.load(tmp_path / "plan.json").backbone.attention == "eager"
+    result = train(Plan.load(tmp_path / "plan.json"), tmp_path / "run")
+    assert result.measured_peak_bytes == pytest.approx(eager.memory.peak_bytes, rel=0.03)
+
+
+def test_an_unknown_attention_kernel_is_refused_before_the_data_is_read(world):
+    with pytest.raises(BackboneError, match='"flash9"'):
+        make_plan(world / "nowhere.csv", str(world / "bert"), "60%", attention="flash9")
+
+
+def test_a_model_without_the_kernel_says_so(tmp_path):
+    folder = tmp_path / "model"
+    write_tokenizer(folder)
+    tiny_model("mamba").save_pretrained(folder)
+    backbone = find_backbone(str(folder), attention="sdpa")
+    with pytest.raises(BackboneError, match=r"with sdpa: leave --attention out\.$"):
+        empty_model(backbone, task="text-generation", labels=())
 
 
 def test_a_budget_under_the_frozen_base_names_the_shortfall(world):
@@ -206,6 +234,7 @@ def edited(saved, tmp_path, change):
         (lambda v: v.pop("budget_bytes"), "budget_bytes"),
         (lambda v: v.update(schema=9), "schema"),
         (lambda v: v["training"].update(epochs=0), "epochs is 0"),
+        (lambda v: v["training"].update(batch_size=0), "batch_size is 0"),
         (lambda v: v["training"].update(optimizer="adam9"), "adam9"),
     ],
 )

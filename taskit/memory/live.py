@@ -36,10 +36,12 @@ class LiveStorages(TorchDispatchMode):
         granularity: every storage is counted up to a multiple of this, as an allocator hands them out.
         rules: what to call in the place of an operator.
         scratch: bytes that an operator needs beside its results while it runs, from its arguments.
+        keep: whether to keep the history.
 
     Attributes:
         now: bytes of the storages alive.
         peak: the largest ``now`` so far, in bytes.
+        history: ``now`` after every growth, and with the scratch of every operator that needs some.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class LiveStorages(TorchDispatchMode):
         granularity: int = 1,
         rules: Mapping[Any, Callable[..., Any]] | None = None,
         scratch: Mapping[Any, Callable[..., int]] | None = None,
+        keep: bool = False,
     ) -> None:
         super().__init__()
         self.granularity = granularity
@@ -54,6 +57,8 @@ class LiveStorages(TorchDispatchMode):
         self.scratch = scratch or {}
         self.now = 0
         self.peak = 0
+        self.keep = keep
+        self.history: list[int] = []
         self._alive: dict[int, weakref.ref] = {}
 
     def follow(self, tensors: Iterable[torch.Tensor]) -> None:
@@ -64,7 +69,12 @@ class LiveStorages(TorchDispatchMode):
                 size = -(-storage.nbytes() // self.granularity) * self.granularity
                 self._alive[key] = weakref.ref(storage, lambda _, key=key, size=size: self._free(key, size))
                 self.now += size
-                self.peak = max(self.peak, self.now)
+                self._reach(self.now)
+
+    def _reach(self, size: int) -> None:
+        self.peak = max(self.peak, size)
+        if self.keep:
+            self.history.append(size)
 
     def _free(self, key: int, size: int) -> None:
         del self._alive[key]
@@ -77,7 +87,7 @@ class LiveStorages(TorchDispatchMode):
         elif isinstance(result, (tuple, list)):  # operators return tensors, or a flat sequence with them
             self.follow(leaf for part in result for leaf in _tensors(part))
         if func in self.scratch:
-            self.peak = max(self.peak, self.now + self.scratch[func](*args, **(kwargs or {})))
+            self._reach(self.now + self.scratch[func](*args, **(kwargs or {})))
         return result
 
 

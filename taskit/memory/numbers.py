@@ -1,45 +1,56 @@
 """The second best: a step on real numbers for a model that meta tensors cannot take through one.
 
-Data-dependent control flow and operators without a shape rule need numbers.  A step with one row and one with two
-are small enough for any machine that holds the weights, and tell what every further row costs.  The peak of few
-rows may lie in another moment of the step than that of many: a few per cent, where meta tensors are exact.
+Data-dependent control flow and operators without a shape rule need numbers.  Steps with two rows and with three are
+small enough for any machine that holds the weights (one row alone would spare copies: its transposes are contiguous).
+Whatever a step makes grows by the same bytes with every further row, so that two steps tell the bytes alive at each
+moment of a third one of any size, and its peak, wherever that lies.
+
+Left out: where the control flow of the two steps differs, their moments cannot be compared; the line through their
+peaks lies below the peak of many rows by a few per cent where that falls into another moment.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from taskit.memory.conditions import Conditions
+from taskit.memory.live import LiveStorages
 from taskit.memory.profile import MemoryProfile, Storage
 
+FEW, MORE = 2, 3  # rows of the two steps
 
-def extrapolate_bytes(measure: Callable[[Conditions], int], conditions: Conditions) -> int:
-    """What ``measure`` would give for the whole batch, by its values for one row and for two."""
-    one, two = (measure(_with_rows(conditions, rows)) for rows in (1, 2))
-    return _line(one, two, conditions.batch.rows)
+
+def extrapolate_peak(step: Callable[[Conditions], LiveStorages], conditions: Conditions) -> int:
+    """The peak, in bytes, of ``step`` with the whole batch."""
+    few, more = (step(_with_rows(conditions, rows)) for rows in (FEW, MORE))
+    moments = [few.history, more.history]
+    if len(few.history) != len(more.history):
+        moments = [[few.peak], [more.peak]]
+    return max(_lines(*moments, conditions.batch.rows)) + conditions.runtime_bytes
 
 
 def extrapolate_profile(measure: Callable[[Conditions], MemoryProfile], conditions: Conditions) -> MemoryProfile:
-    """The same for every part of a profile."""
-    one, two = (measure(_with_rows(conditions, rows)) for rows in (1, 2))
+    """What ``measure`` would give for the whole batch, but for the transient bytes, which are left at 0."""
+    few, more = (measure(_with_rows(conditions, rows)) for rows in (FEW, MORE))
     rows = conditions.batch.rows
-
-    def lines(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
-        return tuple(_line(x, y, rows) for x, y in zip(a, b, strict=True))
-
-    sizes = [{storage.needed_by: storage.bytes for storage in part.storages} for part in (one, two)]
+    sizes = [{storage.needed_by: storage.bytes for storage in part.storages} for part in (few, more)]
     needs = sorted({*sizes[0], *sizes[1]})
+    kept = _lines(*([part.get(need, 0) for need in needs] for part in sizes), rows)
     return replace(
-        one,
-        constant_bytes=_line(one.constant_bytes, two.constant_bytes, rows),
-        rank_bytes=lines(one.rank_bytes, two.rank_bytes),
-        fixed_bytes=lines(one.fixed_bytes, two.fixed_bytes),
-        storages=tuple(Storage(_line(sizes[0].get(k, 0), sizes[1].get(k, 0), rows), k) for k in needs),
-        transient_bytes=_line(one.transient_bytes, two.transient_bytes, rows),
+        few,
+        constant_bytes=_line(few.constant_bytes, more.constant_bytes, rows),
+        rank_bytes=_lines(few.rank_bytes, more.rank_bytes, rows),
+        fixed_bytes=_lines(few.fixed_bytes, more.fixed_bytes, rows),
+        storages=tuple(map(Storage, kept, needs)),
+        transient_bytes=0,
     )
 
 
-def _line(one: int, two: int, rows: int) -> int:
-    return max(one + (rows - 1) * (two - one), 0)
+def _lines(few: Sequence[int], more: Sequence[int], rows: int) -> tuple[int, ...]:
+    return tuple(_line(a, b, rows) for a, b in zip(few, more, strict=True))
+
+
+def _line(few: int, more: int, rows: int) -> int:
+    return max(few + (rows - FEW) * (more - few), 0)
 
 
 def _with_rows(conditions: Conditions, rows: int) -> Conditions:

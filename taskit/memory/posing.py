@@ -7,11 +7,12 @@ device, attention picks a kernel by it, and fused optimizers accept some devices
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from types import ModuleType
 from typing import Any
-from unittest.mock import patch
 
 import torch
+from torch.optim import optimizer
 from torch.overrides import TorchFunctionMode
 from torch.utils._device import _device_constructors
 
@@ -20,7 +21,6 @@ from taskit.memory.attention import attend
 _ATTENTION = torch.nn.functional.scaled_dot_product_attention
 _PROPERTIES: Any = torch.Tensor
 CODES = 256  # entries of an 8-bit code book
-_META = _PROPERTIES.is_meta.__get__
 _META = torch.device("meta")
 _MOVES = (torch.Tensor.to, torch.Tensor.cuda, torch.Tensor.cpu)
 
@@ -28,8 +28,10 @@ _MOVES = (torch.Tensor.to, torch.Tensor.cuda, torch.Tensor.cpu)
 @contextmanager
 def posing(device: str) -> Iterator[None]:
     """Inside, every new tensor is on meta, and every tensor says that it is on ``device`` ("cpu" or "cuda")."""
+    from transformers.utils import import_utils
+
     mode = _Posing(torch.device(device))
-    run_backward = torch.autograd.graph._engine_run_backward
+    run_backward = getattr(torch.autograd, "_engine_run_backward", None)
 
     def go_on_posing(*args: Any, **kwargs: Any) -> Any:
         with mode:
@@ -37,11 +39,11 @@ def posing(device: str) -> Iterator[None]:
 
     with (
         # Transformers must not look into masks that hold no numbers; it spares traced tensors that
-        patch("transformers.utils.import_utils.is_fake_tensor", lambda _: True),
+        _replaced(import_utils, "is_fake_tensor", lambda _: True),
         # fused optimizers ask for the device in a place that no mode can see
-        patch("torch.optim.optimizer._get_fused_kernels_supported_devices", lambda: ["cpu", "cuda", "meta"]),
+        _replaced(optimizer, "_get_fused_kernels_supported_devices", lambda: ["cpu", "cuda", "meta"]),
         # a mode rests while it handles a call, and the call of backward recomputes blocks and runs Python functions
-        patch("torch.autograd._engine_run_backward", go_on_posing),
+        _replaced(torch.autograd, "_engine_run_backward", go_on_posing),
         _empty_code_books(),
         mode,
     ):
@@ -49,15 +51,31 @@ def posing(device: str) -> Iterator[None]:
 
 
 @contextmanager
-def _empty_code_books() -> Iterator[None]:
-    """Let bitsandbytes, where it is in use, make its code books without numbers, and forget them afterwards."""
-    if "bitsandbytes" not in sys.modules:
+def _replaced(module: ModuleType, name: str, value: Any) -> Iterator[None]:
+    """``module.name`` is ``value`` inside.
+
+    A release that lacks the name is left as it is: what then asks meta tensors for numbers raises a RuntimeError,
+    and the step is taken on real ones (numbers.py).
+    """
+    before = getattr(module, name, None)
+    if before is None:
         yield
         return
-    with (
-        patch("bitsandbytes.functional.create_dynamic_map", lambda *_, **__: torch.empty(CODES)),
-        patch.dict("bitsandbytes.functional.name2qmap"),
-    ):
+    setattr(module, name, value)
+    try:
+        yield
+    finally:
+        setattr(module, name, before)
+
+
+@contextmanager
+def _empty_code_books() -> Iterator[None]:
+    """Let bitsandbytes, where it is in use, make its code books without numbers, and forget them afterwards."""
+    functional = sys.modules.get("bitsandbytes.functional")
+    with ExitStack() as stack:
+        if functional is not None:
+            stack.enter_context(_replaced(functional, "create_dynamic_map", lambda *_, **__: torch.empty(CODES)))
+            stack.enter_context(_replaced(functional, "name2qmap", dict(getattr(functional, "name2qmap", {}))))
         yield
 
 

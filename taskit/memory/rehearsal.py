@@ -7,7 +7,7 @@ that pass for tensors on the training device, and every storage they would make 
 import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
@@ -38,6 +38,18 @@ def rehearse(
 
     Raises RuntimeError (also its NotImplementedError) where the model does something that needs real numbers.
     """
+    return take_step(build, ranks, heads, task, conditions, watch).peak + conditions.runtime_bytes
+
+
+def take_step(
+    build: "Callable[[], PreTrainedModel]",
+    ranks: Mapping[str, int],
+    heads: Sequence[str],
+    task: str,
+    conditions: Conditions,
+    watch: Watch | None = None,
+) -> LiveStorages:
+    """The step of ``rehearse``, and what lived during it: its history too where it was taken on numbers."""
     with _no_collection(), torch.device("meta"):
         model = adapt(build(), ranks, heads, task)
     if conditions.gradient_checkpointing:
@@ -46,7 +58,8 @@ def rehearse(
     if conditions.on_numbers:
         fill_with_zeros(model)
     stage = nullcontext() if conditions.on_numbers else posing(conditions.device)
-    live = LiveStorages(conditions.granularity, {} if conditions.on_numbers else RULES, SCRATCH)
+    rules = {} if conditions.on_numbers else RULES
+    live = LiveStorages(conditions.granularity, rules, SCRATCH, keep=conditions.on_numbers)
     with _no_collection(), stage, live:
         live.follow(standing_tensors(model))
         # one batch more than a step takes: Accelerate's loader holds the next one already
@@ -60,13 +73,14 @@ def rehearse(
         else:  # generation without an adapter: only ever evaluated
             with torch.no_grad():
                 model(**micro_batches[0])
-    return live.peak + conditions.runtime_bytes
+    return live
 
 
 @torch.no_grad()
 def fill_with_zeros(model: torch.nn.Module) -> None:
     """Give a model on meta real tensors; their values do not matter, but they must be numbers."""
     model.to_empty(device="cpu")
+    cast("PreTrainedModel", model).tie_weights()  # to_empty gives each name a tensor of its own
     for tensor in (*model.parameters(), *model.buffers()):
         tensor.zero_()
 

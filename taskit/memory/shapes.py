@@ -45,9 +45,21 @@ def _vector_norm(op: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     return op(x, *args, **kwargs) if len(args) > 1 or kwargs else x.new_empty(())
 
 
-def _dequantized(rows: Tensor, _: Tensor, shape: Sequence[int], *__: Any, **___: Any) -> int:
-    """Bytes of the weight (out, in) that a product with 4-bit weights unpacks, in the dtype of the rows."""
-    return prod(shape) * rows.element_size()
+def _unpacked(
+    rows: Tensor,
+    _packed: Tensor,
+    shape: Sequence[int],
+    _scales: Tensor,
+    _block: int,
+    _kind: str,
+    _bias: Tensor | None = None,
+    packed_scales: Tensor | None = None,
+    *_: Any,
+) -> int:
+    """Bytes of what a product with 4-bit weights unpacks: the weight (out, in) in the dtype of the rows, and its
+    scales in float32 under double quantisation."""
+    scales = 0 if packed_scales is None else 4 * packed_scales.numel()
+    return prod(shape) * rows.element_size() + scales
 
 
 # What to call in the place of an operator on meta tensors.
@@ -69,4 +81,4 @@ def with_bitsandbytes() -> None:
 
     own: Any = torch.ops.bitsandbytes
     RULES[own.int8_vectorwise_quant.default] = _quantize_rows
-    SCRATCH[own.gemm_4bit.default] = _dequantized
+    SCRATCH[own.gemm_4bit.default] = _unpacked

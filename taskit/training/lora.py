@@ -3,7 +3,6 @@
 import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
-from unittest.mock import patch
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
@@ -13,9 +12,7 @@ PEFT_TASKS = {"text-classification": "SEQ_CLS", "text-generation": "CAUSAL_LM", 
 SCALING = 1  # c in alpha = c * r: every location keeps the same scaling whatever its rank
 
 
-def lora_config(
-    ranks: Mapping[str, int], heads: Sequence[str], task: str, encoder_decoder: bool = False
-) -> "LoraConfig":
+def lora_config(model: "PreTrainedModel", ranks: Mapping[str, int], heads: Sequence[str], task: str) -> "LoraConfig":
     """The PEFT configuration of a strategy: location name -> rank, locations of rank 0 left out.
 
     PEFT reads the keys of its patterns as regular expressions and takes the first that matches, so
@@ -29,12 +26,22 @@ def lora_config(
     return LoraConfig(
         r=largest,
         lora_alpha=SCALING * largest,
-        target_modules="|".join(re.escape(name) for name in inserted),
+        target_modules=_targets(model, list(inserted)),
         rank_pattern={"^" + re.escape(name): rank for name, rank in inserted.items()},
         alpha_pattern={"^" + re.escape(name): SCALING * rank for name, rank in inserted.items()},
         modules_to_save=list(heads) or None,
-        task_type="SEQ_2_SEQ_LM" if encoder_decoder else PEFT_TASKS[task],
+        task_type="SEQ_2_SEQ_LM" if model.config.is_encoder_decoder else PEFT_TASKS[task],
     )
+
+
+def _targets(model: "PreTrainedModel", names: list[str]) -> str | list[str]:
+    """One expression of full paths; a list of them for a mixture of experts.
+
+    There PEFT keeps only the last name of what an expression matches, and would adapt every layer.  A list, which
+    it matches by endings, it leaves alone.
+    """
+    experts = any(".experts." in name and p.dim() == 3 for name, p in model.named_parameters())
+    return names if experts else "|".join(map(re.escape, names))
 
 
 def adapt(
@@ -53,14 +60,14 @@ def adapt(
         return model
     from peft import get_peft_model
 
-    config = lora_config(ranks, heads, task, model.config.is_encoder_decoder)
+    config = lora_config(model, ranks, heads, task)
+    targets = config.target_modules
     patterns = dict(config.rank_pattern or {}), dict(config.alpha_pattern or {})
     # PEFT tries its patterns one by one at every module, minutes for hundreds of them; merged they are a handful
     config.rank_pattern, config.alpha_pattern = map(_merged, patterns)
-    # for a mixture of experts PEFT would take the paths for names of an older Transformers and adapt every layer
-    with patch("peft.utils.transformers_weight_conversion.convert_peft_config_for_transformers", create=True):
-        adapted = get_peft_model(model, config, autocast_adapter_dtype=False)
+    adapted = get_peft_model(model, config, autocast_adapter_dtype=False)
     config.rank_pattern, config.alpha_pattern = patterns
+    config.target_modules = targets if isinstance(targets, str) else sorted(targets or ())  # PEFT shortens lists
     for name, parameter in adapted.named_parameters():
         if ".lora_" in name:  # PEFT leaves them in float32 beside meta and integer weights
             parameter.data = parameter.data.to(model.dtype)

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import torch
 
 from taskit.memory.live import LiveStorages
+from taskit.memory.shapes import SCRATCH
 
 
 class PeakMeter:
@@ -15,7 +16,7 @@ class PeakMeter:
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
-        self._live = None if device.type == "cuda" else LiveStorages()
+        self._live = None if device.type == "cuda" else LiveStorages(scratch=SCRATCH)
         if self._live is None:
             torch.cuda.reset_peak_memory_stats(device)
 
