@@ -22,10 +22,10 @@ FEW, MORE = 2, 3  # rows of the two steps
 def extrapolate_peak(step: Callable[[Conditions], LiveStorages], conditions: Conditions) -> int:
     """The peak, in bytes, of ``step`` with the whole batch."""
     few, more = (step(_with_rows(conditions, rows)) for rows in (FEW, MORE))
-    moments = [few.history, more.history]
+    moments = few.history, more.history
     if len(few.history) != len(more.history):
-        moments = [[few.peak], [more.peak]]
-    return max(_lines(*moments, conditions.batch.rows)) + conditions.runtime_bytes
+        moments = [few.peak], [more.peak]
+    return max(_lines(moments[0], moments[1], conditions.batch.rows)) + conditions.runtime_bytes
 
 
 def extrapolate_profile(measure: Callable[[Conditions], MemoryProfile], conditions: Conditions) -> MemoryProfile:
@@ -34,7 +34,7 @@ def extrapolate_profile(measure: Callable[[Conditions], MemoryProfile], conditio
     rows = conditions.batch.rows
     sizes = [{storage.needed_by: storage.bytes for storage in part.storages} for part in (few, more)]
     needs = sorted({*sizes[0], *sizes[1]})
-    kept = _lines(*([part.get(need, 0) for need in needs] for part in sizes), rows)
+    kept = _lines([sizes[0].get(need, 0) for need in needs], [sizes[1].get(need, 0) for need in needs], rows)
     return replace(
         few,
         constant_bytes=_line(few.constant_bytes, more.constant_bytes, rows),

@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from torch.optim import optimizer
+import torch.optim.optimizer as fused
 from torch.overrides import TorchFunctionMode
 from torch.utils._device import _device_constructors
 
@@ -31,7 +31,7 @@ def posing(device: str) -> Iterator[None]:
     from transformers.utils import import_utils
 
     mode = _Posing(torch.device(device))
-    run_backward = getattr(torch.autograd, "_engine_run_backward", None)
+    run_backward: Any = getattr(torch.autograd, "_engine_run_backward", None)
 
     def go_on_posing(*args: Any, **kwargs: Any) -> Any:
         with mode:
@@ -41,7 +41,7 @@ def posing(device: str) -> Iterator[None]:
         # Transformers must not look into masks that hold no numbers; it spares traced tensors that
         _replaced(import_utils, "is_fake_tensor", lambda _: True),
         # fused optimizers ask for the device in a place that no mode can see
-        _replaced(optimizer, "_get_fused_kernels_supported_devices", lambda: ["cpu", "cuda", "meta"]),
+        _replaced(fused, "_get_fused_kernels_supported_devices", lambda: ["cpu", "cuda", "meta"]),
         # a mode rests while it handles a call, and the call of backward recomputes blocks and runs Python functions
         _replaced(torch.autograd, "_engine_run_backward", go_on_posing),
         _empty_code_books(),
