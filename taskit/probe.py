@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from taskit.errors import DataError
-from taskit.head import fit_head
+from taskit.head import SOFTENED, fit_head
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +90,14 @@ def example_features(
 
 
 def held_out_gradient(x: Tensor, labels: Tensor, classes: int) -> Tensor:
-    """grad_x of the mean cross-entropy at ``x`` (n, d), under a closed-form head whose errors are those held out.
+    """grad_x of the mean cross-entropy at ``x`` (n, d), under the closed-form head with which training would start.
 
-    A head fitted to the very examples can explain them all, and its gradient vanishes; so the error of each is
-    that of the head fitted to all others (our reading).
+    Its logits are softened as there.  A head fitted to the very examples can explain them all, and its gradient
+    vanishes; so the error of each is that of the head fitted to all others (our reading).
     """
     head = fit_head(x, labels, classes)
-    error = F.softmax(head.held_out, -1) - F.one_hot(labels, classes)
-    return error @ head.weight / len(x)
+    error = F.softmax(SOFTENED * head.held_out, -1) - F.one_hot(labels, classes)
+    return error @ (SOFTENED * head.weight) / len(x)
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from transformers import GPT2Config, GPT2ForSequenceClassification
 
 from taskit.errors import DataError
-from taskit.head import fit_head
+from taskit.head import SOFTENED, fit_head
 from taskit.probe import class_probes, example_features, frozen, held_out_gradient, text_probes
 
 
@@ -14,8 +14,8 @@ def test_equals_the_models_own_backward_with_held_out_logits(tiny_bert, sentence
     (probe,) = class_probes(tiny_bert, [sentences], tiny_bert.classifier)
     head = fit_head(probe.x, sentences["labels"], 3)
     for row in range(12):
-        tiny_bert.classifier.weight.data = head.weight
-        tiny_bert.classifier.bias.data = head.held_out[row] - head.weight @ probe.x[row]
+        tiny_bert.classifier.weight.data = SOFTENED * head.weight
+        tiny_bert.classifier.bias.data = SOFTENED * (head.held_out[row] - head.weight @ probe.x[row])
         leaf = []
 
         def keep(_, inputs, leaf=leaf):

@@ -5,7 +5,7 @@ metering and its checkpoints would cost more than these small trainings.
 """
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,9 @@ from benchmarks.transferring.families import Family
 from taskit.backbone import final_linear, find_backbone, head_names, load_model
 from taskit.data import load
 from taskit.data.splitting import split
+from taskit.head import SOFTENED
 from taskit.locations import Location, find_locations
 from taskit.planning import make_collator
-from taskit.training.fitting import SOFTENED
 from taskit.training.lora import adapt
 from taskit.training.probe_head import fit_linear_head
 from taskit.training.recipe import Recipe
@@ -49,8 +49,8 @@ class Bench:
     seed: int
 
     @classmethod
-    def open(cls, family: Family, source: Path, seed: int) -> "Bench":
-        data, backbone = load(source, seed=seed), find_backbone(family.backbone)
+    def open(cls, family: Family, source: Path, seed: int, dtype: str = "float32") -> "Bench":
+        data, backbone = load(source, seed=seed), find_backbone(family.backbone, dtype=dtype)
         collator = make_collator(backbone, data.info.task, family.max_length)
         kept, held_out = split(data.train["label"], HELD_OUT, seed)
         model = load_model(backbone, task=data.info.task, labels=data.info.labels)
@@ -77,8 +77,18 @@ class Bench:
         rows, size = self.train_rows[:PROBE_ROWS], self.family.batch_size
         return [self.collator(rows[i : i + size]) for i in range(0, len(rows), size)]
 
-    def train(self, ranks: Mapping[str, int], *, lr: float | None = None, epochs: int | None = None) -> Any:
-        """A copy of the model with ``ranks`` trained; the bench keeps its start."""
+    def train(
+        self,
+        ranks: Mapping[str, int],
+        *,
+        lr: float | None = None,
+        epochs: int | None = None,
+        started: Callable[[Any], None] = lambda _: None,
+    ) -> Any:
+        """A copy of the model with ``ranks`` trained; the bench keeps its start.
+
+        ``started`` is given the adapted model before its first step.
+        """
         recipe, lr, epochs = self.recipe, lr or self.recipe.learning_rate, epochs or self.recipe.epochs
         torch.manual_seed(self.seed)
         model = copy.deepcopy(self.model)
@@ -86,6 +96,7 @@ class Bench:
             for parameter in final_linear(model).parameters():
                 parameter.mul_(SOFTENED)
         model = adapt(model, ranks, head_names(model, self.task), self.task).train()
+        started(model)
         named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
         lora = [p for name, p in named if "lora_" in name]
         heads = [p for name, p in named if "lora_" not in name]

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from benchmarks.transferring.bench import Batch, Bench
 from taskit.adapter import read_config, read_tensors
 from taskit.branch import Branch, attached, linear_shapes
+from taskit.head import SOFTENED
 from taskit.probe import Probe, example_features, frozen, held_out_gradient
 from taskit.sensitivity import sensitivities
-from taskit.training.fitting import SOFTENED
 
 RANK = 8
 

@@ -10,6 +10,7 @@ import torch
 from accelerate import Accelerator
 from transformers import get_cosine_schedule_with_warmup
 
+from taskit.head import SOFTENED
 from taskit.plan import Plan
 from taskit.training.batches import Batch, Batches
 from taskit.training.checkpoint import Checkpoints, Progress
@@ -23,7 +24,6 @@ from taskit.training.scores import Scores
 from taskit.training.soften import soften
 from taskit.training.step import make_optimizer, train_step, use_checkpointing
 
-SOFTENED = 0.1  # scale of the fitted head's logits at the start of training
 MEASURED_STEPS = 4  # at the start, beside the longest batch: counting makes a step on a CPU half as long again
 
 

@@ -16,6 +16,7 @@ from taskit.data import Collator, Dataset, load
 from taskit.data.splitting import split
 from taskit.errors import BudgetError, RunError
 from taskit.export import write_adapter
+from taskit.head import SOFTENED
 from taskit.memory.live import standing_tensors
 from taskit.plan import Plan
 from taskit.planning import make_collator, reprice
@@ -23,7 +24,7 @@ from taskit.training.batches import Batches
 from taskit.training.checkpoint import find_checkpoints
 from taskit.training.evaluation import evaluate, metric_of
 from taskit.training.fit_first import MisfitError, tightened
-from taskit.training.fitting import SOFTENED, Fitting
+from taskit.training.fitting import Fitting
 from taskit.training.generation import compare_answers
 from taskit.training.interrupt import Interrupts
 from taskit.training.lock import Owner, locked, write_owner
