@@ -9,12 +9,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from taskit.data import load
 from taskit.errors import RunError
 from taskit.inference import evaluate_run, load_run, predict
 from taskit.planning import make_collator, make_plan
+from taskit.training.run_folder import Result
 from taskit.training.trainer import train
 from tests.training.conftest import RECIPE
-from tests.world import write_llama, write_rhymes
+from tests.world import TOPICS, write_llama, write_rhymes
 
 
 def test_the_run_learns_and_says_so(run):
@@ -25,6 +27,24 @@ def test_the_run_learns_and_says_so(run):
     assert [e.epoch for e in events if e.kind == "epoch"] == [1, 2, 3]
     assert len([e for e in events if e.kind == "step"]) == result.steps
     assert len((folder / "events.jsonl").read_text().splitlines()) == len(events)
+
+
+def test_the_result_says_where_the_model_errs(run, plan):
+    """In result.json, where the app finds it: both confusion matrices, and the rows of the evaluation split."""
+    folder, result, _ = run
+    written = json.loads((folder / "result.json").read_text())
+    evaluation = load(plan.data.source, seed=plan.seed).evaluation
+    truth = [evaluation["label"].count(k) for k in range(2)]
+    for details, value in (("details_before", result.before), ("details_after", result.after)):
+        matrix = written[details]["confusion"]
+        assert [sum(row) for row in matrix] == truth
+        assert sum(matrix[k][k] for k in range(2)) / 24 == pytest.approx(value)
+        assert 0 <= written[details]["macro_f1"] <= 1
+    assert written["imbalance"] == pytest.approx(1.0, abs=0.1)
+    hardest = written["details_after"]["hardest"]
+    assert [row["label"] for row in hardest] == [plan.data.labels[evaluation[row["row"]]["label"]] for row in hardest]
+    assert [row["loss"] for row in hardest] == sorted((row["loss"] for row in hardest), reverse=True)
+    assert Result.from_dict(written) == result
 
 
 def test_the_measured_peak_is_predicted_and_within_the_budget(run, plan):
@@ -136,6 +156,8 @@ def test_generation_runs_end_to_end(tmp_path):
     assert result.metric == "loss"
     assert result.after < result.before
     assert 0 <= result.details_after.exact_match <= result.details_after.rouge_l <= 1
+    assert result.details_after.perplexity < result.details_before.perplexity
+    assert {row.label for row in result.details_after.hardest} <= set(TOPICS["colours"].split())
     assert result.measured_peak_bytes <= plan.budget_bytes
     (answer,) = predict(tmp_path / "run", ["the old cat"])
     assert isinstance(answer.answer, str)
