@@ -20,7 +20,7 @@ from taskit.memory.live import standing_tensors
 from taskit.plan import Plan
 from taskit.planning import make_collator, reprice
 from taskit.training.batches import Batches
-from taskit.training.checkpoint import find_checkpoints
+from taskit.training.checkpoint import find_checkpoints, require_device
 from taskit.training.evaluation import evaluate, metric_of
 from taskit.training.fit_first import MisfitError, tightened
 from taskit.training.fitting import SOFTENED, Fitting
@@ -60,7 +60,7 @@ def train(
     """
     folder = RunFolder(out)
     if resume:
-        plan = Plan.from_dict(folder.read_json("plan.json"), str(folder.path / "plan.json"))
+        plan = _begun(folder)
     accelerator = make_accelerator(tracker, folder.path)
     prepared = None if resume else _prepare(plan, tighten)  # before the folder, which bad input should not make
     if not resume and accelerator.is_main_process:
@@ -92,6 +92,15 @@ def _prepare(plan: Plan, tighten: bool) -> tuple[Plan, Dataset, Collator]:
             if not tighten:
                 raise
             plan = tightened(plan)
+
+
+def _begun(folder: RunFolder) -> Plan:
+    """The plan of a run that may go on."""
+    plan = Plan.from_dict(folder.read_json("plan.json"), str(folder.path / "plan.json"))
+    if folder.exists():
+        folder.read_state()  # refused where another version made it
+    require_device(folder.checkpoints)
+    return plan
 
 
 def load_data(plan: Plan) -> Dataset:

@@ -35,7 +35,7 @@ def test_operations_are_those_of_the_matrices(plan):
     data = load(plan.data.source)
     collator = make_collator(plan.backbone, plan.data.task, None)
     stage = set_stage(plan.backbone, data, Recipe(batch_size=4), collator)
-    rows, length = dict((name, shape) for name, shape, _ in stage.conditions.batch.tensors)["input_ids"]
+    rows, length = next(shape for name, shape, _ in stage.conditions.batch.tensors if name == "input_ids")
     blocks = [m for name, m in stage.build().named_modules() if ".layer." in name and isinstance(m, torch.nn.Linear)]
     weights = sum(m.in_features * m.out_features for m in blocks)
     attention = 3 * 4 * rows * length * length * 32
