@@ -30,7 +30,7 @@ def make_accelerator(tracker: Tracker | None, folder: Path) -> Accelerator:
     for flag, name in SHARDED.items():
         if parse_flag_from_env(flag):
             raise RunError(
-                f"A run cannot be trained with {name}, since each of its processes holds the whole backbone; choose DDP "
+                f"A run cannot be trained with {name}, since each process holds the whole backbone; choose DDP "
                 "(accelerate launch --multi_gpu)."
             )
     return Accelerator(log_with=tracker, project_dir=folder)

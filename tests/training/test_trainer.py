@@ -1,5 +1,6 @@
 """Real runs of a small model: what is trained, what is written, what a stop leaves."""
 
+import io
 import json
 import subprocess
 import sys
@@ -7,9 +8,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from rich.console import Console
 from safetensors.torch import load_file
 
 from taskit.data import load
+from taskit.display import result_tables
 from taskit.errors import RunError
 from taskit.inference import evaluate_run, load_run, predict
 from taskit.planning import make_collator, make_plan
@@ -68,6 +71,18 @@ def test_exactly_the_plan_is_trained(run, plan):
     assert sorted(config["rank_pattern"].values()) == sorted(ranks.values())
     assert config["rank_pattern"] == config["alpha_pattern"]
     assert sum(t.numel() for t in tensors.values()) == result.trainable_parameters == plan.trainable_parameters
+
+
+def test_the_terminal_shows_scores_before_and_after_where_classes_are_mistaken_and_the_hardest_rows(run, plan):
+    _, result, _ = run
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(result_tables(result, plan.data.labels))
+    shown = console.export_text()
+    for part in ("linear head alone", "macro-F1", "Confusion", "Hardest evaluation rows", "largest class / smallest"):
+        assert part in shown
+    for value in (result.before, result.after, result.details_after.macro_f1, result.details_before.macro_f1):
+        assert f"{value:.4f}" in shown
+    assert "perplexity" not in shown
 
 
 def test_plain_peft_in_another_process_gives_the_same_logits(run, world):
