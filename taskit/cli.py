@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from taskit.errors import TaskITError
 from taskit.flags import add_constraints, constraints_of
+from taskit.source import DTYPES
 from taskit.terminal import progress_bar, quiet_libraries, status
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ def plan(options: argparse.Namespace) -> None:
             zoo=options.zoo,
             recipe=recipe_of(options),
             columns=columns_of(options),
+            dtype=options.dtype,
             quantization=options.quantize,
             similarity=options.similarity,
             method=options.method,
@@ -228,6 +230,9 @@ def _add_plan(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--cutmix", type=float, metavar="ALPHA", help="patch images with others; 1 is usual")
     sub.add_argument("--randaugment", type=int, metavar="M", help="distort images, by 0 to 30; 9 is usual")
     sub.add_argument("--patience", type=int, metavar="N", help="end after so many epochs without a better one")
+    sub.add_argument(
+        "--dtype", choices=DTYPES, default=DTYPES[0], help="of backbone and adapter (default %(default)s)"
+    )
     sub.add_argument("--quantize", choices=("8bit", "4bit"), help="load the frozen backbone in fewer bits")
     sub.add_argument(
         "--gradient-checkpointing",

@@ -20,7 +20,7 @@ from taskit.training.runs import Run
 from taskit.training.trainer import train
 from tests.world import write_bert, write_topics
 
-KILLS_A_RUN = 4
+KILLS_A_RUN = 10
 MOST_LOST = 1  # steps: a checkpoint is written after every one
 SAME = 1e-6
 
@@ -28,7 +28,7 @@ SAME = 1e-6
 def kills(scratch: Path, wanted: int, seed: int) -> dict:
     """``wanted`` kills: two thirds at any moment, the rest aimed at a checkpoint and at the final save."""
     recipe = Recipe(epochs=2, batch_size=8, learning_rate=5e-3, checkpoint_seconds=0.0)
-    data, base = write_topics(scratch / "topics.csv", rows=80), write_bert(scratch / "bert")
+    data, base = write_topics(scratch / "topics.csv", rows=60), write_bert(scratch / "bert")
     plan = make_plan(data, str(base), "60%", recipe=recipe, seed=seed)
     alone, started = scratch / "alone", time.monotonic()
     assert attempt(plan, alone, None) == "ended"

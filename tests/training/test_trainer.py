@@ -162,6 +162,18 @@ def test_resuming_nothing_is_refused(plan, tmp_path):
         train(plan, tmp_path / "nowhere", resume=True)
 
 
+def test_a_run_in_bfloat16_is_planned_and_trained_in_it(world, tmp_path):
+    """NumPy and scikit-learn know no bfloat16, the head before the LoRA needs both."""
+    recipe = replace(RECIPE, epochs=1)
+    plan = make_plan(world / "topics.csv", str(world / "bert"), "60%", recipe=recipe, dtype="bfloat16")
+    result = train(plan, tmp_path / "run")
+    assert result.before > 0.5
+    assert 0.97 * result.measured_peak_bytes <= result.predicted_peak_bytes
+    assert result.measured_peak_bytes <= plan.budget_bytes
+    tensors = load_file(tmp_path / "run" / "adapter" / "adapter_model.safetensors")
+    assert {tensor.dtype for tensor in tensors.values()} == {torch.bfloat16}
+
+
 def test_generation_runs_end_to_end(tmp_path):
     write_llama(tmp_path / "llama")
     write_rhymes(tmp_path / "rhymes.jsonl")
