@@ -25,8 +25,8 @@ ALLOWED = 1.05
 
 
 def step_time(scratch: Path, seed: int) -> dict:
-    data = few_digits(scratch / "digits", per_class=60)
-    recipe = Recipe(epochs=3, batch_size=16)
+    data = few_digits(scratch / "digits", per_class=40)
+    recipe = Recipe(epochs=2, batch_size=16)
     planned = make_plan(data, BACKBONE, "60%", recipe=recipe, seed=seed)
     everywhere = uniform_plan(data, BACKBONE, 8, recipe=recipe, seed=seed)
     times = turns(planned, everywhere, scratch / "run")

@@ -75,7 +75,10 @@ def micro_batches(recipe: Recipe, data: Dataset) -> int:
 
 
 def forward_operations(stage: Stage) -> int:
-    """Floating-point operations of the longest batch's forward pass, counted without weights where that can be."""
+    """Floating-point operations of the longest batch's forward pass, counted without weights where that can be.
+
+    Those with weights: the products inside attention, fewer up to thousands of tokens, are left to the margin.
+    """
     conditions, model = stage.conditions, stage.build()
     try:
         with posing("cpu"):

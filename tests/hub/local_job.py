@@ -60,8 +60,9 @@ class LocalJob:
     def _follow(self, folder: tempfile.TemporaryDirectory, limit: threading.Timer) -> None:
         assert self.process
         assert self.process.stdout
-        for line in self.process.stdout:
-            self._say(line.rstrip("\n"))
+        with self.process.stdout as lines:
+            for line in lines:
+                self._say(line.rstrip("\n"))
         status = self.process.wait()
         limit.cancel()
         if self.stage == "RUNNING":
