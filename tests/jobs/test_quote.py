@@ -47,7 +47,7 @@ def test_the_timeout_lies_above_the_estimate_and_more_work_takes_longer(plan, hu
     assert SETUP_SECONDS < quote.seconds < quote.timeout_seconds
     assert quote.dollars == pytest.approx(quote.seconds / 60 * 0.000167)
     assert quote.most_dollars > quote.dollars
-    longer = replace(plan, training=replace(plan.training, epochs=10**6))
+    longer = replace(plan, training=replace(plan.training, epochs=10**8))
     assert make_quote(longer, "cpu-basic", HfApi()).seconds > 100 * quote.seconds
     assert make_quote(longer, "t4-small", HfApi()).seconds < make_quote(longer, "cpu-basic", HfApi()).seconds
     assert hub.requests == ["GET /api/jobs/hardware"] * 4
