@@ -20,14 +20,14 @@ def test_a_machine_is_as_the_hub_lists_it(hub):
     assert (machine.device, machine.cores) == ("cuda", 4)
     assert 3600 * machine.dollars_per_second == pytest.approx(0.40, abs=0.001)
     assert find_machine(HfApi(), "cpu-basic").device == "cpu"
-    assert hub.requests == ["GET /api/jobs/hardware"] * 2
+    assert hub.requests.count("GET /api/jobs/hardware") == 2
 
 
 @pytest.mark.parametrize(("flavor", "says"), [("t5-huge", "not on offer"), ("l4x4", "several GPUs")])
 def test_another_machine_is_one_sentence_that_names_the_choice(flavor, says, hub):
     with pytest.raises(HubError, match=rf"{says}.*cpu-basic, t4-small\.$"):
         find_machine(HfApi(), flavor)
-    assert len(hub.requests) == 1
+    assert hub.requests.count("GET /api/jobs/hardware") == 1
 
 
 def test_operations_are_those_of_the_matrices(plan):
@@ -50,7 +50,7 @@ def test_the_timeout_lies_above_the_estimate_and_more_work_takes_longer(plan, hu
     longer = replace(plan, training=replace(plan.training, epochs=10**8))
     assert make_quote(longer, "cpu-basic", HfApi()).seconds > 100 * quote.seconds
     assert make_quote(longer, "t4-small", HfApi()).seconds < make_quote(longer, "cpu-basic", HfApi()).seconds
-    assert hub.requests == ["GET /api/jobs/hardware"] * 4
+    assert hub.requests.count("GET /api/jobs/hardware") == 4
 
 
 def test_a_plan_that_does_not_fit_there_is_refused_before_anything_is_paid(plan, hub):
@@ -58,4 +58,4 @@ def test_a_plan_that_does_not_fit_there_is_refused_before_anything_is_paid(plan,
     with pytest.raises(BudgetError, match=r"--tighten\.$"):
         make_quote(small, "t4-small", HfApi())
     assert make_quote(small, "t4-small", HfApi(), tighten=True).seconds > 0
-    assert set(hub.requests) == {"GET /api/jobs/hardware"}
+    assert not [line for line in hub.requests if line.startswith("POST")]
