@@ -4,8 +4,7 @@ from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
-from huggingface_hub import HfApi
-from huggingface_hub.hf_api import JobInfo
+from huggingface_hub import HfApi, JobInfo
 
 from taskit.errors import HubError, RunError
 from taskit.hub.cache import token_in_use

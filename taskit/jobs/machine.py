@@ -3,8 +3,7 @@
 import re
 from dataclasses import dataclass
 
-from huggingface_hub import HfApi
-from huggingface_hub.hf_api import JobHardwareInfo
+from huggingface_hub import HfApi, JobHardwareInfo
 
 from taskit.errors import HubError
 from taskit.hub.failures import patiently

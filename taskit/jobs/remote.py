@@ -6,8 +6,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from huggingface_hub import snapshot_download
-from huggingface_hub.hf_api import JobInfo, JobStage
+from huggingface_hub import JobInfo, JobStage, snapshot_download
 
 from taskit.errors import RunError
 from taskit.hub.failures import hub_failures, patiently
