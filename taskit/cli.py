@@ -8,11 +8,15 @@ import traceback
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from taskit.errors import TaskITError
 from taskit.flags import add_constraints, constraints_of
+from taskit.source import DTYPES
 from taskit.terminal import progress_bar, quiet_libraries, status
+
+if TYPE_CHECKING:
+    from taskit.plan import Plan
 
 Verb = Callable[[argparse.Namespace], None]
 
@@ -68,6 +72,7 @@ def plan(options: argparse.Namespace) -> None:
             zoo=options.zoo,
             recipe=recipe_of(options),
             columns=columns_of(options),
+            dtype=options.dtype,
             quantization=options.quantize,
             attention=options.attention,
             similarity=options.similarity,
@@ -83,20 +88,30 @@ def plan(options: argparse.Namespace) -> None:
 
 
 def train(options: argparse.Namespace) -> None:
-    from taskit.display import result_table
     from taskit.plan import Plan
-    from taskit.training.trainer import train as train_plan
 
     chosen = Plan.load(options.plan)
     if options.epochs is not None:
         chosen = replace(chosen, training=replace(chosen.training, epochs=options.epochs))
+    if options.on:
+        from taskit.cli_jobs import train_elsewhere
+
+        train_elsewhere(options, chosen)
+    else:
+        _train_here(options, chosen)
+
+
+def _train_here(options: argparse.Namespace, chosen: "Plan") -> None:
+    from taskit.display import result_tables
+    from taskit.training.trainer import train as train_plan
+
     first = os.environ.get("RANK", "0") == "0"  # of several processes that train together, it speaks for all
     with progress_bar() if first else nullcontext(lambda _: None) as watch:
         how = {"resume": options.resume, "tighten": options.tighten, "tracker": options.track}
         result = train_plan(chosen, options.out, watch=watch, **how)
     if not first:
         return
-    show(options, asdict(result), lambda: result_table(result))
+    show(options, asdict(result), lambda: result_tables(result, chosen.data.labels))
     print(f"The adapter is in {options.out}/adapter", file=sys.stderr)
 
 
@@ -148,7 +163,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_data(add(check, "Look at a dataset: rows, classes, lengths, duplicates, what would be dropped."))
     _add_plan(add(plan, "Plan where LoRA goes and at which rank, inside a memory budget."))
     _add_train(add(train, "Train a plan into a run folder."))
-    add_runs(add(runs, "List the runs in a folder, or stop, resume or delete one."))
+    add_runs(add(runs, "List the runs in a folder, or watch, stop, resume or delete one."))
     sub = add(evaluate, "Score a run on its evaluation rows, or on other data.")
     sub.add_argument("run", metavar="RUN", help="a run folder")
     sub.add_argument("data", metavar="DATA", nargs="?", help="a dataset of the same task and labels")
@@ -217,7 +232,11 @@ def _add_plan(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--label-smoothing", type=float, metavar="X", help="0.1 takes a tenth of each label away")
     sub.add_argument("--mixup", type=float, metavar="ALPHA", help="blend images in pairs; 0.2 is usual")
     sub.add_argument("--cutmix", type=float, metavar="ALPHA", help="patch images with others; 1 is usual")
+    sub.add_argument("--randaugment", type=int, metavar="M", help="distort images, by 0 to 30; 9 is usual")
     sub.add_argument("--patience", type=int, metavar="N", help="end after so many epochs without a better one")
+    sub.add_argument(
+        "--dtype", choices=DTYPES, default=DTYPES[0], help="of backbone and adapter (default %(default)s)"
+    )
     sub.add_argument("--quantize", choices=("8bit", "4bit"), help="load the frozen backbone in fewer bits")
     sub.add_argument("--attention", choices=("sdpa", "eager"), help="its kernel (default: what Transformers prefers)")
     sub.add_argument(
@@ -238,6 +257,10 @@ def _add_train(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--epochs", type=int, metavar="N", help="instead of the plan's")
     sub.add_argument("--resume", action="store_true", help="go on with a stopped run")
     sub.add_argument("--tighten", action="store_true", help="what does not fit is trained in smaller micro-batches")
+    sub.add_argument(
+        "--on", metavar="hf-jobs:FLAVOR", help="train on a machine rented from Hugging Face, as t4-small"
+    )
+    sub.add_argument("--yes", action="store_true", help="accept what --on costs without being asked")
     sub.add_argument("--track", choices=("tensorboard", "trackio", "wandb"), help="send losses and metrics there too")
 
 
@@ -245,7 +268,7 @@ def recipe_of(options: argparse.Namespace) -> Any:
     from taskit.training.recipe import Recipe
 
     names = ("batch_size", "max_length", "epochs", "learning_rate", "gradient_checkpointing", "optimizer")
-    names += ("label_smoothing", "mixup", "cutmix", "patience")
+    names += ("label_smoothing", "mixup", "cutmix", "randaugment", "patience")
     given = {name: getattr(options, name) for name in names}
     return Recipe(**{name: value for name, value in given.items() if value is not None})
 

@@ -18,11 +18,13 @@ if TYPE_CHECKING:
     from taskit.data.report import Report
     from taskit.training.run_folder import Result
     from taskit.training.runs import RunSummary
+    from taskit.training.scores import Scores
     from taskit.zoo import Zoo
 
 BAR = 30
 MOST_BLOCKS = 16  # rows of the memory table
-MOST_CLASSES = 20  # rows of the class table
+MOST_CLASSES = 20  # rows of the class table, and of the confusion matrix
+SCORES = {"macro_f1": "macro-F1", "perplexity": "perplexity", "exact_match": "exact match", "rouge_l": "ROUGE-L"}
 
 
 def plan_tables(plan: Plan, *, explain: bool = False) -> RenderableType:
@@ -116,16 +118,55 @@ def _by_block(sizes: Sequence[int]) -> list[tuple[str, int]]:
     return [(label, sum(sizes[a : b + 1])) for label, a, b in zip(labels, starts, ends, strict=True)]
 
 
-def result_table(result: "Result") -> RenderableType:
-    table = Table(title="Result", title_justify="left", show_header=False)
-    table.add_column()
-    table.add_column(justify="right")
-    table.add_row(f"{result.metric}, linear head alone", f"{result.before:.4f}")
-    table.add_row(Text(f"{result.metric}, with the adapter", "bold"), Text(f"{result.after:.4f}", "bold"))
-    table.add_row("predicted peak", show_bytes(result.predicted_peak_bytes))
-    table.add_row(f"measured peak ({result.measured_with})", show_bytes(result.measured_peak_bytes))
-    table.add_row("trained parameters", f"{result.trainable_parameters:,}")
-    table.add_row("time", f"{result.train_seconds:.0f} s")
+def result_tables(result: "Result", labels: Sequence[str]) -> RenderableType:
+    """What a run gave: scores before and after, memory, where classes are mistaken, the hardest rows."""
+    facts = Table(title="Run", title_justify="left", show_header=False)
+    facts.add_column()
+    facts.add_column(justify="right")
+    facts.add_row("predicted peak", show_bytes(result.predicted_peak_bytes))
+    facts.add_row(f"measured peak ({result.measured_with})", show_bytes(result.measured_peak_bytes))
+    facts.add_row("trained parameters", f"{result.trainable_parameters:,}")
+    facts.add_row("time", f"{result.train_seconds:.0f} s")
+    if result.imbalance is not None:
+        facts.add_row("largest class / smallest", f"{result.imbalance:.1f}")
+    after = result.details_after
+    more = (confusion_table(after.confusion, labels), hardest_table(after)) if after else ()
+    return Group(score_table(result, bool(labels)), facts, *more)
+
+
+def score_table(result: "Result", classes: bool) -> RenderableType:
+    table = Table(title="Result", title_justify="left")
+    for name in ("", "linear head alone" if classes else "base model", "with the adapter"):
+        table.add_column(name, justify="right" if name else "left")
+    rows: dict[str, tuple] = {result.metric: (result.before, result.after)}
+    before, after = result.details_before, result.details_after
+    if before and after:
+        rows |= {name: (getattr(before, field), getattr(after, field)) for field, name in SCORES.items()}
+    for name, (one, two) in rows.items():
+        if one is not None and two is not None:
+            table.add_row(name, f"{one:.4f}", Text(f"{two:.4f}", "bold"))
+    return table
+
+
+def confusion_table(confusion: Sequence[Sequence[int]] | None, labels: Sequence[str]) -> RenderableType:
+    """True classes down, answers across; nothing where the classes are too many for a terminal."""
+    if confusion is None or len(confusion) > MOST_CLASSES:
+        return ""
+    table = Table(title="Confusion: true class down, answer across", title_justify="left")
+    for name in ("", *labels):
+        table.add_column(Text(name), justify="right" if name else "left")
+    for true, (label, row) in enumerate(zip(labels, confusion, strict=True)):
+        cells = [Text(str(n) if n else "·", "bold" if n and k == true else "") for k, n in enumerate(row)]
+        table.add_row(Text(label), *cells)
+    return table
+
+
+def hardest_table(scores: "Scores") -> RenderableType:
+    table = Table(title="Hardest evaluation rows, with the adapter", title_justify="left")
+    for name in ("row", "loss", "true", "answer"):
+        table.add_column(name, justify="right" if name in ("row", "loss") else "left", overflow="fold")
+    for hard in scores.hardest:
+        table.add_row(str(hard.row), f"{hard.loss:.3f}", Text(hard.label), Text(hard.answer))
     return table
 
 

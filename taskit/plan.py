@@ -95,11 +95,11 @@ class Plan:
         Raises:
             PlanError: the file cannot be written.
         """
-        from taskit.training.files import write_atomically
+        from taskit.training.files import write_json
 
         try:
             Path(path).parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(Path(path), json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n")
+            write_json(Path(path), self.to_dict())
         except OSError as error:
             raise PlanError(f"{path} cannot be written ({error.strerror}); choose another --out.") from error
 

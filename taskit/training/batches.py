@@ -9,6 +9,7 @@ from accelerate import Accelerator, skip_first_batches
 from torch.utils.data import DataLoader
 
 from taskit.data import Collator, longest_rows
+from taskit.training.randaugment import Distorted
 from taskit.training.recipe import Recipe
 
 Batch = dict[str, torch.Tensor]
@@ -35,6 +36,8 @@ class Batches:
     def steps(self, rows: Any, epoch: int, skip: int = 0) -> Iterator[list[Batch]]:
         """The micro-batches of each optimizer step of an epoch, without the first ``skip`` steps."""
         accumulation = self.recipe.gradient_accumulation
+        if self.recipe.randaugment and "image" in rows.column_names:
+            rows = Distorted(rows, self.recipe.randaugment, self.seed, epoch)
         loader = self._loader(rows, torch.Generator().manual_seed(self.seed + epoch))
         group = []
         for batch in skip_first_batches(loader, skip * accumulation) if skip else loader:

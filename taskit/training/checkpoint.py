@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from taskit.errors import RunError
+from taskit.training.files import read_json
 from taskit.training.scores import Scores
 
 WEIGHTS = "trained.safetensors"
@@ -70,7 +71,7 @@ class Checkpoints:
         """Load the newest checkpoint; None where there is none.
 
         Raises:
-            RunError: it was made by another plan, on a GPU that is gone, or is damaged.
+            RunError: it was made by another plan, or is damaged.
         """
         found = find_checkpoints(self.folder)
         if not found:
@@ -78,8 +79,6 @@ class Checkpoints:
         try:
             values = json.loads((found[-1] / "progress.json").read_text())
             progress = Progress(**{**values, "before": Scores.from_dict(values["before"])})
-            if progress.device == "cuda" and not torch.cuda.is_available():
-                raise RunError(f"The run in {self.folder.parent} needs its GPU, which is not there; bring it back.")
             self._load(found[-1] / WEIGHTS)
             states = torch.load(found[-1] / "optimizer.pt", weights_only=True)
             self.optimizer.load_state_dict(states["optimizer"])
@@ -146,6 +145,17 @@ class Checkpoints:
 def find_checkpoints(folder: Path) -> list[Path]:
     """The whole checkpoints of a run, oldest first."""
     return sorted(folder.glob("epoch-*-step-*"))
+
+
+def require_device(folder: Path) -> None:
+    """Raises RunError where the newest checkpoint was made on a GPU, and there is none now."""
+    for found in find_checkpoints(folder)[-1:]:
+        made_on = read_json(found / "progress.json").get("device")
+        if made_on == "cuda" and not torch.cuda.is_available():
+            raise RunError(
+                f"The run in {folder.parent} has begun on a GPU, which is gone; bring it back, or train the plan "
+                "anew with another --out."
+            )
 
 
 def _name(progress: Progress) -> str:

@@ -2,13 +2,16 @@
 
 import math
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
+from torch.nn.functional import cross_entropy
 
-from taskit.training.scores import Scores
+from taskit.training.scores import HardRow, Scores
 
 HIGHER_IS_BETTER = {"accuracy": True, "loss": False}
+HARDEST = 8
 CONFUSION_CLASSES = 100  # more classes make a matrix that nobody reads
 
 
@@ -22,21 +25,38 @@ def better(metric: str, new: float, old: float) -> bool:
 
 @torch.no_grad()
 def evaluate(
-    model: Any, batches: Iterable[dict[str, torch.Tensor]], task: str, gather: Any = lambda pair: pair
+    model: Any, batches: Iterable[dict[str, torch.Tensor]], task: str, gather: Any = lambda columns: columns
 ) -> Scores:
     """Score ``model`` on all batches.
 
-    ``gather`` collects a pair of tensors over processes (Accelerate's gather_for_metrics).
+    ``gather`` collects a tuple of tensors over processes, in the order of the rows (Accelerate's
+    gather_for_metrics).
     """
     training = model.training
     model.eval()
-    pairs = [gather(_outcome(model, batch, task)) for batch in batches]
+    parts = [gather(_outcome(model, batch, task)) for batch in batches]
     model.train(training)
-    first, second = (torch.cat(column).cpu() for column in zip(*pairs, strict=True))
-    if metric_of(task) == "loss":
-        loss = first.sum().item() / max(int(second.sum()), 1)
-        return Scores(loss, perplexity=math.exp(min(loss, 700.0)))
-    return classification_scores(first, second, model.config.num_labels)
+    columns = [torch.cat(column).cpu() for column in zip(*parts, strict=True)]
+    return _text_scores(*columns) if metric_of(task) == "loss" else _class_scores(model.config, *columns)
+
+
+def _text_scores(sums: torch.Tensor, counts: torch.Tensor) -> Scores:
+    loss = sums.sum().item() / max(int(counts.sum()), 1)
+    worst = _hardest(sums / counts.clamp_min(1))
+    rows = tuple(HardRow(row, value) for row, value in worst)
+    return Scores(loss, perplexity=math.exp(min(loss, 700.0)), hardest=rows)
+
+
+def _class_scores(config: Any, losses: torch.Tensor, predicted: torch.Tensor, labels: torch.Tensor) -> Scores:
+    names = config.id2label
+    rows = (HardRow(row, loss, names[int(labels[row])], names[int(predicted[row])]) for row, loss in _hardest(losses))
+    return replace(classification_scores(predicted, labels, config.num_labels), hardest=tuple(rows))
+
+
+def _hardest(losses: torch.Tensor) -> list[tuple[int, float]]:
+    """(position, loss) of the highest of ``losses`` (n,), the highest first."""
+    found = losses.float().topk(min(HARDEST, len(losses)))
+    return list(zip(found.indices.tolist(), found.values.tolist(), strict=True))
 
 
 def classification_scores(predicted: torch.Tensor, labels: torch.Tensor, classes: int) -> Scores:
@@ -60,10 +80,22 @@ def target_count(batch: dict[str, torch.Tensor], encoder_decoder: bool) -> int:
     return int((labels[:, 0 if encoder_decoder else 1 :] != -100).sum())
 
 
-def _outcome(model: Any, batch: dict[str, torch.Tensor], task: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """(predicted, true) class ids of a batch, or (summed loss, count) of its target tokens."""
-    output = model(**batch)
+def _outcome(model: Any, batch: dict[str, torch.Tensor], task: str) -> tuple[torch.Tensor, ...]:
+    """(loss, predicted, true class id) of every row, or (summed loss, count) of its target tokens."""
+    output, labels = model(**batch), batch["labels"]
     if metric_of(task) == "accuracy":
-        return output.logits.argmax(-1), batch["labels"]
-    count = torch.tensor([target_count(batch, model.config.is_encoder_decoder)], device=output.loss.device)
-    return output.loss.detach()[None] * count, count
+        return cross_entropy(output.logits.float(), labels, reduction="none"), output.logits.argmax(-1), labels
+    return token_losses(output.logits, labels, model.config.is_encoder_decoder)
+
+
+def token_losses(
+    logits: torch.Tensor, labels: torch.Tensor, encoder_decoder: bool
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Summed cross-entropy and number of the target tokens of each row, (B,) both; logits are (B, T, words).
+
+    A decoder's logits are for the token after theirs.  Row by row, so that no second copy of all logits is needed.
+    """
+    if not encoder_decoder:
+        logits, labels = logits[:, :-1], labels[:, 1:]
+    sums = [cross_entropy(one.float(), of, reduction="sum") for one, of in zip(logits, labels, strict=True)]
+    return torch.stack(sums), (labels != -100).sum(1)

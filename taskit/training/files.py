@@ -19,7 +19,11 @@ def write_atomically(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: dict) -> None:
-    write_atomically(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    write_atomically(path, as_json(value))
+
+
+def as_json(value: dict) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
 
 
 def read_json(path: Path) -> dict:

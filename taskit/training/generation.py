@@ -1,11 +1,13 @@
 """Let a model answer prompts, and compare its answers with the true ones."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from taskit.data import Collator
+from taskit.training.scores import HardRow
 
 COMPARED_ROWS = 32  # the first ones: writing an answer takes as long as many training steps
 
@@ -36,6 +38,18 @@ def compare_answers(model: Any, collator: Collator, rows: Any) -> tuple[float, f
     pairs = list(zip(answers, truths, strict=True))
     exact = sum(given == true for given, true in pairs) / len(pairs)
     return exact, sum(rouge_l(given, true) for given, true in pairs) / len(pairs)
+
+
+def answer_hardest(model: Any, collator: Collator, rows: Any, hardest: Sequence[HardRow]) -> tuple[HardRow, ...]:
+    """The same rows with what should have been written and what the model writes, where rows have a prompt."""
+    if "completion" not in rows.column_names:
+        return tuple(hardest)
+    found = []
+    for hard in hardest:
+        prompt, truth = rows[hard.row]["prompt"], rows[hard.row]["completion"]
+        longest = 1 + len(collator.processor(truth)["input_ids"])
+        found.append(replace(hard, label=truth.strip(), answer=answer(model, collator, prompt, longest)))
+    return tuple(found)
 
 
 def rouge_l(given: str, true: str) -> float:

@@ -41,7 +41,7 @@ def _features(
     xs, ys = [], []
     for batch in batches:
         inputs = {name: value for name, value in batch.items() if name != "labels"}
-        xs.append(example_features(model, head, inputs).cpu().numpy())
+        xs.append(example_features(model, head, inputs).float().cpu().numpy())
         ys.append(batch["labels"].cpu().numpy())
     return np.concatenate(xs), np.concatenate(ys)
 

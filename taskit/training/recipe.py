@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from taskit.errors import PlanError
 from taskit.training.step import OPTIMIZERS
 
+MAGNITUDES = 30  # of RandAugment, as in its paper
+
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
@@ -13,7 +15,8 @@ class Recipe:
     ``batch_size`` rows pass through the model at once; an optimizer step takes
     ``gradient_accumulation`` such batches.  ``max_length`` (tokens, text only) truncates.
     ``label_smoothing`` (0 to 1) is for classifiers, ``mixup`` and ``cutmix`` (the parameter alpha of their beta
-    distribution, 0 for off) for images; where both are on, each step draws one of them.
+    distribution, 0 for off) for images; where both are on, each step draws one of them.  ``randaugment`` is the
+    magnitude (0 for off, to 30) by which training images are distorted.
     ``patience`` epochs without a better one end the run; a checkpoint is written every ``checkpoint_seconds``.
 
     Raises:
@@ -32,6 +35,7 @@ class Recipe:
     label_smoothing: float = 0.0
     mixup: float = 0.0
     cutmix: float = 0.0
+    randaugment: int = 0
     patience: int | None = None
     checkpoint_seconds: float = 20.0
 
@@ -45,6 +49,8 @@ class Recipe:
         for name in ("mixup", "cutmix"):
             if not 0 <= getattr(self, name) <= 10:
                 raise PlanError(f"{name} is {getattr(self, name)}; give an alpha from 0, for off, to 10.")
+        if type(self.randaugment) is not int or not 0 <= self.randaugment <= MAGNITUDES:
+            raise PlanError(f"randaugment is {self.randaugment}; give a whole number from 0, for off, to 30.")
         if self.patience is not None and (type(self.patience) is not int or self.patience < 1):
             raise PlanError(f"patience is {self.patience}; give a whole number of epochs of at least 1, or none.")
         if self.max_length is not None and self.max_length < 4:

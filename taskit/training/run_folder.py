@@ -43,7 +43,10 @@ Watch = Callable[[Event], None]
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What a run gave.  Bytes are ints; before and after are on the evaluation split, as are their details."""
+    """What a run gave.  Bytes are ints; before and after are on the evaluation split, as are their details.
+
+    ``imbalance`` is the largest class over the smallest one in the training rows, None without classes.
+    """
 
     metric: str
     before: float
@@ -56,6 +59,7 @@ class Result:
     trainable_parameters: int
     best_epoch: int
     processes: int = 1
+    imbalance: float | None = None
     details_before: Scores | None = None
     details_after: Scores | None = None
 
@@ -118,11 +122,8 @@ class RunFolder:
         return State(values["state"], values.get("message", ""))
 
     def append(self, event: Event) -> None:
-        said = {
-            field.name: value for field in fields(Event) if (value := getattr(event, field.name)) != field.default
-        }
         with (self.path / "events.jsonl").open("a", encoding="utf-8") as lines:
-            lines.write(json.dumps(said, ensure_ascii=False) + "\n")
+            lines.write(event_line(event) + "\n")
 
     def read_events(self) -> tuple[Event, ...]:
         """All whole lines; what a kill has left of the last one is passed over."""
@@ -159,6 +160,12 @@ class RunFolder:
                 raise RunError(said) from error
             raise
         self.set_state("done")
+
+
+def event_line(event: Event) -> str:
+    """The event as one line of JSON, without what it leaves at its default."""
+    said = {field.name: value for field in fields(Event) if (value := getattr(event, field.name)) != field.default}
+    return json.dumps(said, ensure_ascii=False)
 
 
 def stamped(event: Event) -> Event:

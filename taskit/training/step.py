@@ -1,7 +1,10 @@
 """One optimizer step, shared by the training loop and by the memory planner that rehearses it."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
+
+from taskit.errors import PlanError
 
 if TYPE_CHECKING:
     import torch
@@ -11,10 +14,16 @@ CLIP_NORM = 1.0
 
 
 def make_optimizer(name: str, params: "Iterable[Any]", lr: float, weight_decay: float) -> "torch.optim.Optimizer":
-    """The optimizer by its name in the plan; fused kernels, because they need no temporaries."""
+    """The optimizer by its name in the plan; fused kernels, because they need no temporaries.
+
+    Raises:
+        PlanError: its package is not installed.
+    """
     import torch
 
     if name == "adamw8bit":
+        if find_spec("bitsandbytes") is None:
+            raise PlanError("The optimizer adamw8bit needs bitsandbytes; run pip install bitsandbytes.")
         from bitsandbytes.optim.adamw import AdamW8bit
 
         return AdamW8bit(list(params), lr=lr, weight_decay=weight_decay)

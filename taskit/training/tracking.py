@@ -8,11 +8,14 @@ from pathlib import Path
 
 from accelerate import Accelerator
 from accelerate.tracking import GeneralTracker
+from accelerate.utils import parse_flag_from_env
 
 from taskit.errors import RunError
 from taskit.plan import Plan
 from taskit.training.run_folder import Event
 
+# What accelerate launch sets for those who share out one model; left unsaid, it would be trained as by DDP.
+SHARDED = {f"ACCELERATE_USE_{name.upper()}": name for name in ("FSDP", "DeepSpeed", "Megatron_LM")}
 Tracker = str | GeneralTracker  # a package (tensorboard, trackio, wandb), or a tracker of one's own
 
 
@@ -20,10 +23,16 @@ def make_accelerator(tracker: Tracker | None, folder: Path) -> Accelerator:
     """Accelerate's view of the devices and processes, with a tracker that writes under ``folder`` if it writes.
 
     Raises:
-        RunError: the tracker's package is not installed.
+        RunError: the tracker's package is not installed, or the processes are to share one model in pieces.
     """
     if isinstance(tracker, str) and find_spec(tracker) is None:
         raise RunError(f"--track {tracker} needs a package of that name; run pip install {tracker}.")
+    for flag, name in SHARDED.items():
+        if parse_flag_from_env(flag):
+            raise RunError(
+                f"A run cannot be trained with {name}, since each process holds the whole backbone; choose DDP "
+                "(accelerate launch --multi_gpu)."
+            )
     return Accelerator(log_with=tracker, project_dir=folder)
 
 

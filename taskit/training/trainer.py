@@ -21,11 +21,11 @@ from taskit.memory.live import standing_tensors
 from taskit.plan import Plan
 from taskit.planning import make_collator, reprice
 from taskit.training.batches import Batches
-from taskit.training.checkpoint import find_checkpoints
+from taskit.training.checkpoint import find_checkpoints, require_device
 from taskit.training.evaluation import evaluate, metric_of
 from taskit.training.fit_first import MisfitError, tightened
 from taskit.training.fitting import Fitting
-from taskit.training.generation import compare_answers
+from taskit.training.generation import answer_hardest, compare_answers
 from taskit.training.interrupt import Interrupts
 from taskit.training.lock import Owner, locked, write_owner
 from taskit.training.lora import adapt
@@ -61,7 +61,7 @@ def train(
     """
     folder = RunFolder(out)
     if resume:
-        plan = Plan.from_dict(folder.read_json("plan.json"), str(folder.path / "plan.json"))
+        plan = _begun(folder)
     accelerator = make_accelerator(tracker, folder.path)
     prepared = None if resume else _prepare(plan, tighten)  # before the folder, which bad input should not make
     if not resume and accelerator.is_main_process:
@@ -84,9 +84,7 @@ def train(
 
 def _prepare(plan: Plan, tighten: bool) -> tuple[Plan, Dataset, Collator]:
     """The plan with its price checked, and what it is trained on."""
-    data = load(plan.data.source, columns=dict(plan.data.columns), seed=plan.seed)
-    if data.info.fingerprint != plan.data.fingerprint:
-        raise RunError(f"{plan.data.source} has changed since the plan was made; run taskit plan again.")
+    data = load_data(plan)
     collator = make_collator(plan.backbone, plan.data.task, plan.training.max_length)
     while True:
         try:
@@ -95,6 +93,27 @@ def _prepare(plan: Plan, tighten: bool) -> tuple[Plan, Dataset, Collator]:
             if not tighten:
                 raise
             plan = tightened(plan)
+
+
+def _begun(folder: RunFolder) -> Plan:
+    """The plan of a run that may go on."""
+    plan = Plan.from_dict(folder.read_json("plan.json"), str(folder.path / "plan.json"))
+    if folder.exists():
+        folder.read_state()  # refused where another version made it
+    require_device(folder.checkpoints)
+    return plan
+
+
+def load_data(plan: Plan) -> Dataset:
+    """The data that ``plan`` was made for.
+
+    Raises:
+        RunError: it has changed since.
+    """
+    data = load(plan.data.source, columns=dict(plan.data.columns), seed=plan.seed)
+    if data.info.fingerprint != plan.data.fingerprint:
+        raise RunError(f"{plan.data.source} has changed since the plan was made; run taskit plan again.")
+    return data
 
 
 @contextmanager
@@ -167,6 +186,7 @@ class _Training:
             trainable_parameters=sum(p.numel() for p in adapted.parameters() if p.requires_grad),
             best_epoch=progress.best_epoch,
             processes=self.accelerator.num_processes,
+            imbalance=self.data.report.imbalance,
             details_before=progress.before,
             details_after=after,
         )
@@ -207,5 +227,7 @@ class _Training:
         if self.plan.data.labels:
             return scores
         model.eval()
-        compared = compare_answers(model, self.collator, self.data.evaluation)
+        rows = self.data.evaluation
+        scores = replace(scores, hardest=answer_hardest(model, self.collator, rows, scores.hardest))
+        compared = compare_answers(model, self.collator, rows)
         return replace(scores, exact_match=compared[0], rouge_l=compared[1]) if compared else scores

@@ -82,8 +82,8 @@ def readable(world: World, request: Request, id: str, kind: str = "model") -> Re
     return repo
 
 
-def writable(world: World, request: Request, id: str) -> Repo:
-    repo = readable(world, request, id)
+def writable(world: World, request: Request, id: str, kind: str = "model") -> Repo:
+    repo = readable(world, request, id, kind)
     require_writer(request, id.split("/")[0])
     return repo
 

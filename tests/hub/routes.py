@@ -24,7 +24,7 @@ from tests.hub.state import File, as_json, small_file
 from tests.hub.xet import xet_hash
 
 PAGE = 100
-LARGE = (".safetensors", ".bin", ".png")
+LARGE = (".safetensors", ".bin", ".png", ".pt", ".zip")
 
 
 @endpoint("GET", "/api/whoami-v2")
@@ -47,11 +47,21 @@ def create_repo(world: World, request: Request) -> Answer:
     owner = wanted["organization"] or (request.account.name if request.account else "")
     require_writer(request, owner)
     id = f"{owner}/{wanted['name']}"
-    url = {"url": f"{world.endpoint}/{id}", "name": id}
-    if ("model", id) in world.state.repos:
-        return Answer(409, as_json(url | {"error": "You already created this model repo"}))
-    world.state.add_repo(id, private=wanted.get("visibility") == "private")
+    kind = wanted.get("type", "model")
+    url = {"url": f"{world.endpoint}/{'' if kind == 'model' else f'{kind}s/'}{id}", "name": id}
+    if (kind, id) in world.state.repos:
+        return Answer(409, as_json(url | {"error": f"You already created this {kind} repo"}))
+    world.state.add_repo(id, kind=kind, private=wanted.get("visibility") == "private")
     return Answer(body=as_json(url))
+
+
+@endpoint("DELETE", "/api/repos/delete")
+def delete_repo(world: World, request: Request) -> Answer:
+    wanted = json.loads(request.body)
+    kind, id = wanted.get("type", "model"), f"{wanted['organization']}/{wanted['name']}"
+    writable(world, request, id, kind)
+    del world.state.repos[kind, id]
+    return Answer()
 
 
 @endpoint("GET", "/api/models")
@@ -95,10 +105,10 @@ def collection(world: World, _: Request, slug: str) -> Answer:
     return Answer(body=as_json(facts))
 
 
-@endpoint("GET", rf"/api/models/{ID}/tree/(?P<revision>[^/]+)")
-def tree(world: World, request: Request, id: str, revision: str) -> Answer:
+@endpoint("GET", rf"/api/(?P<kind>model|dataset)s/{ID}/tree/(?P<revision>[^/]+)")
+def tree(world: World, request: Request, kind: str, id: str, revision: str) -> Answer:
     rows = []
-    for path, file in sorted(tree_at(readable(world, request, id), revision).items()):
+    for path, file in sorted(tree_at(readable(world, request, id, kind), revision).items()):
         row: dict = {"type": "file", "oid": file.oid[:40], "size": file.size, "path": path}
         if file.large:
             row["lfs"] = {"oid": file.sha256, "size": file.size, "pointerSize": 130}
@@ -108,9 +118,9 @@ def tree(world: World, request: Request, id: str, revision: str) -> Answer:
     return Answer(body=as_json(rows))
 
 
-@endpoint("POST", rf"/api/models/{ID}/preupload/(?P<revision>[^/]+)")
-def preupload(world: World, request: Request, id: str, revision: str) -> Answer:
-    repo = writable(world, request, id)
+@endpoint("POST", rf"/api/(?P<kind>model|dataset)s/{ID}/preupload/(?P<revision>[^/]+)")
+def preupload(world: World, request: Request, kind: str, id: str, revision: str) -> Answer:
+    repo = writable(world, request, id, kind)
     present, rows = tree_at(repo, revision), []
     for file in json.loads(request.body)["files"]:
         mode = "lfs" if file["path"].endswith(LARGE) else "regular"
@@ -121,23 +131,23 @@ def preupload(world: World, request: Request, id: str, revision: str) -> Answer:
     return Answer(body=as_json({"files": rows}))
 
 
-@endpoint("POST", rf"/{ID}\.git/info/lfs/objects/batch")
-def lfs_batch(world: World, request: Request, id: str) -> Answer:
-    writable(world, request, id)
+@endpoint("POST", rf"/(?:(?P<kind>dataset)s/)?{ID}\.git/info/lfs/objects/batch")
+def lfs_batch(world: World, request: Request, id: str, kind: str = "model") -> Answer:
+    writable(world, request, id, kind)
     objects = []
     for wanted in json.loads(request.body)["objects"]:
         row = {"oid": wanted["oid"], "size": wanted["size"]}
         if wanted["oid"] not in world.state.blobs:
             upload = {"href": f"{world.cdn}/upload/{wanted['oid']}", "header": {}}
-            verify = {"href": f"{world.endpoint}/{id}.git/info/lfs/verify"}
+            verify = {"href": f"{world.endpoint}{request.path.removesuffix('objects/batch')}verify"}
             row["actions"] = {"upload": upload, "verify": verify}
         objects.append(row)
     return Answer(body=as_json({"transfer": "basic", "objects": objects}))
 
 
-@endpoint("POST", rf"/{ID}\.git/info/lfs/verify")
-def lfs_verify(world: World, request: Request, id: str) -> Answer:
-    writable(world, request, id)
+@endpoint("POST", rf"/(?:(?P<kind>dataset)s/)?{ID}\.git/info/lfs/verify")
+def lfs_verify(world: World, request: Request, id: str, kind: str = "model") -> Answer:
+    writable(world, request, id, kind)
     wanted = json.loads(request.body)
     stored = world.state.blobs.get(wanted["oid"])
     return Answer(200 if stored is not None and len(stored) == wanted["size"] else 404)
@@ -166,9 +176,9 @@ def xet_token(world: World, request: Request, id: str, right: str) -> Answer:
     return Answer(body=as_json({"accessToken": "xet", "exp": expires, "casUrl": cas}), headers=headers)
 
 
-@endpoint("POST", rf"/api/models/{ID}/commit/(?P<revision>[^/]+)")
-def commit(world: World, request: Request, id: str, revision: str) -> Answer:
-    repo = writable(world, request, id)
+@endpoint("POST", rf"/api/(?P<kind>model|dataset)s/{ID}/commit/(?P<revision>[^/]+)")
+def commit(world: World, request: Request, kind: str, id: str, revision: str) -> Answer:
+    repo = writable(world, request, id, kind)
     files = dict(tree_at(repo, revision))
     for line in filter(None, request.body.split(b"\n")):
         item = json.loads(line)
@@ -197,9 +207,9 @@ def _large(world: World, oid: str, size: int) -> File:
     return File(data, size, oid, large=True, xet_hash=found)
 
 
-@endpoint("GET", rf"/{ID}/resolve/(?P<revision>[^/]+)/(?P<path>.+)")
-def resolve(world: World, request: Request, id: str, revision: str, path: str) -> Answer:
-    repo = readable(world, request, id)
+@endpoint("GET", rf"/(?:(?P<kind>dataset)s/)?{ID}/resolve/(?P<revision>[^/]+)/(?P<path>.+)")
+def resolve(world: World, request: Request, id: str, revision: str, path: str, kind: str = "model") -> Answer:
+    repo = readable(world, request, id, kind)
     files = tree_at(repo, revision)
     if repo.gated and (request.account is None or request.account.name != id.split("/")[0]):
         raise RefusedError(403 if request.account else 401, "Access to this model is restricted", "GatedRepo")

@@ -6,7 +6,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs
 
-from tests.hub import routes  # noqa: F401 - its endpoints are found once it is imported
+from tests.hub import job_routes, routes  # noqa: F401 - their endpoints are found once they are imported
 from tests.hub.faults import Fault
 from tests.hub.protocol import Answer, Request, World, answer
 from tests.hub.state import Account, State, as_json

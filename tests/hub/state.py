@@ -8,6 +8,8 @@ from itertools import count
 
 import yaml
 
+from tests.hub.local_job import LocalJob
+
 NUMBERS = count()
 
 
@@ -124,6 +126,7 @@ class State:
     repos: dict[tuple[str, str], Repo] = field(default_factory=dict)  # by (kind, id)
     blobs: dict[str, bytes] = field(default_factory=dict)  # large files that were put to the CDN
     collections: dict[str, list[str]] = field(default_factory=dict)
+    jobs: dict[str, LocalJob] = field(default_factory=dict)
 
     def add_repo(self, id: str, files: dict[str, bytes] | None = None, kind: str = "model", **options) -> Repo:
         """A repository with an initial commit; ``files`` of ``*.safetensors`` become large ones."""

@@ -1,5 +1,6 @@
 """Real runs of a small model: what is trained, what is written, what a stop leaves."""
 
+import io
 import json
 import subprocess
 import sys
@@ -7,14 +8,18 @@ from dataclasses import replace
 
 import pytest
 import torch
+from rich.console import Console
 from safetensors.torch import load_file
 
+from taskit.data import load
+from taskit.display import result_tables
 from taskit.errors import RunError
 from taskit.inference import evaluate_run, load_run, predict
 from taskit.planning import make_collator, make_plan
+from taskit.training.run_folder import Result
 from taskit.training.trainer import train
 from tests.training.conftest import RECIPE
-from tests.world import write_llama, write_rhymes
+from tests.world import TOPICS, write_llama, write_rhymes
 
 
 def test_the_run_learns_and_says_so(run):
@@ -25,6 +30,24 @@ def test_the_run_learns_and_says_so(run):
     assert [e.epoch for e in events if e.kind == "epoch"] == [1, 2, 3]
     assert len([e for e in events if e.kind == "step"]) == result.steps
     assert len((folder / "events.jsonl").read_text().splitlines()) == len(events)
+
+
+def test_the_result_says_where_the_model_errs(run, plan):
+    """In result.json, where the app finds it: both confusion matrices, and the rows of the evaluation split."""
+    folder, result, _ = run
+    written = json.loads((folder / "result.json").read_text())
+    evaluation = load(plan.data.source, seed=plan.seed).evaluation
+    truth = [evaluation["label"].count(k) for k in range(2)]
+    for details, value in (("details_before", result.before), ("details_after", result.after)):
+        matrix = written[details]["confusion"]
+        assert [sum(row) for row in matrix] == truth
+        assert sum(matrix[k][k] for k in range(2)) / 24 == pytest.approx(value)
+        assert 0 <= written[details]["macro_f1"] <= 1
+    assert written["imbalance"] == pytest.approx(1.0, abs=0.1)
+    hardest = written["details_after"]["hardest"]
+    assert [row["label"] for row in hardest] == [plan.data.labels[evaluation[row["row"]]["label"]] for row in hardest]
+    assert [row["loss"] for row in hardest] == sorted((row["loss"] for row in hardest), reverse=True)
+    assert Result.from_dict(written) == result
 
 
 def test_the_measured_peak_is_predicted_and_within_the_budget(run, plan):
@@ -48,6 +71,18 @@ def test_exactly_the_plan_is_trained(run, plan):
     assert sorted(config["rank_pattern"].values()) == sorted(ranks.values())
     assert config["rank_pattern"] == config["alpha_pattern"]
     assert sum(t.numel() for t in tensors.values()) == result.trainable_parameters == plan.trainable_parameters
+
+
+def test_the_terminal_shows_scores_before_and_after_where_classes_are_mistaken_and_the_hardest_rows(run, plan):
+    _, result, _ = run
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(result_tables(result, plan.data.labels))
+    shown = console.export_text()
+    for part in ("linear head alone", "macro-F1", "Confusion", "Hardest evaluation rows", "largest class / smallest"):
+        assert part in shown
+    for value in (result.before, result.after, result.details_after.macro_f1, result.details_before.macro_f1):
+        assert f"{value:.4f}" in shown
+    assert "perplexity" not in shown
 
 
 def test_plain_peft_in_another_process_gives_the_same_logits(run, world):
@@ -127,6 +162,18 @@ def test_resuming_nothing_is_refused(plan, tmp_path):
         train(plan, tmp_path / "nowhere", resume=True)
 
 
+def test_a_run_in_bfloat16_is_planned_and_trained_in_it(world, tmp_path):
+    """NumPy and scikit-learn know no bfloat16, the head before the LoRA needs both."""
+    recipe = replace(RECIPE, epochs=1)
+    plan = make_plan(world / "topics.csv", str(world / "bert"), "60%", recipe=recipe, dtype="bfloat16")
+    result = train(plan, tmp_path / "run")
+    assert result.before > 0.5
+    assert 0.97 * result.measured_peak_bytes <= result.predicted_peak_bytes
+    assert result.measured_peak_bytes <= plan.budget_bytes
+    tensors = load_file(tmp_path / "run" / "adapter" / "adapter_model.safetensors")
+    assert {tensor.dtype for tensor in tensors.values()} == {torch.bfloat16}
+
+
 def test_generation_runs_end_to_end(tmp_path):
     write_llama(tmp_path / "llama")
     write_rhymes(tmp_path / "rhymes.jsonl")
@@ -136,6 +183,8 @@ def test_generation_runs_end_to_end(tmp_path):
     assert result.metric == "loss"
     assert result.after < result.before
     assert 0 <= result.details_after.exact_match <= result.details_after.rouge_l <= 1
+    assert result.details_after.perplexity < result.details_before.perplexity
+    assert {row.label for row in result.details_after.hardest} <= set(TOPICS["colours"].split())
     assert result.measured_peak_bytes <= plan.budget_bytes
     (answer,) = predict(tmp_path / "run", ["the old cat"])
     assert isinstance(answer.answer, str)

@@ -1,0 +1,1 @@
+"""Runs on machines that Hugging Face rents out (Jobs): priced, packed, started, followed and stopped from here."""

@@ -1,0 +1,54 @@
+"""All that a run needs elsewhere, in one archive: plan, data, a local backbone, and TaskIT as it is here."""
+
+import re
+import sys
+from collections.abc import Iterable
+from dataclasses import replace
+from importlib.metadata import requires, version
+from pathlib import Path
+from zipfile import ZIP_DEFLATED, ZipFile
+
+import taskit
+from taskit.data.hub import PREFIX
+from taskit.plan import Plan
+from taskit.source import source_of
+from taskit.training.files import as_json
+
+IMAGE = f"python:{sys.version_info.major}.{sys.version_info.minor}-slim"  # the wheels of PyTorch bring CUDA along
+LOCAL_ONLY = ("gradio",)  # no run needs the web app
+SKIPPED = ("__pycache__", "ui")
+
+
+def pack(plan: Plan, archive: Path) -> None:
+    """Write the archive; inside it, the plan names its data and a local backbone by paths within.
+
+    Raises:
+        BackboneError: the weights are not those that the plan pins.
+    """
+    with ZipFile(archive, "w", ZIP_DEFLATED) as packed:
+        _add_folder(packed, Path(taskit.__file__).parent, "taskit", SKIPPED)
+        packed.writestr("requirements.txt", "\n".join(pinned_requirements()) + "\n")
+        if not plan.data.source.startswith(PREFIX):
+            source = Path(plan.data.source).expanduser()
+            inside = f"data/{source.name}"
+            _add_folder(packed, source, inside) if source.is_dir() else packed.write(source, inside)
+            plan = replace(plan, data=replace(plan.data, source=inside))
+        if (plan.backbone.revision or "").startswith("sha256:"):
+            folder = source_of(plan.backbone)
+            id = Path(plan.backbone.id).name if Path(plan.backbone.id).is_absolute() else plan.backbone.id
+            _add_folder(packed, folder, id)
+            plan = replace(plan, backbone=replace(plan.backbone, id=id))
+        packed.writestr("plan.json", as_json(plan.to_dict()))
+
+
+def pinned_requirements() -> list[str]:
+    """Every package that a run needs, at the version it has here."""
+    names = {re.match(r"[\w.-]+", line)[0] for line in requires("taskit") or () if "extra ==" not in line}  # type: ignore[index]
+    return [f"{name}=={version(name).partition('+')[0]}" for name in sorted(names) if name not in LOCAL_ONLY]
+
+
+def _add_folder(packed: ZipFile, folder: Path, inside: str, skipped: Iterable[str] = ()) -> None:
+    for path in sorted(folder.rglob("*")):
+        relative = path.relative_to(folder)
+        if path.is_file() and not set(relative.parts) & set(skipped):
+            packed.write(path, f"{inside}/{relative.as_posix()}")

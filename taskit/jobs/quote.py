@@ -1,0 +1,94 @@
+"""What a run would take on a rented machine, before anything is paid: hours and dollars."""
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+from huggingface_hub import HfApi
+from torch.utils.flop_counter import FlopCounterMode
+
+from taskit.budget import show_bytes
+from taskit.data import Dataset
+from taskit.errors import BudgetError
+from taskit.jobs.machine import Machine, find_machine
+from taskit.memory.posing import posing
+from taskit.memory.rehearsal import fill_with_zeros
+from taskit.plan import Plan
+from taskit.planning import make_collator
+from taskit.pricing import Stage, set_stage
+from taskit.training.recipe import Recipe
+from taskit.training.trainer import load_data
+
+# Floating-point operations a second that small batches in float32 reach, low on purpose: a T4 could do 8.1e12.
+GPU_SPEED, CORE_SPEED = 2e12, 5e9
+BACKWARD = 2  # times the forward pass, at most: next to nothing is owed to the weights, which are frozen
+EVALUATIONS = 1.3  # validation and the evaluation before and after, beside the steps
+SETUP_SECONDS = 600  # image, packages, weights
+MARGIN = 2  # of the timeout over the estimate
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """``seconds`` is the estimate, setup included; after ``timeout_seconds`` the Job is ended whatever it does."""
+
+    machine: Machine
+    seconds: int
+    timeout_seconds: int
+
+    @property
+    def dollars(self) -> float:
+        return self.seconds * self.machine.dollars_per_second
+
+    @property
+    def most_dollars(self) -> float:
+        return self.timeout_seconds * self.machine.dollars_per_second
+
+
+def make_quote(plan: Plan, flavor: str, api: HfApi, *, tighten: bool = False) -> Quote:
+    """Price ``plan`` on the machine ``flavor``.
+
+    Raises:
+        HubError: there is no such machine.
+        RunError: the data has changed since the plan was made.
+        BudgetError: the plan does not fit that machine's kind of device, and may not be tightened.
+    """
+    machine = find_machine(api, flavor)
+    data = load_data(plan)
+    collator = make_collator(plan.backbone, plan.data.task, plan.training.max_length)
+    stage = set_stage(plan.backbone, data, plan.training, collator)
+    stage = replace(stage, conditions=replace(stage.conditions, device=machine.device))
+    peak = stage.rehearse([plan.ranks.get(place.name, 0) for place in stage.locations])
+    if peak > plan.budget_bytes and not tighten:
+        raise BudgetError(
+            f"On {flavor} the plan needs {show_bytes(peak)}, {peak - plan.budget_bytes} bytes more than its budget; "
+            "raise budget_bytes in the plan, or say --tighten."
+        )
+    work = (1 + BACKWARD) * EVALUATIONS * forward_operations(stage) * micro_batches(plan.training, data)
+    speed = GPU_SPEED if machine.device == "cuda" else CORE_SPEED * machine.cores
+    seconds = SETUP_SECONDS + math.ceil(work / speed)
+    return Quote(machine, seconds, MARGIN * seconds)
+
+
+def micro_batches(recipe: Recipe, data: Dataset) -> int:
+    """How many batches pass through the model in all epochs."""
+    return recipe.epochs * math.ceil(len(data.train) / recipe.batch_size)
+
+
+def forward_operations(stage: Stage) -> int:
+    """Floating-point operations of the longest batch's forward pass, counted without weights where that can be.
+
+    Those with weights: the products inside attention, fewer up to thousands of tokens, are left to the margin.
+    """
+    conditions, model = stage.conditions, stage.build()
+    try:
+        with posing("cpu"):
+            return _count(model, conditions.batch.empty())
+    except RuntimeError:  # it wants numbers: those of one row
+        fill_with_zeros(model)
+        return conditions.batch.rows * _count(model, conditions.batch.with_rows(1).empty())
+
+
+def _count(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> int:
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(**batch)
+    return counter.get_total_flops()

@@ -1,0 +1,156 @@
+"""A run whose process is a Job: the same folder, brought up to date from the Hub whenever somebody asks."""
+
+import shutil
+import tempfile
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from huggingface_hub import JobInfo, JobStage, snapshot_download
+
+from taskit.errors import RunError
+from taskit.hub.failures import hub_failures, patiently
+from taskit.jobs.job import FILE, Job, signed_in
+from taskit.jobs.worker import RUN
+from taskit.training.files import read_json, write_atomically
+from taskit.training.run_folder import LIVE
+from taskit.training.runs import Run
+
+FETCHED = tuple(f"{RUN}/{name}" for name in ("adapter/*", "events.jsonl", "state.json", "result.json"))
+EVENT = '{"kind"'  # how the worker's lines about events begin
+
+
+class RemoteRun(Run):
+    """Reads like any other run; ``refresh`` asks the Hub, all else looks at the folder.
+
+    Raises:
+        RunError: ``path`` is no run folder, or its Job cannot be found again.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        super().__init__(path)
+        self.job = Job.read(self.path)
+
+    def refresh(self) -> None:
+        """Bring events, log, state and, at the end, the adapter and the result up to what the Job has done.
+
+        Raises:
+            HubError: the Hub cannot be asked.
+        """
+        if self.state.name not in LIVE:
+            return
+        api = signed_in()
+        info = self.job.inspect(api)
+        stage = info.status.stage
+        if stage == JobStage.SCHEDULING:
+            return
+        lines = self.job.log(api)
+        self._write_log(lines)
+        if stage != JobStage.RUNNING:
+            self._end(info, lines, str(api.token))
+        elif self.state.name == "queued":
+            self.folder.set_state("running")
+
+    def stop(self) -> None:
+        """Ask the service to end the Job; what it has kept on the Hub stays, for ``resume``.
+
+        Raises:
+            RunError: it is not running.
+            HubError: the service refuses.
+        """
+        self.refresh()
+        if self.state.name not in LIVE:
+            raise RunError(f"The run in {self.path} is {self.state.name}; only a running one can be stopped.")
+        self.job.cancel(signed_in())
+        self.folder.set_state("stopping")
+
+    def resume(self) -> None:
+        """Start another Job of the same kind, which goes on from the last checkpoint on the Hub.
+
+        Raises:
+            RunError: the run is finished or under way.
+            HubError: the service refuses.
+        """
+        self.refresh()
+        if self.result is not None:
+            raise RunError(f"The run in {self.path} is finished; start a new one in another folder.")
+        if self.state.name in LIVE:
+            raise RunError(f"The run in {self.path} is {self.state.name} already; wait for it or stop it first.")
+        self.job = replace(self.job, events_before=len(self.events())).started(signed_in())
+        self.job.write(self.path)
+        self.folder.set_state("queued")
+
+    def delete(self) -> None:
+        """Remove the folder, and the repository with the archive and the run.
+
+        Raises:
+            RunError: the Job is still under way.
+            HubError: the repository cannot be removed.
+        """
+        self.refresh()
+        if self.state.name not in LIVE:
+            with hub_failures(f"removing {self.job.repo}", self.job.repo):
+                signed_in().delete_repo(self.job.repo, repo_type="dataset", missing_ok=True)
+        super().delete()
+
+    def _write_log(self, lines: list[str]) -> None:
+        told = self.folder.path / "events.jsonl"
+        before = told.read_text(encoding="utf-8").splitlines()[: self.job.events_before] if told.exists() else []
+        events = [line.strip() for line in lines if line.startswith(EVENT)]
+        write_atomically(told, "".join(f"{line}\n" for line in (*before, *events)))
+        rest = "".join(f"{line.rstrip()}\n" for line in lines if not line.startswith(EVENT))
+        write_atomically(self.folder.log, rest)
+
+    def _end(self, info: JobInfo, lines: list[str], token: str) -> None:
+        """Fetch what is left of the run, the result last, and say how it ended."""
+        with tempfile.TemporaryDirectory() as scratch:
+
+            def fetch() -> str:
+                return snapshot_download(
+                    self.job.repo,
+                    repo_type="dataset",
+                    allow_patterns=list(FETCHED),
+                    local_dir=scratch,
+                    token=token,
+                )
+
+            patiently(fetch, f"fetching the run from {self.job.repo}", self.job.repo)
+            kept = Path(scratch) / RUN
+            if (kept / "events.jsonl").exists():
+                shutil.copyfile(kept / "events.jsonl", self.path / "events.jsonl")
+            if (kept / "result.json").exists():
+                shutil.rmtree(self.folder.adapter, ignore_errors=True)
+                shutil.copytree(kept / "adapter", self.folder.adapter)
+                write_atomically(self.path / "result.json", (kept / "result.json").read_text(encoding="utf-8"))
+            state, message = self._ending(info, lines, kept)
+        self.folder.set_state(state, message)
+
+    def _ending(self, info: JobInfo, lines: list[str], kept: Path) -> tuple[str, str]:
+        """(state, sentence) of a Job that has ended."""
+        if (self.path / "result.json").exists():
+            return "done", ""
+        if info.status.stage == JobStage.CANCELED:
+            return "stopped", ""
+        with suppress(RunError):  # the trainer's own last word, where it had one
+            said = read_json(kept / "state.json")
+            if said.get("state") == "failed" and said.get("message"):
+                return "failed", said["message"]
+        sentence = next((line for line in reversed(lines) if line.startswith("taskit: ")), None)
+        if sentence:
+            return "failed", sentence.removeprefix("taskit: ").strip()
+        reason = (info.status.message or next((line for line in reversed(lines) if line.strip()), "")).strip()
+        limit = self.job.timeout_seconds
+        if "timeout" in reason.lower() or (info.durations and (info.durations.running_secs or 0) >= limit):
+            return "failed", (
+                f"The Job was ended at its limit of {limit // 60} minutes; taskit runs resume goes on from its last "
+                "checkpoint."
+            )
+        return (
+            "failed",
+            f"The Job broke off ({reason.rstrip('.') or 'no reason given'}); see log.txt, then resume it.",
+        )
+
+
+def open_run(path: str | Path) -> Run:
+    """The run in a folder, wherever it is trained; raises RunError where there is none."""
+    return RemoteRun(path) if (Path(path) / FILE).exists() else Run(path)
