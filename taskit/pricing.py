@@ -102,7 +102,7 @@ def set_stage(
         PlanError: the backbone has nothing to adapt.
     """
     device = training_device()
-    build = partial(_build, backbone, data.info, device)
+    build = partial(empty_build, backbone, data.info, device)
     model = build()
     locations, heads = find_locations(model), head_names(model, data.info.task)
     if not locations:
@@ -129,7 +129,7 @@ def _reason(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
-def _build(backbone: Backbone, info: DataInfo, device: str) -> "PreTrainedModel":
+def empty_build(backbone: Backbone, info: DataInfo, device: str) -> "PreTrainedModel":
     """The model without weights, laid out as it will be loaded."""
     model = empty_model(backbone, task=info.task, labels=info.labels)
     if not backbone.quantization:
