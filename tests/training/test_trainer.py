@@ -1,16 +1,17 @@
 """Real runs of a small model: what is trained, what is written, what a stop leaves."""
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from taskit.errors import RunError
-from taskit.inference import evaluate_run, load_run, predict
+from taskit.inference import compare, evaluate_run, load_run, predict
 from taskit.planning import make_collator, make_plan
 from taskit.training.trainer import train
 from tests.training.conftest import RECIPE
@@ -139,3 +140,14 @@ def test_generation_runs_end_to_end(tmp_path):
     assert result.measured_peak_bytes <= plan.budget_bytes
     (answer,) = predict(tmp_path / "run", ["the old cat"])
     assert isinstance(answer.answer, str)
+
+
+def test_beside_the_adapter_answers_the_model_without_its_lora(run, tmp_path):
+    adapted, bare = compare(run[0], "the old cat near a dog")
+    assert (adapted,) == predict(run[0], ["the old cat near a dog"])
+    zeroed = shutil.copytree(run[0], tmp_path / "zeroed")
+    weights = zeroed / "adapter" / "adapter_model.safetensors"
+    tensors = {name: t * 0 if "lora_B" in name else t for name, t in load_file(weights).items()}
+    save_file(tensors, weights, metadata={"format": "pt"})
+    assert (bare,) == predict(zeroed, ["the old cat near a dog"])
+    assert bare != adapted
