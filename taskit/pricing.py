@@ -29,6 +29,10 @@ FULL_RANK = 8  # "full LoRA" is what PEFT users run without a plan: rank 8 at ev
 Found = TypeVar("Found")
 
 
+def silent(_: str) -> None:
+    """Tell nobody."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stage:
     """What a strategy is rehearsed on: the empty model, its candidates and heads, and the conditions."""
@@ -39,7 +43,7 @@ class Stage:
     head_parameters: int
     task: str
     conditions: Conditions
-    tell: Callable[[str], None] = lambda _: None
+    tell: Callable[[str], None] = silent
 
     def rehearse(self, ranks: Sequence[int]) -> int:
         """The peak, in bytes, of training with these ranks, one for each location.
@@ -94,7 +98,7 @@ def set_stage(
     data: Dataset,
     recipe: Recipe,
     collator: Collator,
-    tell: Callable[[str], None] = lambda _: None,
+    tell: Callable[[str], None] = silent,
 ) -> Stage:
     """Everything a rehearsal needs; reads no weight.
 

@@ -94,7 +94,7 @@ def test_two_thousand_random_ones(good, adapter, tiny_vit, tmp_path):  # noqa: A
 
 
 def fill_memory():
-    return len(bytearray(MEMORY + 1))
+    return len(bytearray(2 * MEMORY))
 
 
 def wait_busily():

@@ -10,7 +10,7 @@ from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
 from huggingface_hub.utils import validate_repo_id
 
-from taskit.adapter import NOTES, WEIGHTS, read_config
+from taskit.adapter import read_config
 from taskit.errors import HubError, HubUnavailableError
 from taskit.hub.cache import token_in_use
 from taskit.hub.failures import TRIES, hub_failures, wait_before
@@ -18,6 +18,7 @@ from taskit.hub.publishing import stage
 
 EMPTY = {".gitattributes"}  # what a new repository holds
 CONFLICTS = (409, 412)  # created, or committed to, in the meantime
+TITLE = "Adapter planned with TaskIT"  # of the commit
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +33,16 @@ class Pushed:
 
 @dataclass(frozen=True, slots=True)
 class _Remote:
-    """A repository as it is: its head, what is in it, and what its card says of it."""
+    """A repository as it is; ``title`` is that of its last commit, "" where it holds nothing yet."""
 
     head: str
     private: bool
-    files: frozenset[str]
     tags: frozenset[str]
+    title: str
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.title
 
 
 def push(
@@ -51,9 +56,9 @@ def push(
     """Publish the adapter of ``run`` as ``repo`` ("OWNER/NAME"), which appears whole or stays empty.
 
     The same push again finishes an earlier one, or changes nothing.  Another run on the same backbone becomes
-    the next version, and the one before stays in the history.  A repository that holds anything else is never
-    changed.  Raises RunError for a run that is not finished, HubError for a name that is taken, a token that may
-    not write, or a Hub that cannot be reached.
+    the next version, and the one before stays in the history.  A repository that holds anything else, or was
+    changed since, is left alone.  Raises RunError for a run that is not finished, HubError for a name that is
+    taken, a token that may not write, or a Hub that cannot be reached.
 
         push("runs/birds", "ann/birds", private=False).url
     """
@@ -77,9 +82,7 @@ def publish(folder: Path, repo: str, private: bool, api: HfApi) -> Pushed:
                 remote = _look(api, repo) or _create(api, repo, private)
                 _require_ours(remote, repo, private, base)
                 additions = [CommitOperationAdd(path.name, path) for path in sorted(folder.iterdir())]
-                made = api.create_commit(
-                    repo, additions, commit_message="Adapter planned with TaskIT", parent_commit=remote.head
-                )
+                made = api.create_commit(repo, additions, commit_message=TITLE, parent_commit=remote.head)
                 return Pushed(repo, made.oid, private, f"{api.endpoint}/{repo}")
         except HubUnavailableError as failure:  # also a lost answer: the next look finds what was committed
             wait_before(attempt, failure)
@@ -95,8 +98,9 @@ def _look(api: HfApi, repo: str) -> _Remote | None:
         info = api.model_info(repo)
     except RepositoryNotFoundError:
         return None
-    files = frozenset(file.rfilename for file in info.siblings or ())
-    return _Remote(info.sha or "", bool(info.private), files, frozenset(info.tags or ()))
+    is_empty = {file.rfilename for file in info.siblings or ()} <= EMPTY
+    title = "" if is_empty else api.list_repo_commits(repo)[0].title
+    return _Remote(info.sha or "", bool(info.private), frozenset(info.tags or ()), title)
 
 
 def _create(api: HfApi, repo: str, private: bool) -> _Remote:
@@ -108,10 +112,13 @@ def _create(api: HfApi, repo: str, private: bool) -> _Remote:
 
 
 def _require_ours(remote: _Remote, repo: str, private: bool, base: str) -> None:
-    """Raise HubError unless the repository is empty, or holds an adapter of TaskIT for the same backbone."""
-    if not remote.files <= EMPTY:
-        if not {NOTES, WEIGHTS} <= remote.files:
-            raise HubError(f"{repo} is taken: it holds something else; choose another name, or delete it on the Hub.")
+    """Raise HubError unless the repository is empty, or was left by TaskIT with an adapter for the same backbone."""
+    if not remote.is_empty:
+        if remote.title != TITLE:
+            raise HubError(
+                f"{repo} is taken: its last change is not from TaskIT and would be lost; choose another name, or "
+                "delete it on the Hub."
+            )
         if f"base_model:adapter:{base}" not in remote.tags:
             raise HubError(f"{repo} is taken: its adapter is for another backbone than {base}; choose another name.")
     if remote.private != private:

@@ -6,10 +6,11 @@ from typing import Any
 import gradio as gr
 
 from taskit.budget import AUTO_SHARE, Budget, device_memory, show_bytes
-from taskit.errors import PlanError
+from taskit.errors import PlanError, TaskITError
 from taskit.levers import effects
 from taskit.outlook import prepare
 from taskit.planning import decide
+from taskit.pricing import silent
 from taskit.training.recipe import Recipe
 from taskit.ui.board import board, effect
 from taskit.ui.commands import save
@@ -19,6 +20,7 @@ from taskit.ui.page import PLAN, Checked, Chosen, Page, tab
 from taskit.ui.sketch import STEPS, Sketch, at_percent, sketch
 from taskit.ui.told import told
 from taskit.ui.visitors import account
+from taskit.ui.zero_gpu import lend_gpu
 
 CARDS = (8, 12, 16, 24, 48, 80)  # GB on the box, which are GiB
 START = 60  # per cent, where the slider stands at first
@@ -132,23 +134,37 @@ def look_into(
     """Read, price and compare, all once; then the frontier."""
     if checked is None:
         raise PlanError("There is no data to plan for yet; choose some in the step before.")
+    signed_in = account(request)
+    found = _sketched(
+        checked.source,
+        backbone,
+        {
+            "zoo": zoo,
+            "columns": dict(checked.columns) or None,
+            "recipe": recipe,
+            "quantization": quantization,
+            "token": signed_in["access_token"] if signed_in else None,
+        },
+        progress,
+    )
+    if isinstance(found, TaskITError):
+        raise found
+    return found
+
+
+@lend_gpu
+def _sketched(source: str, backbone: str, options: dict[str, Any], progress: gr.Progress) -> Sketch | TaskITError:
+    """The frontier, or what was wrong.  It no longer tells: this visitor's progress ends here."""
     stage = iter(range(1, STAGES + 1))
 
     def tell(message: str) -> None:
         progress((next(stage, STAGES), STAGES), desc=message.capitalize())
 
-    signed_in = account(request)
-    outlook = prepare(
-        checked.source,
-        backbone,
-        zoo=zoo,
-        columns=dict(checked.columns) or None,
-        recipe=recipe,
-        quantization=quantization,
-        token=signed_in["access_token"] if signed_in else None,
-        tell=tell,
-    )
-    return sketch(outlook)
+    try:
+        made = sketch(prepare(source, backbone, **options, tell=tell))
+    except TaskITError as error:
+        return error
+    return replace(made, outlook=replace(made.outlook, stage=replace(made.outlook.stage, tell=silent)))
 
 
 def forget(checked: Checked | None) -> tuple:

@@ -17,18 +17,21 @@ from taskit.hub.publishing import stage
 from taskit.hub.pushing import publish, push
 from taskit.zoo import open_zoo
 from tests.hub.faults import Fault
+from tests.hub.fixtures import online
 from tests.hub.world import WRITER
 
 KINDS = (401, 403, 404, 409, 412, 429, 500, 503, "drop", "cut")
 PASSING = {429, 500, 503, "drop", "cut"}  # a fault that strikes once and that asking again mends
 
 
-@pytest.fixture
-def staged(lab, hub, tmp_path):
-    """Everything that a push of the rhymes uploads."""
-    folder = tmp_path / "staged"
-    folder.mkdir()
-    stage(lab.rhymes, "ann/rhymes", hub.add_account("ann"), folder)
+@pytest.fixture(scope="session")
+def staged(running_hub, opened_lab, tmp_path_factory):
+    """Everything that a push of the rhymes uploads; made once, for no test changes it."""
+    folder = tmp_path_factory.mktemp("staged")
+    running_hub.reset()
+    with online(tmp_path_factory.mktemp("hf-home")):
+        opened_lab.join(running_hub)
+        stage(opened_lab.rhymes, "ann/rhymes", running_hub.add_account("ann"), folder)
     return folder
 
 
@@ -130,6 +133,7 @@ def test_a_push_to_a_hub_that_falls_silent(hub, staged):
     api = HfApi(token=hub.add_account("ann"))
     requests = each_request(hub, lambda: publish(staged, "ann/clean", True, api))
     for n, (pattern, skip) in enumerate(requests):
+        hub.state.blobs.clear()
         fault = Fault("stall", pattern.replace("clean", f"r{n}"), skip)
         hub.faults[:] = [fault]
         try:

@@ -31,7 +31,9 @@ def test_no_mistake_is_said():
 def test_many_classes_are_a_list_and_no_matrix():
     count = MOST_CLASSES + 1
     labels = [f"c{n}" for n in range(count)]
-    scores = Scores(0.0, confusion=tuple(tuple(int(j == (i + 1) % count) for j in range(count)) for i in range(count)))
+    scores = Scores(
+        0.0, confusion=tuple(tuple(int(j == (i + 1) % count) for j in range(count)) for i in range(count))
+    )
     html = well_formed(scores_view(labels, scores, scores))
     assert "confusion" not in html
     assert html.count(" of 1</td>") == 8
