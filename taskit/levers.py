@@ -11,7 +11,7 @@ from taskit.pricing import Stage, empty_build
 from taskit.source import QUANTIZATIONS
 
 BATCH, LENGTH, CHECKPOINTING, QUANTIZATION = "batch_size", "max_length", "gradient_checkpointing", "quantization"
-FEWEST_TOKENS = 8  # below which a text says too little to be halved once more
+FEWEST_TOKENS = 4  # that a recipe takes
 
 
 @dataclass(frozen=True, slots=True)

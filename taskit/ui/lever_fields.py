@@ -41,19 +41,17 @@ class Levers:
 
 def draw_levers() -> Levers:
     recipe = Recipe()
-    with gr.Row():
+    with gr.Row(elem_classes="levers"):
         return Levers(
-            batch=gr.Number(recipe.batch_size, label="Batch size", precision=0, minimum=1, min_width=150),
-            length=gr.Number(None, label="Longest text, tokens", precision=0, min_width=150),
-            epochs=gr.Number(recipe.epochs, label="Epochs", precision=0, minimum=1, min_width=150),
-            rate=gr.Number(recipe.learning_rate, label="Learning rate", min_width=150),
-            optimizer=gr.Dropdown([*OPTIMIZERS], value=recipe.optimizer, label="Optimizer", min_width=150),
+            batch=gr.Number(recipe.batch_size, label="Batch size", precision=0, minimum=1),
+            length=gr.Number(None, label="Longest text, tokens", placeholder="whole", precision=0),
+            epochs=gr.Number(recipe.epochs, label="Epochs", precision=0, minimum=1),
+            rate=gr.Number(recipe.learning_rate, label="Learning rate"),
+            optimizer=gr.Dropdown([*OPTIMIZERS], value=recipe.optimizer, label="Optimizer"),
             quantization=gr.Dropdown(
-                [NO_QUANTIZATION, *filter(None, QUANTIZATIONS)],
-                label="Bits of the base (quantization)",
-                min_width=150,
+                [NO_QUANTIZATION, *filter(None, QUANTIZATIONS)], label="Bits of the base (quantization)"
             ),
-            checkpointing=gr.Checkbox(label="Recompute activations (checkpointing)", min_width=150),
+            checkpointing=gr.Checkbox(label="Recompute activations (checkpointing)"),
         )
 
 

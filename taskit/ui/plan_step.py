@@ -35,6 +35,7 @@ STAGES = 5  # sentences that `prepare` and `decide` tell
 
 
 HEAVY: dict[str, Any] = {"api_visibility": "private", "concurrency_limit": 1, "concurrency_id": "planning"}
+WEIGHING = {**HEAVY, "concurrency_id": "weighing"}  # in a line of its own: nobody waits for it to train
 LIGHT: dict[str, Any] = {
     "api_visibility": "private",
     "queue": False,
@@ -58,10 +59,9 @@ def plan_step(page: Page, forward: gr.Button) -> tuple[gr.Button, gr.HTML]:
         with gr.Accordion("Other levers: batch, length, epochs, optimizer, quantization, checkpointing",
                           open=False) as others:  # fmt: skip
             gr.HTML(LEVERS, elem_classes="bare")
+            weighed = gr.HTML(elem_classes=["bare", "weighed"])
             levers = draw_levers()
-            weighed = gr.HTML(elem_classes="bare")
-            with gr.Row():
-                apply = gr.Button("Apply, and see what it does to the memory", size="sm")
+            apply = gr.Button("Apply, and see what it does to the memory")
             result = gr.HTML(elem_classes="bare")
     view = gr.HTML(NOTHING, elem_classes=["bare", "waiting"])
     with gr.Row(visible=False) as actions:
@@ -78,9 +78,9 @@ def plan_step(page: Page, forward: gr.Button) -> tuple[gr.Button, gr.HTML]:
     slider.input(redraw, moved, [note, *redrawn], **LIGHT)
     card.input(pick_card, [page.sketch, card, slider], [note, slider, *redrawn], **LIGHT)
     weighing = {"fn": weigh, "inputs": [page.sketch, page.chosen], "outputs": [weighed, *levers.weighed]}
-    others.expand(**weighing, **HEAVY, show_progress_on=weighed)
+    others.expand(**weighing, **WEIGHING, show_progress_on=weighed)
     apply.click(turn, [page.sketch, *inputs], [note, page.sketch, result, *redrawn], **heavy).then(
-        **weighing, **HEAVY, show_progress_on=weighed
+        **weighing, **WEIGHING, show_progress_on=weighed
     )
     changed = [page.checked.change, page.backbone.change, page.zoo.change]
     gr.on(

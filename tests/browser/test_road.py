@@ -66,7 +66,9 @@ def test_photos_from_upload_to_prediction_with_a_reload_in_between(app, visit, p
     )
     page.locator("[role=tabpanel] img[src*='one']").wait_for()
     button(page, "Ask the adapter").click()
-    page.get_by_text("probability").wait_for()
+    page.get_by_text("without the LoRA", exact=True).wait_for()
+    assert page.get_by_text("probability").count() == 2
+    assert page.locator("table.confusion").is_visible()
 
 
 def test_a_table_is_stopped_killed_with_its_app_and_goes_on(visit, tmp_path):
