@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 
-from taskit.rank_grid import ink_on
 from taskit.training.scores import Scores
-from taskit.ui.heatmap import cividis
 from taskit.ui.markup import empty, panel, table, text
 
 MOST_CLASSES = 30  # of a matrix; with more nobody finds a cell
 MISTAKES = 8  # listed at most
+STRONGEST = 50  # per cent of the accent in a cell: one hue from light to dark, on which the ink can always be read
 FURTHER = {"macro_f1": "macro F1", "perplexity": "perplexity", "exact_match": "exact match", "rouge_l": "ROUGE-L"}
 
 
@@ -31,7 +30,7 @@ def _confusion(labels: Sequence[str], scores: Scores) -> str:
     )
     heads = f'<tr class="names"><td></td>{columns}</tr>'
     body = f'<div class="scroll"><table class="heat confusion"><tbody>{rows}{heads}</tbody></table></div>'
-    hint = "True classes down, answers of the adapter across; colour is the share of a row, brighter is more."
+    hint = "True classes down, answers of the adapter across; colour is the share of a row, stronger is more."
     return panel("What was taken for what", hint, body)
 
 
@@ -39,9 +38,9 @@ def _row(labels: Sequence[str], true: int, counts: Sequence[int]) -> str:
     whole = sum(counts) or 1
     cells = []
     for given, count in enumerate(counts):
-        shade = cividis(count / whole)
         told = f"{count} of {sum(counts)} rows of {labels[true]} taken for {labels[given]}"
-        cells.append(f'<td style="--shade:{shade};--ink-on:{ink_on(shade)}" title="{text(told)}">{count or ""}</td>')
+        mix = STRONGEST * count / whole
+        cells.append(f'<td style="--mix:{mix:.0f}%" title="{text(told)}">{count or ""}</td>')
     return "".join(cells)
 
 

@@ -2,12 +2,16 @@
 
 import re
 
+import pytest
+
 from taskit.rank_grid import ink_on
 from taskit.training.scores import Scores
 from taskit.ui.heatmap import cividis
-from taskit.ui.score_view import MOST_CLASSES, scores_view
+from taskit.ui.score_view import MOST_CLASSES, STRONGEST, scores_view
+from taskit.ui.theme import STYLE
 from tests.ui.test_pictures import well_formed
 
+COLOURS = ("ink", "soft", "accent")
 LABELS = ("cat", "<b>dog</b>", "owl")
 BEFORE = Scores(0.5, macro_f1=0.4, confusion=((5, 0, 5), (0, 2, 8), (2, 0, 8)))
 AFTER = Scores(0.8, macro_f1=0.75, confusion=((9, 1, 0), (3, 7, 0), (0, 2, 8)))
@@ -57,8 +61,24 @@ def luminance(colour):
     return sum(weight * part for weight, part in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
 
 
-def test_numbers_on_every_shade_reach_contrast_aa():
+def contrast(one, other):
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_numbers_on_every_shade_of_the_plan_reach_contrast_aa():
     for step in range(101):
         shade = cividis(step / 100)
-        low, high = sorted((luminance(shade), luminance(ink_on(shade))))
-        assert (high + 0.05) / (low + 0.05) >= 4.5
+        assert contrast(shade, ink_on(shade)) >= 4.5
+
+
+@pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
+def test_counts_on_every_shade_of_the_confusions_reach_contrast_aa(theme):
+    ink, soft, accent = (re.findall(rf"--{name}: (#\w{{6}})", STYLE.read_text())[theme] for name in COLOURS)
+    for share in range(STRONGEST + 1):
+        parts = (
+            round(int(a[i : i + 2], 16) * share / 100 + int(b[i : i + 2], 16) * (1 - share / 100))
+            for i in (1, 3, 5)
+            for a, b in [(accent, soft)]
+        )
+        assert contrast("#" + "".join(f"{part:02x}" for part in parts), ink) >= 4.5
