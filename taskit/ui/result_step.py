@@ -31,6 +31,7 @@ SHARE = (
     "<h3>Share it</h3><p class='hint'>A repository of your own on the Hugging Face Hub; your token is used for this "
     "push alone.</p>"
 )
+UNASKED = empty("No question yet", "Its answer stands here.")
 NOTHING = empty("No result yet", "It appears here when a run is done.")
 
 
@@ -103,7 +104,7 @@ def result_step(page: Page, shelf: Shelf) -> None:
             with gr.Row():
                 image = gr.Image(label="An image", type="filepath", sources=["upload"], height=190, visible=False)
                 words = gr.Textbox(label="A sentence or a prompt", lines=3, visible=False)
-                answer = gr.HTML(empty("No question yet", "Its answer stands here."), elem_classes="bare")
+                answer = gr.HTML(UNASKED, elem_classes="bare")
             ask = gr.Button("Ask the adapter")
         with gr.Row():
             pack = gr.Button("Pack the adapter as a zip")
@@ -127,10 +128,16 @@ def result_step(page: Page, shelf: Shelf) -> None:
     previewed = [pushed, files, card, shown_card]
     page.run.change(results.show, page.run, shown, show_progress="hidden", **options)
     page.steps[RESULT].select(results.show, page.run, shown, show_progress="hidden", **options)
+    page.run.change(forget, None, [answer, file, pushed, shown_card], queue=False, **options)
     ask.click(results.ask, [page.run, image, words], [note, answer], show_progress_on=answer, **heavy)
     look.click(results.preview, [page.run, repo, token], previewed, concurrency_limit=4, **options)
     push.click(results.push, [page.run, repo, private, token], [pushed, token], concurrency_limit=4, **options)
     pack.click(results.pack, page.run, [note, file], **options)
+
+
+def forget() -> tuple:
+    """What was asked, packed and pushed of the run that was open before."""
+    return UNASKED, gr.DownloadButton(visible=False), "", gr.Accordion(visible=False)
 
 
 def result_view(run: Run, result: Result) -> str:
