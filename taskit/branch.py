@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import PreTrainedModel
-from transformers.pytorch_utils import Conv1D
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +37,8 @@ Observer = Callable[[str, nn.Module, Tensor, Tensor], None]
 
 def linear_shapes(model: nn.Module) -> dict[str, tuple[int, int]]:
     """(in, out) of every linear module of ``model``, GPT-2's transposed Conv1D and quantised layers included."""
+    from transformers.pytorch_utils import Conv1D
+
     shapes = {}
     for name, module in model.named_modules():
         if isinstance(module, nn.Linear):
@@ -54,6 +54,8 @@ def current_name(model: nn.Module) -> Callable[[str], str]:
     The rules are those by which Transformers loads old checkpoints: ``vit.encoder.layer.0.attention.attention.query``
     is ``vit.layers.0.attention.q_proj`` today, and the prefix of the base model is added or removed.
     """
+    # Here, for they load the half of Transformers, which a reader of headers alone can do without.
+    from transformers import PreTrainedModel
     from transformers.conversion_mapping import get_model_conversion_mapping
     from transformers.core_model_loading import WeightRenaming, rename_source_key
 

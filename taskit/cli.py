@@ -172,7 +172,7 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("inputs", metavar="INPUT", nargs="+", help="an image file, a sentence or a prompt")
     sub = add(push, "Push a run's adapter to the Hugging Face Hub.")
     sub.add_argument("run", metavar="RUN", help="the folder of a finished run")
-    sub.add_argument("repo", metavar="OWNER/NAME", help="the repository to make")
+    sub.add_argument("repo", metavar="OWNER/NAME", help="the repository to make, or one that you pushed to before")
     seen = sub.add_mutually_exclusive_group()
     seen.add_argument("--private", action="store_true", default=True, help="only you may see it (default)")
     seen.add_argument("--public", dest="private", action="store_false", help="everybody may see it")

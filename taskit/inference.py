@@ -1,6 +1,7 @@
 """Use a finished run: score it on data, or ask it for predictions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -72,14 +73,42 @@ def evaluate_run(folder: str | Path, source: str | Path | None = None) -> tuple[
 
 def predict(folder: str | Path, inputs: Sequence[str]) -> tuple[Prediction, ...]:
     """One prediction for each input: an image file, a sentence (a pair parted by a tab), or a prompt."""
+    plan, model = load_run(folder)
+    return _predict(plan, model, inputs)
+
+
+def compare(folder: str | Path, given: str) -> tuple[Prediction, Prediction]:
+    """The prediction for one input, and that of the same model with the LoRA switched off, a trained head left on."""
+    plan, model = load_run(folder)
+    (adapted,) = _predict(plan, model, [given])
+    with _without_lora(model):
+        (bare,) = _predict(plan, model, [given])
+    return adapted, bare
+
+
+def _predict(plan: Plan, model: Any, inputs: Sequence[str]) -> tuple[Prediction, ...]:
     from taskit.planning import make_collator
     from taskit.training.generation import answer
 
-    plan, model = load_run(folder)
     collator = make_collator(plan.backbone, plan.data.task, plan.training.max_length)
     if plan.data.task == "text-generation":
         return tuple(Prediction(prompt, answer(model, collator, prompt), None) for prompt in inputs)
     return tuple(_classify(plan, model, collator, _row(plan, text), text) for text in inputs)
+
+
+@contextmanager
+def _without_lora(model: Any) -> Iterator[None]:
+    """PEFT's own ``disable_adapter`` would bring the untrained head back too, whose answers are chance."""
+    from peft.tuners.lora import LoraLayer
+
+    layers = [module for module in model.modules() if isinstance(module, LoraLayer)]
+    for layer in layers:
+        layer.enable_adapters(False)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.enable_adapters(True)
 
 
 def _row(plan: Plan, text: str) -> Mapping[str, Any]:

@@ -30,6 +30,10 @@ FULL_RANK = 8  # "full LoRA" is what PEFT users run without a plan: rank 8 at ev
 Found = TypeVar("Found")
 
 
+def silent(_: str) -> None:
+    """Tell nobody."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stage:
     """What a strategy is rehearsed on: the empty model, its candidates and heads, and the conditions."""
@@ -40,7 +44,7 @@ class Stage:
     head_parameters: int
     task: str
     conditions: Conditions
-    tell: Callable[[str], None] = lambda _: None
+    tell: Callable[[str], None] = silent
     quantization: str | None = None
 
     def rehearse(self, ranks: Sequence[int]) -> int:
@@ -118,7 +122,7 @@ def set_stage(
     data: Dataset,
     recipe: Recipe,
     collator: Collator,
-    tell: Callable[[str], None] = lambda _: None,
+    tell: Callable[[str], None] = silent,
 ) -> Stage:
     """Everything a rehearsal needs; reads no weight.
 
@@ -126,7 +130,7 @@ def set_stage(
         PlanError: the backbone has nothing to adapt.
     """
     device = training_device()
-    build = partial(_build, backbone, data.info, device)
+    build = partial(empty_build, backbone, data.info, device)
     model = build()
     locations, heads = find_locations(model), head_names(model, data.info.task)
     if not locations:
@@ -154,7 +158,7 @@ def _reason(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
-def _build(backbone: Backbone, info: DataInfo, device: str) -> "PreTrainedModel":
+def empty_build(backbone: Backbone, info: DataInfo, device: str) -> "PreTrainedModel":
     """The model without weights, laid out as it will be loaded."""
     model = empty_model(backbone, task=info.task, labels=info.labels)
     if not backbone.quantization:

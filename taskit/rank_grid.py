@@ -42,4 +42,16 @@ def _cell(locations: list, largest: float) -> Cell:
     level = max(location.importance for location in locations) / largest
     shade = round(level * (len(SHADES) - 1))
     ranks = "/".join(str(location.rank) if location.rank else "·" for location in locations[:MOST_IN_A_CELL])
-    return Cell(ranks, SHADES[shade], "black" if shade > len(SHADES) // 2 else "white")
+    return Cell(ranks, SHADES[shade], ink_on(SHADES[shade]))
+
+
+def ink_on(shade: str) -> str:
+    """Black or white, whichever stands out more from ``shade`` (#rrggbb): by at least 4.58 to 1.
+
+    Relative luminance and contrast as WCAG 2.1 defines them, where AA asks for 4.5 to 1.
+    """
+    channels = (int(shade[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels)
+    luminance = 0.2126 * red + 0.7152 * green + 0.0722 * blue
+    on_black, on_white = (luminance + 0.05) / 0.05, 1.05 / (luminance + 0.05)
+    return "#000000" if on_black > on_white else "#ffffff"

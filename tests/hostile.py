@@ -1,6 +1,7 @@
 """Adapters that mean harm: every vector known, each as a change to a good adapter; and random ones."""
 
 import json
+import os
 import random
 import struct
 from collections.abc import Callable
@@ -130,6 +131,7 @@ VECTORS: dict[str, Change] = {
     "link to weights": link(WEIGHTS, "/etc/passwd"),
     "link to config": link(CONFIG, "/etc/passwd"),
     "link to a device": link(WEIGHTS, "/dev/zero"),
+    "pipe as weights": both(lambda folder: (folder / WEIGHTS).unlink(), lambda folder: os.mkfifo(folder / WEIGHTS)),
     "archive as weights": raw(WEIGHTS, b"PK\x03\x04" + b"\0" * 500),
     "deep JSON": raw(CONFIG, b"[" * 100_000),
     "large JSON": raw(CONFIG, b'{"a": "' + b"x" * (2 << 20) + b'"}'),

@@ -1,6 +1,7 @@
 """The card of an adapter: what it says is the run's, and nothing of a stranger's text becomes Markdown."""
 
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -77,6 +78,17 @@ def test_every_figure_is_the_runs_and_the_hub_accepts_it(card):
     assert "license: mit" in made.content
     assert f'revision="{"a" * 40}"' in made.text
     assert "![" in made.text
+
+
+def test_there_is_no_figure_but_the_runs(card):
+    prose, ranks = card().text.split("```json")
+    prose = re.sub(r"```python.*?```|\(https?://[^)]*\)", "", prose, flags=re.DOTALL)
+    counts = {"2", "3", "80", "20", "8"}  # inserted, candidates and MiB, rows, rank everywhere
+    scores = {"0.5123", "0.8235", "0.500", "0.400"}
+    sizes = {"9.54", "9.63", str(PLAN.memory.full_lora_bytes)}
+    labels = {"0.", "1.", "2.", "1"}  # their numbers, and alert(1)
+    assert set(re.findall(r"\d[\d.]*", prose)) == counts | scores | sizes | labels
+    assert json.loads(ranks.split("```")[0]) == {"layers.0.q": 8, "layers.1.fc1": 4}
 
 
 def test_what_is_not_public_is_not_named(card, tmp_path):

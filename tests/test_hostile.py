@@ -2,9 +2,9 @@
 
 import hashlib
 import random
-import resource
 import shutil
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ from taskit.adapter import read_config, read_tensors
 from taskit.branch import attached, current_name, linear_shapes
 from taskit.errors import ZooError
 from taskit.zoo import open_zoo
+from tests.bounded import MEMORY, run_bounded
 from tests.conftest import BACKBONE, VIT
 from tests.hostile import VECTORS, random_change
 
@@ -67,31 +68,48 @@ def use(folder, model):
 
 
 def test_a_good_adapter_is_used(adapter, tiny_vit):
-    assert use(adapter, tiny_vit)
+    assert run_bounded([partial(use, adapter, tiny_vit)]) == [True]
 
 
 @pytest.mark.parametrize("name", VECTORS)
 def test_every_known_vector_is_refused(name, adapter, tiny_vit):
-    before = weights_of(tiny_vit)
     VECTORS[name](adapter)
-    started = time.process_time()
-    used = use(adapter, tiny_vit)
-    assert time.process_time() - started < 2
+    used, weights = run_bounded([partial(use, adapter, tiny_vit), partial(weights_of, tiny_vit)])
     assert used == (name in USABLE)
-    assert weights_of(tiny_vit) == before
+    assert weights == weights_of(tiny_vit)
     assert not Path("/tmp/taskit-pwned").exists()
 
 
 def test_two_thousand_random_ones(good, adapter, tiny_vit, tmp_path):  # noqa: ARG001
-    choose, before, used, slowest = random.Random(0), weights_of(tiny_vit), 0, 0.0
-    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    for _ in range(CASES):
+    choose = random.Random(0)
+
+    def case():
         folder = copy_of(good, tmp_path / "random")
         random_change(choose)(folder)
-        started = time.process_time()
-        used += use(folder, tiny_vit)
-        slowest = max(slowest, time.process_time() - started)
-    assert slowest < 2
-    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory) * 1024 < 200e6
-    assert weights_of(tiny_vit) == before
-    assert 0 < used < CASES / 2  # some changes do no harm, such as of a task type
+        return use(folder, tiny_vit)
+
+    *used, weights = run_bounded([*[case] * CASES, partial(weights_of, tiny_vit)])
+    assert weights == weights_of(tiny_vit)
+    assert 0 < sum(used) < CASES / 2  # some changes do no harm, such as of a task type
+
+
+def fill_memory():
+    return len(bytearray(2 * MEMORY))
+
+
+def wait_busily():
+    while True:
+        hashlib.sha256(b"")
+
+
+@pytest.mark.parametrize(
+    ("harm", "limits", "ends"),
+    [
+        (fill_memory, {}, "an error"),
+        (wait_busily, {"seconds": 0.1}, "SIGPROF"),
+        (partial(time.sleep, 99), {"asleep": 1}, "SIGALRM"),
+    ],
+)
+def test_the_bounds_hold(harm, limits, ends):
+    with pytest.raises(AssertionError, match=f"case 1 ended the child: {ends}"):
+        run_bounded([dict, harm, dict], **limits)

@@ -9,6 +9,7 @@ from typing import TypeVar
 from huggingface_hub import errors
 
 from taskit.errors import HubError, HubUnavailableError
+from taskit.hub.silence import limit_silence
 
 Answer = TypeVar("Answer")
 TRIES = 4
@@ -18,10 +19,11 @@ BUSY = (408, 425, 429, 500, 502, 503, 504)
 
 @contextmanager
 def hub_failures(doing: str, repo: str) -> Iterator[None]:
-    """Turn every failure of huggingface_hub inside into a HubError.  ``doing`` completes "while ...".
+    """Turn every failure of huggingface_hub inside, silence too, into a HubError.  ``doing`` completes "while ...".
 
     Raises HubUnavailableError where the same request may succeed later, HubError otherwise.
     """
+    limit_silence()
     try:
         yield
     except HubError:
@@ -48,13 +50,14 @@ def patiently(call: Callable[[], Answer], doing: str, repo: str) -> Answer:
 def wait_before(attempt: int, failure: HubUnavailableError) -> None:
     """Wait after the failed ``attempt`` (from 1), or raise ``failure`` when asking again is no use."""
     wait = 2 ** (attempt - 1) if failure.wait is None else failure.wait + 1
-    offline = isinstance(failure.__cause__, errors.OfflineModeIsEnabled)
-    if attempt >= TRIES or wait > LONGEST_WAIT or offline:
+    cause = failure.__cause__ and _root(failure.__cause__)
+    hopeless = isinstance(cause, errors.OfflineModeIsEnabled) or _is_silence(cause)
+    if attempt >= TRIES or wait > LONGEST_WAIT or hopeless:
         raise failure
     time.sleep(wait)
 
 
-def explain(error: Exception, doing: str, repo: str) -> HubError:
+def explain(error: BaseException, doing: str, repo: str) -> HubError:
     """The sentence for one exception of huggingface_hub."""
     error = _root(error)
     if isinstance(error, errors.OfflineModeIsEnabled):
@@ -76,6 +79,10 @@ def explain(error: Exception, doing: str, repo: str) -> HubError:
     if isinstance(error, ValueError) and not isinstance(error, json.JSONDecodeError):
         reason = " ".join(str(error).split())[:300].rstrip(".")
         return HubError(f"The Hub refuses {repo} ({reason}); mend that and try again.")
+    if _is_silence(error):
+        return HubUnavailableError(
+            f"The Hub fell silent while {doing}; check the network and try again in some minutes."
+        )
     return HubUnavailableError(f"The connection to the Hub broke while {doing}; check the network and try again.")
 
 
@@ -101,9 +108,14 @@ def _by_status(error: errors.HfHubHTTPError, doing: str, repo: str) -> HubError:
     return HubError(f"The Hub refuses {repo} with HTTP {status} while {doing}; see status.huggingface.co.")
 
 
-def _root(error: Exception) -> Exception:
+def _is_silence(error: BaseException | None) -> bool:
+    """Whether the Hub did not answer in time, which has cost the user enough of his."""
+    return type(error).__name__ in ("ConnectTimeout", "ReadTimeout", "WriteTimeout")
+
+
+def _root(error: BaseException) -> BaseException:
     """The failure beneath those that huggingface_hub wraps without naming the cause."""
     wrappers = (errors.LocalEntryNotFoundError, RuntimeError)
-    while isinstance(error, wrappers) and isinstance(error.__cause__, Exception):
+    while isinstance(error, wrappers) and error.__cause__:
         error = error.__cause__
     return error

@@ -19,7 +19,8 @@ from taskit.hub.listing import WORKERS
 from taskit.picture import draw_plan
 from taskit.plan import Plan
 from taskit.source import BUNDLED, PACKAGED, bundled_names
-from taskit.training.run_folder import Result, RunFolder
+from taskit.training.run_folder import Result
+from taskit.training.runs import Run
 from taskit.zoo import bundled_zoo
 
 PICTURE, UNPUBLISHED = "plan.png", "unpublished"
@@ -31,7 +32,7 @@ def stage(run: str | Path, repo: str, token: str, folder: Path) -> None:
 
     Raises RunError for a run that is not finished, HubError for a backbone that nobody else can have.
     """
-    plan, result, adapter = _finished(RunFolder(run))
+    plan, result, adapter = _finished(Run(run))
     for name in (CONFIG, WEIGHTS):
         shutil.copyfile(adapter / name, folder / name)
     read_ranks(folder, read_config(folder))  # what strangers must be able to read
@@ -54,11 +55,11 @@ def publishable(plan: Plan, publication: Publication) -> Plan:
     return replace(plan, data=replace(plan.data, source=source), similarity=tuple(similar), skipped=tuple(skipped))
 
 
-def _finished(run: RunFolder) -> tuple[Plan, Result, Path]:
-    if not (run.path / "result.json").exists() or not (run.adapter / WEIGHTS).exists():
+def _finished(run: Run) -> tuple[Plan, Result, Path]:
+    result, adapter = run.result, run.folder.adapter
+    if result is None or not (adapter / WEIGHTS).exists():
         raise RunError(f"The run in {run.path} is not finished; finish it with taskit train plan.json --resume.")
-    plan = Plan.from_dict(run.read_json("plan.json"), str(run.path / "plan.json"))
-    return plan, Result(**run.read_json("result.json")), run.adapter
+    return run.plan, result, adapter
 
 
 def _publication(plan: Plan, repo: str, token: str) -> Publication:

@@ -1,6 +1,5 @@
-"""Push a run's adapter: a new repository, or the one of an earlier try, and one commit with everything in it."""
+"""Push a run's adapter: to a new repository, or as the next version in one that TaskIT made; always one commit."""
 
-import hashlib
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from huggingface_hub import CommitOperationAdd, HfApi
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError
 from huggingface_hub.utils import validate_repo_id
 
-from taskit.adapter import WEIGHTS
+from taskit.adapter import read_config
 from taskit.errors import HubError, HubUnavailableError
 from taskit.hub.cache import token_in_use
 from taskit.hub.failures import TRIES, hub_failures, wait_before
@@ -19,6 +18,7 @@ from taskit.hub.publishing import stage
 
 EMPTY = {".gitattributes"}  # what a new repository holds
 CONFLICTS = (409, 412)  # created, or committed to, in the meantime
+TITLE = "Adapter planned with TaskIT"  # of the commit
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +33,16 @@ class Pushed:
 
 @dataclass(frozen=True, slots=True)
 class _Remote:
-    """A repository as it is: its head, and the SHA-256 of its adapter, "" without one."""
+    """A repository as it is; ``title`` is that of its last commit, "" where it holds nothing yet."""
 
     head: str
     private: bool
-    files: frozenset[str]
-    weights: str
+    tags: frozenset[str]
+    title: str
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.title
 
 
 def push(
@@ -51,13 +55,14 @@ def push(
 ) -> Pushed:
     """Publish the adapter of ``run`` as ``repo`` ("OWNER/NAME"), which appears whole or stays empty.
 
-    The same push again finishes or repeats an earlier one.  A repository that holds anything else is never
-    changed.  Raises RunError for a run that is not finished, HubError for a name that is taken, a token that may
-    not write, or a Hub that cannot be reached.
+    The same push again finishes an earlier one, or changes nothing.  Another run on the same backbone becomes
+    the next version, and the one before stays in the history.  A repository that holds anything else, or was
+    changed since, is left alone.  Raises RunError for a run that is not finished, HubError for a name that is
+    taken, a token that may not write, or a Hub that cannot be reached.
 
         push("runs/birds", "ann/birds", private=False).url
     """
-    _require_name(repo)
+    require_name(repo)
     token = token_in_use(token)
     if token is None:
         raise HubError("Pushing needs a token with write access; run hf auth login, or set HF_TOKEN.")
@@ -70,17 +75,14 @@ def push(
 
 def publish(folder: Path, repo: str, private: bool, api: HfApi) -> Pushed:
     """Upload ``folder`` in one commit on top of a head that was looked at, so that nothing is overwritten."""
-    with (folder / WEIGHTS).open("rb") as file:
-        weights = hashlib.file_digest(file, "sha256").hexdigest()
+    base = read_config(folder).backbone
     for attempt in count(1):
         try:
             with hub_failures(f"pushing {repo}", repo):
                 remote = _look(api, repo) or _create(api, repo, private)
-                _require_ours(remote, repo, private, weights)
+                _require_ours(remote, repo, private, base)
                 additions = [CommitOperationAdd(path.name, path) for path in sorted(folder.iterdir())]
-                made = api.create_commit(
-                    repo, additions, commit_message="Adapter planned with TaskIT", parent_commit=remote.head
-                )
+                made = api.create_commit(repo, additions, commit_message=TITLE, parent_commit=remote.head)
                 return Pushed(repo, made.oid, private, f"{api.endpoint}/{repo}")
         except HubUnavailableError as failure:  # also a lost answer: the next look finds what was committed
             wait_before(attempt, failure)
@@ -93,12 +95,12 @@ def publish(folder: Path, repo: str, private: bool, api: HfApi) -> Pushed:
 def _look(api: HfApi, repo: str) -> _Remote | None:
     """The repository, None where there is none that the token may see."""
     try:
-        info = api.model_info(repo, files_metadata=True)
+        info = api.model_info(repo)
     except RepositoryNotFoundError:
         return None
-    files = {file.rfilename: file for file in info.siblings or ()}
-    large = files[WEIGHTS].lfs if WEIGHTS in files else None
-    return _Remote(info.sha or "", bool(info.private), frozenset(files), large.sha256 if large else "")
+    is_empty = {file.rfilename for file in info.siblings or ()} <= EMPTY
+    title = "" if is_empty else api.list_repo_commits(repo)[0].title
+    return _Remote(info.sha or "", bool(info.private), frozenset(info.tags or ()), title)
 
 
 def _create(api: HfApi, repo: str, private: bool) -> _Remote:
@@ -109,9 +111,16 @@ def _create(api: HfApi, repo: str, private: bool) -> _Remote:
     return remote
 
 
-def _require_ours(remote: _Remote, repo: str, private: bool, weights: str) -> None:
-    if remote.weights != weights and not remote.files <= EMPTY:
-        raise HubError(f"{repo} is taken: it holds something else; choose another name, or delete it on the Hub.")
+def _require_ours(remote: _Remote, repo: str, private: bool, base: str) -> None:
+    """Raise HubError unless the repository is empty, or was left by TaskIT with an adapter for the same backbone."""
+    if not remote.is_empty:
+        if remote.title != TITLE:
+            raise HubError(
+                f"{repo} is taken: its last change is not from TaskIT and would be lost; choose another name, or "
+                "delete it on the Hub."
+            )
+        if f"base_model:adapter:{base}" not in remote.tags:
+            raise HubError(f"{repo} is taken: its adapter is for another backbone than {base}; choose another name.")
     if remote.private != private:
         now, say = ("private", "leave --public out") if remote.private else ("public", "say --public")
         raise HubError(f"{repo} exists and is {now}; {say}, or change that in its settings on the Hub.")
@@ -122,7 +131,8 @@ def _is_conflict(failure: HubError) -> bool:
     return isinstance(cause, HfHubHTTPError) and cause.response.status_code in CONFLICTS
 
 
-def _require_name(repo: str) -> None:
+def require_name(repo: str) -> None:
+    """Raise HubError unless ``repo`` reads OWNER/NAME."""
     try:
         validate_repo_id(repo)
     except HFValidationError as error:

@@ -37,6 +37,8 @@ def command(chosen: Chosen) -> str:
         "--budget",
         chosen.budget.text,
     ]
+    if plan.backbone.quantization:
+        words += ["--quantize", plan.backbone.quantization]
     for name in (field.name for field in fields(Recipe) if field.name in FLAGS):
         value = getattr(plan.training, name)
         if value != getattr(default, name):

@@ -4,11 +4,9 @@ from collections.abc import Sequence
 
 from taskit.budget import show_bytes
 from taskit.plan import Plan, PlannedLocation
-from taskit.rank_grid import SHADES
+from taskit.rank_grid import SHADES, ink_on
 from taskit.reasons import told_sources
 from taskit.ui.markup import panel, text
-
-LIGHT_INK_BELOW = 0.5  # of the scale: cividis grows evenly brighter, so this is where black begins to read better
 
 
 def heatmap(plan: Plan) -> str:
@@ -48,10 +46,10 @@ def _cell(places: Sequence[PlannedLocation], largest: float, reasons: dict[str, 
         return "<td></td>"
     level = max(place.importance for place in places) / largest
     rank = max(place.rank for place in places)
-    ink = "#fff" if level < LIGHT_INK_BELOW else "#111"
     kind = f"{kind} on" if rank else f"{kind} off"
     told = "\n".join(_tooltip(place, largest, reasons) for place in places[:4])
-    style = f"--shade:{cividis(level)};--ink-on:{ink}"
+    shade = cividis(level)
+    style = f"--shade:{shade};--ink-on:{ink_on(shade)}"
     return f'<td class="{kind}" style="{style}" data-tip="{text(told)}">{rank or "<i>·</i>"}</td>'
 
 

@@ -7,6 +7,7 @@ import gradio as gr
 from taskit.backbone import bundled_names, find_backbone, modality_of
 from taskit.budget import show_bytes
 from taskit.errors import BackboneError
+from taskit.hub.failures import hub_failures
 from taskit.outlook import find_zoo
 from taskit.source import PACKAGED
 from taskit.ui.markup import empty, notice, panel, table, text
@@ -69,10 +70,8 @@ def search(words: str) -> tuple:
     """Models on the Hub, most downloaded first."""
     from huggingface_hub import HfApi
 
-    try:
+    with hub_failures("searching for models", words):
         found = list(HfApi().list_models(search=words.strip(), filter="safetensors", sort="downloads", limit=FOUND))
-    except Exception as error:  # the client's transport errors are httpx's
-        raise BackboneError("The Hub cannot be reached from here; take a model that comes with TaskIT.") from error
     if not found:
         raise BackboneError(f"The Hub has no model with safetensors for {words!r}; try other words.")
     return (gr.Dropdown(choices=[model.id for model in found], label="Model · found on the Hub"),)

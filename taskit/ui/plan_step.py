@@ -1,54 +1,47 @@
 """Step 3: the budget, and the plan that follows it at once."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import gradio as gr
 
 from taskit.budget import AUTO_SHARE, Budget, device_memory, show_bytes
-from taskit.errors import PlanError
+from taskit.errors import PlanError, TaskITError
+from taskit.levers import effects
 from taskit.outlook import prepare
 from taskit.planning import decide
+from taskit.pricing import silent
 from taskit.training.recipe import Recipe
-from taskit.training.step import OPTIMIZERS
 from taskit.ui.board import board, effect
 from taskit.ui.commands import save
+from taskit.ui.lever_fields import draw_levers, infos, read_levers
 from taskit.ui.markup import empty
 from taskit.ui.page import PLAN, Checked, Chosen, Page, tab
 from taskit.ui.sketch import STEPS, Sketch, at_percent, sketch
 from taskit.ui.told import told
 from taskit.ui.visitors import account
+from taskit.ui.zero_gpu import lend_gpu
 
 CARDS = (8, 12, 16, 24, 48, 80)  # GB on the box, which are GiB
 START = 60  # per cent, where the slider stands at first
 BEHIND_SLIDER = "by the slider"
 NOTHING = empty("No plan yet", "Choose a model and data first; then TaskIT looks at both and plans.")
+CHANGED = empty("The plan is to be made anew", "The model or the data changed; press Next in the step of the data.")
+LEVERS = (
+    "<p class='hint'>Under a lever: what another value would do to the peak of the plan that you saw when you opened "
+    "this, or applied the last change.</p>"
+)
 STAGES = 5  # sentences that `prepare` and `decide` tell
 
 
 HEAVY: dict[str, Any] = {"api_visibility": "private", "concurrency_limit": 1, "concurrency_id": "planning"}
+WEIGHING = {**HEAVY, "concurrency_id": "weighing"}  # in a line of its own: nobody waits for it to train
 LIGHT: dict[str, Any] = {
     "api_visibility": "private",
     "queue": False,
     "show_progress": "hidden",
     "trigger_mode": "always_last",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Levers:
-    """What a visitor may turn beside the budget; the order is that of the handlers' arguments."""
-
-    batch: gr.Number
-    length: gr.Number
-    epochs: gr.Number
-    rate: gr.Number
-    optimizer: gr.Dropdown
-    checkpointing: gr.Checkbox
-
-    @property
-    def fields(self) -> list[Any]:
-        return [self.batch, self.length, self.epochs, self.rate, self.optimizer, self.checkpointing]
 
 
 def plan_step(page: Page, forward: gr.Button) -> tuple[gr.Button, gr.HTML]:
@@ -63,10 +56,12 @@ def plan_step(page: Page, forward: gr.Button) -> tuple[gr.Button, gr.HTML]:
         card = gr.Radio(presets(), value=BEHIND_SLIDER, label="Card", elem_classes="pills")
         slider = gr.Slider(0, STEPS, START, step=1, label="Budget, % of the way from no update to LoRA everywhere")
         ends = gr.HTML(elem_classes="bare")
-        with gr.Accordion("Other levers: batch, length, epochs, optimizer, checkpointing", open=False):
+        with gr.Accordion("Other levers: batch, length, epochs, optimizer, quantization, checkpointing",
+                          open=False) as others:  # fmt: skip
+            gr.HTML(LEVERS, elem_classes="bare")
+            weighed = gr.HTML(elem_classes=["bare", "weighed"])
             levers = draw_levers()
-            with gr.Row():
-                apply = gr.Button("Apply, and see what it does to the memory", size="sm")
+            apply = gr.Button("Apply, and see what it does to the memory")
             result = gr.HTML(elem_classes="bare")
     view = gr.HTML(NOTHING, elem_classes=["bare", "waiting"])
     with gr.Row(visible=False) as actions:
@@ -82,7 +77,15 @@ def plan_step(page: Page, forward: gr.Button) -> tuple[gr.Button, gr.HTML]:
     slider.input(lambda: BEHIND_SLIDER, None, card, **LIGHT)
     slider.input(redraw, moved, [note, *redrawn], **LIGHT)
     card.input(pick_card, [page.sketch, card, slider], [note, slider, *redrawn], **LIGHT)
-    apply.click(turn, [page.sketch, *inputs], [note, page.sketch, result, *redrawn], **heavy)
+    weighing = {"fn": weigh, "inputs": [page.sketch, page.chosen], "outputs": [weighed, *levers.weighed]}
+    others.expand(**weighing, **WEIGHING, show_progress_on=weighed)
+    apply.click(turn, [page.sketch, *inputs], [note, page.sketch, result, *redrawn], **heavy).then(
+        **weighing, **WEIGHING, show_progress_on=weighed
+    )
+    changed = [page.checked.change, page.backbone.change, page.zoo.change]
+    gr.on(
+        changed, forget, page.checked, [page.sketch, page.chosen, view, controls, actions, page.steps[PLAN]], **LIGHT
+    )
     rehearse.click(rehearse_plan, [page.sketch, page.chosen], [note, page.chosen, view, file], **heavy)
     return train, note
 
@@ -103,33 +106,6 @@ def budget_of(card: str, percent: float) -> Budget:
     return at_percent(percent)
 
 
-def draw_levers() -> Levers:
-    recipe = Recipe()
-    with gr.Row():
-        return Levers(
-            batch=gr.Number(recipe.batch_size, label="Batch size", precision=0, minimum=1, min_width=120),
-            length=gr.Number(None, label="Longest text, tokens", precision=0, min_width=120),
-            epochs=gr.Number(recipe.epochs, label="Epochs", precision=0, minimum=1, min_width=120),
-            rate=gr.Number(recipe.learning_rate, label="Learning rate", min_width=120),
-            optimizer=gr.Dropdown([*OPTIMIZERS], value=recipe.optimizer, label="Optimizer", min_width=120),
-            checkpointing=gr.Checkbox(label="Recompute activations (checkpointing)", min_width=160),
-        )
-
-
-def recipe_of(batch: float, length: float | None, epochs: float, rate: float, optimizer: str, again: bool) -> Recipe:
-    """The levers as a recipe; raises PlanError for one that cannot be trained with."""
-    if None in (batch, epochs, rate):
-        raise PlanError("Batch size, epochs and learning rate need a number each; fill them in.")
-    return Recipe(
-        batch_size=int(batch),
-        max_length=int(length) if length else None,
-        epochs=int(epochs),
-        learning_rate=rate,
-        optimizer=optimizer,
-        gradient_checkpointing=again,
-    )
-
-
 @told(outputs=8)
 def open_plan(
     request: gr.Request,
@@ -142,7 +118,7 @@ def open_plan(
     progress: gr.Progress = gr.Progress(),  # noqa: B008 - how Gradio hands it in
 ) -> tuple:
     """Look into the task once, and draw the plan of the present budget."""
-    made = look_into(checked, backbone, zoo, recipe_of(*levers), request, progress)
+    made = look_into(checked, backbone, zoo, *read_levers(*levers), request, progress)
     return made, *_draw(made, budget_of(card, percent)), gr.Column(visible=True), gr.Row(visible=True)
 
 
@@ -151,28 +127,50 @@ def look_into(
     backbone: str,
     zoo: str | None,
     recipe: Recipe,
+    quantization: str | None,
     request: gr.Request,
     progress: gr.Progress,
 ) -> Sketch:
     """Read, price and compare, all once; then the frontier."""
     if checked is None:
         raise PlanError("There is no data to plan for yet; choose some in the step before.")
+    signed_in = account(request)
+    found = _sketched(
+        checked.source,
+        backbone,
+        {
+            "zoo": zoo,
+            "columns": dict(checked.columns) or None,
+            "recipe": recipe,
+            "quantization": quantization,
+            "token": signed_in["access_token"] if signed_in else None,
+        },
+        progress,
+    )
+    if isinstance(found, TaskITError):
+        raise found
+    return found
+
+
+@lend_gpu
+def _sketched(source: str, backbone: str, options: dict[str, Any], progress: gr.Progress) -> Sketch | TaskITError:
+    """The frontier, or what was wrong.  It no longer tells: this visitor's progress ends here."""
     stage = iter(range(1, STAGES + 1))
 
     def tell(message: str) -> None:
         progress((next(stage, STAGES), STAGES), desc=message.capitalize())
 
-    signed_in = account(request)
-    outlook = prepare(
-        checked.source,
-        backbone,
-        zoo=zoo,
-        columns=dict(checked.columns) or None,
-        recipe=recipe,
-        token=signed_in["access_token"] if signed_in else None,
-        tell=tell,
-    )
-    return sketch(outlook)
+    try:
+        made = sketch(prepare(source, backbone, **options, tell=tell))
+    except TaskITError as error:
+        return error
+    return replace(made, outlook=replace(made.outlook, stage=replace(made.outlook.stage, tell=silent)))
+
+
+def forget(checked: Checked | None) -> tuple:
+    """A plan for another model or other data is no plan any more."""
+    hidden = gr.Column(visible=False), gr.Row(visible=False)
+    return None, None, CHANGED if checked else NOTHING, *hidden, tab(PLAN, open=checked is not None)
 
 
 @told(outputs=5)
@@ -202,13 +200,24 @@ def turn(
     progress: gr.Progress = gr.Progress(),  # noqa: B008
 ) -> tuple:
     """Plan again with other levers, and say what that did to the memory."""
-    before, recipe = _required(before), recipe_of(*levers)
-    was = before.outlook.recipe
-    if replace(was, epochs=recipe.epochs, learning_rate=recipe.learning_rate) == recipe:
-        made = replace(before, outlook=replace(before.outlook, recipe=recipe))  # these two cost no byte
+    before, (recipe, bits) = _required(before), read_levers(*levers)
+    was = before.outlook
+    free = replace(was.recipe, epochs=recipe.epochs, learning_rate=recipe.learning_rate)
+    if (free, was.backbone.quantization) == (recipe, bits):
+        made = replace(before, outlook=replace(was, recipe=recipe))  # these two cost no byte
     else:
-        made = look_into(checked, backbone, zoo, recipe, request, progress)
+        made = look_into(checked, backbone, zoo, recipe, bits, request, progress)
     return made, effect(before, made), *_draw(made, budget_of(card, percent))
+
+
+@told(outputs=4)
+def weigh(made: Sketch | None, chosen: Chosen | None) -> tuple:
+    """What turning each lever would do to the peak of the plan on the screen."""
+    if chosen is None:
+        raise PlanError("There is no plan yet; open the plan step first.")
+    found = effects(_required(made).outlook, tuple(chosen.plan.ranks.values()))
+    kinds = (gr.Number, gr.Number, gr.Dropdown, gr.Checkbox)
+    return tuple(kind(info=line) for kind, line in zip(kinds, infos(found), strict=True))
 
 
 @told(outputs=3)

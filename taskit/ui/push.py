@@ -3,16 +3,20 @@
 On a Space the token is the one of the sign-in.  Elsewhere there is no sign-in, and the visitor types one.
 """
 
+import base64
 import re
+import tempfile
 from pathlib import Path
 
 import gradio as gr
 from gradio.utils import get_space
 
+from taskit.budget import show_bytes
 from taskit.errors import HubError
-from taskit.hub.pushing import push
+from taskit.hub.publishing import PICTURE, stage
+from taskit.hub.pushing import push, require_name
 from taskit.training.runs import Run
-from taskit.ui.markup import text
+from taskit.ui.markup import panel, table, text
 from taskit.ui.visitors import account
 
 FRONT_MATTER = re.compile(r"\A---\n.*?\n---\n", re.DOTALL)
@@ -46,7 +50,15 @@ def push_run(run: Run, repo: str, private: bool, token: str) -> str:
     return f'<div class="notice good" role="status">{link} is on the Hub; {who}.</div>'
 
 
-def card_of(run: Run) -> str:
-    """The model card as it will be pushed, without its metadata."""
-    card = Path(run.folder.adapter, "README.md")
-    return FRONT_MATTER.sub("", card.read_text(encoding="utf-8")) if card.exists() else ""
+def preview(run: Run, repo: str, token: str) -> tuple[str, str]:
+    """What a push would publish; sends nothing: its files (HTML), and the card without its metadata (Markdown)."""
+    repo = repo.strip()
+    require_name(repo)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        stage(run.path, repo, token, folder)
+        sizes = ((text(path.name), show_bytes(path.stat().st_size)) for path in sorted(folder.iterdir()))
+        files = panel("What would be published", "Nothing was sent yet.", table(("file", "size"), list(sizes)))
+        card = FRONT_MATTER.sub("", (folder / "README.md").read_text(encoding="utf-8"))
+        picture = base64.b64encode((folder / PICTURE).read_bytes()).decode()
+    return files, card.replace(f"]({PICTURE})", f"](data:image/png;base64,{picture})")

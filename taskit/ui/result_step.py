@@ -11,21 +11,27 @@ from gradio.utils import get_space
 
 from taskit.budget import show_bytes
 from taskit.errors import DataError, RunError
-from taskit.inference import Prediction, predict
+from taskit.inference import Prediction, compare
 from taskit.training.run_folder import Result
 from taskit.training.runs import Run
-from taskit.ui.markup import empty, figures, panel, share, text
-from taskit.ui.page import Page
-from taskit.ui.push import card_of, push_run, token_of
+from taskit.ui.markup import empty, figures, panel, share
+from taskit.ui.page import RESULT, Page
+from taskit.ui.push import preview, push_run, token_of
 from taskit.ui.run_view import duration, memory_meter
+from taskit.ui.score_view import scores_view
 from taskit.ui.shelf import Shelf, Ticket
 from taskit.ui.told import told
 from taskit.ui.visitors import visitor_of
 
+TRY = (
+    "<h3>Try it</h3><p class='hint'>The adapter answers as any PEFT user would hear it; beside it the same model "
+    "with the LoRA switched off.</p>"
+)
 SHARE = (
     "<h3>Share it</h3><p class='hint'>A repository of your own on the Hugging Face Hub; your token is used for this "
     "push alone.</p>"
 )
+UNASKED = empty("No question yet", "Its answer stands here.")
 NOTHING = empty("No result yet", "It appears here when a run is done.")
 
 
@@ -35,26 +41,26 @@ class Results:
     def __init__(self, shelf: Shelf) -> None:
         self.shelf = shelf
 
-    @told(outputs=5)
+    @told(outputs=4)
     def show(self, name: str | None, request: gr.Request) -> tuple:
         """The result of a run, and the inputs that fit its data."""
         if not name:
-            return NOTHING, gr.skip(), gr.skip(), gr.Column(visible=False), gr.skip()
+            return NOTHING, gr.skip(), gr.skip(), gr.Column(visible=False)
         found = self.shelf.find(visitor_of(request), name)
         if isinstance(found, Ticket) or found.result is None:
-            return NOTHING, gr.skip(), gr.skip(), gr.Column(visible=False), gr.skip()
+            return NOTHING, gr.skip(), gr.skip(), gr.Column(visible=False)
         image = found.plan.data.modality == "image"
         inputs = gr.Image(visible=image), gr.Textbox(visible=not image)
-        return result_view(found, found.result), *inputs, gr.Column(visible=True), card_of(found)
+        return result_view(found, found.result), *inputs, gr.Column(visible=True)
 
     @told(outputs=1)
     def ask(self, name: str, image: str | None, words: str, request: gr.Request) -> tuple:
-        """One prediction of the adapter."""
+        """One prediction with and without the LoRA."""
         run = self._finished(name, request)
         given = image if run.plan.data.modality == "image" else words.strip()
         if not given:
             raise DataError("There is nothing to predict yet; give an image, a sentence or a prompt.")
-        return (answer_view(predict(run.path, [given])[0]),)
+        return (answer_view(*compare(run.path, given)),)
 
     @told(outputs=1)
     def pack(self, name: str, request: gr.Request) -> tuple:
@@ -63,6 +69,12 @@ class Results:
         folder = Path(tempfile.mkdtemp(prefix="taskit-adapter-"))
         made = shutil.make_archive(str(folder / run.path.name), "zip", run.folder.adapter)
         return (gr.DownloadButton(visible=True, value=made),)
+
+    @told(outputs=3)
+    def preview(self, name: str, repo: str, typed: str | None, request: gr.Request) -> tuple:
+        """The files and the card as a push would send them."""
+        files, card = preview(self._finished(name, request), repo, token_of(request, typed))
+        return files, card, gr.Accordion(visible=True, open=True)
 
     def push(self, name: str, repo: str, private: bool, typed: str | None, request: gr.Request) -> tuple:
         """Push with the visitor's own token; the field is emptied, whatever came of it."""
@@ -88,12 +100,11 @@ def result_step(page: Page, shelf: Shelf) -> None:
     view = gr.HTML(NOTHING, elem_classes="bare")
     with gr.Column(visible=False) as after:
         with gr.Column(elem_classes="box"):
-            gr.HTML("<h3>Try it</h3><p class='hint'>The adapter answers as any PEFT user would hear it.</p>",
-                    elem_classes="bare")  # fmt: skip
+            gr.HTML(TRY, elem_classes="bare")
             with gr.Row():
                 image = gr.Image(label="An image", type="filepath", sources=["upload"], height=190, visible=False)
                 words = gr.Textbox(label="A sentence or a prompt", lines=3, visible=False)
-                answer = gr.HTML(empty("No question yet", "Its answer stands here."), elem_classes="bare")
+                answer = gr.HTML(UNASKED, elem_classes="bare")
             ask = gr.Button("Ask the adapter")
         with gr.Row():
             pack = gr.Button("Pack the adapter as a zip")
@@ -105,17 +116,28 @@ def result_step(page: Page, shelf: Shelf) -> None:
                 token = gr.Textbox(label="Token with write access", type="password", visible=get_space() is None)
                 private = gr.Checkbox(True, label="Private", min_width=100)
             pushed = gr.HTML(elem_classes="bare")
-            push = gr.Button("Push to the Hub")
-            with gr.Accordion("The model card", open=False):
+            with gr.Row():
+                look = gr.Button("Preview the card")
+                push = gr.Button("Push to the Hub", variant="primary")
+            with gr.Accordion("The model card", open=False, visible=False) as shown_card:
+                files = gr.HTML(elem_classes="bare")
                 card = gr.Markdown()
     options: dict[str, Any] = {"api_visibility": "private"}
     heavy: dict[str, Any] = {**options, "concurrency_limit": 1, "concurrency_id": "planning"}
-    shown = [note, view, image, words, after, card]
+    shown = [note, view, image, words, after]
+    previewed = [pushed, files, card, shown_card]
     page.run.change(results.show, page.run, shown, show_progress="hidden", **options)
-    page.steps[4].select(results.show, page.run, shown, show_progress="hidden", **options)
+    page.steps[RESULT].select(results.show, page.run, shown, show_progress="hidden", **options)
+    page.run.change(forget, None, [answer, file, pushed, shown_card], queue=False, **options)
     ask.click(results.ask, [page.run, image, words], [note, answer], show_progress_on=answer, **heavy)
+    look.click(results.preview, [page.run, repo, token], previewed, concurrency_limit=4, **options)
     push.click(results.push, [page.run, repo, private, token], [pushed, token], concurrency_limit=4, **options)
     pack.click(results.pack, page.run, [note, file], **options)
+
+
+def forget() -> tuple:
+    """What was asked, packed and pushed of the run that was open before."""
+    return UNASKED, gr.DownloadButton(visible=False), "", gr.Accordion(visible=False)
 
 
 def result_view(run: Run, result: Result) -> str:
@@ -139,7 +161,9 @@ def result_view(run: Run, result: Result) -> str:
         f"{result.metric}; the best epoch was {result.best_epoch}.",
         f'<div class="bars">{bars}</div>',
     )
-    return f'{top}<div class="board" style="margin-top:14px"><div>{change}</div><div>{memory_meter(run)}</div></div>'
+    scores = scores_view(run.plan.data.labels, result.details_before, result.details_after)
+    board = f'<div class="board"><div>{change}</div><div>{memory_meter(run)}</div>{scores}</div>'
+    return f'<div class="stacked">{top}{board}</div>'
 
 
 def _gain(result: Result) -> str:
@@ -157,11 +181,16 @@ def _how_sure(result: Result, rows: int) -> str:
     return f"{measured} Chance alone moves the accuracy on so many rows by up to ±{chance:.3f}."
 
 
-def answer_view(prediction: Prediction) -> str:
-    """The answer, and for a class how sure the adapter is."""
+def answer_view(adapted: Prediction, bare: Prediction) -> str:
+    """Two answers side by side, and for a class how sure the model is of it."""
+    cards = (_answer("with the adapter", adapted), _answer("without the LoRA", bare))
+    return f'<div class="board two">{"".join(cards)}</div>'
+
+
+def _answer(who: str, prediction: Prediction) -> str:
     sure = ""
     if prediction.probability is not None:
         width = share(prediction.probability, 1)
         sure = f'<div class="meter"><i style="width:{width}"></i></div>'
         sure += f'<p class="hint">probability {prediction.probability:.1%}</p>'
-    return f'<section class="card"><h3>{text(prediction.answer) or "(nothing)"}</h3>{sure}</section>'
+    return panel(prediction.answer or "(nothing)", who, sure)

@@ -44,7 +44,11 @@ class Watch:
         state = ("failed" if found.error else "queued") if isinstance(found, Ticket) else found.state.name
         done = isinstance(found, Run) and found.result is not None
         buttons = (
-            gr.Button(visible=state in LIVE, value="Leave the line" if waiting else "Stop and save"),
+            gr.Button(
+                visible=state in LIVE,
+                interactive=state != "stopping",  # once is enough
+                value="Leave the line" if waiting else "Stop and save",
+            ),
             gr.Button(visible=not waiting and state in ("stopped", "failed")),
             gr.Button(visible=done),
         )

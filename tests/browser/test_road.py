@@ -4,12 +4,12 @@ import signal
 
 import pytest
 
-from tests.browser.conftest import serving
+from tests.browser.conftest import PATIENCE, serving
 from tests.data.conftest import csv_text, image_files, png, write_zip
 from tests.data.test_bad_input import FILES
 
 expect = pytest.importorskip("playwright.sync_api").expect
-expect.set_options(timeout=180_000)
+expect.set_options(timeout=PATIENCE)
 
 
 def button(page, name):
@@ -66,7 +66,9 @@ def test_photos_from_upload_to_prediction_with_a_reload_in_between(app, visit, p
     )
     page.locator("[role=tabpanel] img[src*='one']").wait_for()
     button(page, "Ask the adapter").click()
-    page.get_by_text("probability").wait_for()
+    page.get_by_text("without the LoRA", exact=True).wait_for()
+    assert page.get_by_text("probability").count() == 2
+    assert page.locator("table.confusion").is_visible()
 
 
 def test_a_table_is_stopped_killed_with_its_app_and_goes_on(visit, tmp_path):
@@ -126,6 +128,7 @@ def test_two_visitors_see_only_their_own_runs_and_the_second_waits(app, visit, p
 def data_page(app, chromium):
     complaints = []
     page = chromium.new_page()
+    page.set_default_timeout(PATIENCE)
     page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
     page.goto(app.url)
     page.get_by_role("tab", name="Data").click()

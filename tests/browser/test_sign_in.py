@@ -32,6 +32,10 @@ def test_who_signs_in_pushes_with_his_own_token(hub, lab, provider, visit, tmp_p
         page.locator(".notice.error:visible").wait_for()
         assert hub.state.repos.keys() == {("model", repo.id) for repo in lab.repos}
         page.get_by_label("Name", exact=True).fill("ada/topics")
+        page.get_by_role("button", name="Preview the card").click()
+        page.get_by_text("What would be published").wait_for()
+        page.get_by_role("heading", name="Memory").wait_for()  # of the card
+        assert ("model", "ada/topics") not in hub.state.repos
         page.get_by_role("button", name="Push to the Hub").click()
         page.get_by_role("link", name="ada/topics").wait_for()
         repo = hub.state.repos["model", "ada/topics"]

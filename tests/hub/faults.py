@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 @dataclass
 class Fault:
-    """``kind`` is an HTTP status, "drop" (connection closed, nothing done), or "cut" (done, half of the answer sent).
+    """``kind`` is an HTTP status, "drop" (connection closed, nothing done), "cut" (done, half of the answer sent), or
+    "stall" (done, and never answered).
 
     ``pattern`` is searched in "METHOD path"; the first ``skip`` matches are left alone; ``times`` are spoilt.
     """

@@ -179,7 +179,7 @@ def xet_token(world: World, request: Request, id: str, right: str) -> Answer:
 @endpoint("POST", rf"/api/(?P<kind>model|dataset)s/{ID}/commit/(?P<revision>[^/]+)")
 def commit(world: World, request: Request, kind: str, id: str, revision: str) -> Answer:
     repo = writable(world, request, id, kind)
-    files = dict(tree_at(repo, revision))
+    files, title = dict(tree_at(repo, revision)), ""
     for line in filter(None, request.body.split(b"\n")):
         item = json.loads(line)
         key, value = item["key"], item["value"]
@@ -187,16 +187,28 @@ def commit(world: World, request: Request, kind: str, id: str, revision: str) ->
             raise RefusedError(
                 412, "The branch was updated since you opened this page. Please refresh and try again."
             )
-        if key == "file":
+        if key == "header":
+            title = value["summary"]
+        elif key == "file":
             files[value["path"]] = small_file(base64.b64decode(value["content"]))
         elif key == "lfsFile":
             files[value["path"]] = _large(world, value["oid"], value["size"])
         elif key == "deletedFile":
             files.pop(value["path"], None)
-    sha = repo.commit(files)
+    sha = repo.commit(files, title)
     return Answer(
         body=as_json({"commitUrl": f"{world.endpoint}/{id}/commit/{sha}", "commitOid": sha, "success": True})
     )
+
+
+@endpoint("GET", rf"/api/models/{ID}/commits/main")
+def commits(world: World, request: Request, id: str) -> Answer:
+    repo, date = readable(world, request, id), "2026-01-01T00:00:00.000Z"
+    rows = [
+        {"id": sha, "title": repo.titles[sha], "message": "", "authors": [], "date": date}
+        for sha, _ in reversed(repo.commits)
+    ]
+    return Answer(body=as_json(rows))
 
 
 def _large(world: World, oid: str, size: int) -> File:

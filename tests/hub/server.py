@@ -74,7 +74,12 @@ class _Handler(BaseHTTPRequestHandler):
         if fault and isinstance(fault.kind, int):
             self._send(Answer(fault.kind, as_json({"error": "on demand"}), fault.headers))
             return
-        self._send(self._answer(path, query, body), cut=fault is not None)
+        made = self._answer(path, query, body)
+        if fault and fault.kind == "stall":
+            self.close_connection = True
+            self.rfile.read(1)  # until the client gives up
+            return
+        self._send(made, cut=fault is not None)
 
     do_HEAD = do_POST = do_PUT = do_DELETE = do_GET  # noqa: N815
 

@@ -52,11 +52,13 @@ class Repo:
     private: bool = False
     gated: bool = False
     commits: list[tuple[str, dict[str, File]]] = field(default_factory=list)
+    titles: dict[str, str] = field(default_factory=dict)  # by sha
 
-    def commit(self, files: dict[str, File]) -> str:
+    def commit(self, files: dict[str, File], title: str = "initial commit") -> str:
         """Add a commit whose tree is exactly ``files``; returns its sha."""
         sha = hashlib.sha1(f"{self.id} {next(NUMBERS)} {sorted(files)}".encode()).hexdigest()
         self.commits.append((sha, files))
+        self.titles[sha] = title
         return sha
 
     @property
@@ -143,7 +145,7 @@ class State:
             if path.endswith((".safetensors", ".bin")):
                 file.large = True
                 self.blobs[file.sha256] = files[path]
-        return repo.commit(repo.commits[-1][1] | made)
+        return repo.commit(repo.commits[-1][1] | made, "Upload with another client")
 
 
 def as_json(value: object) -> bytes:

@@ -12,22 +12,26 @@ from huggingface_hub.utils import _xet
 
 from taskit.adapter import CONFIG, WEIGHTS
 from taskit.errors import HubError, TaskITError
+from taskit.hub import silence
 from taskit.hub.publishing import stage
 from taskit.hub.pushing import publish, push
 from taskit.zoo import open_zoo
 from tests.hub.faults import Fault
+from tests.hub.fixtures import online
 from tests.hub.world import WRITER
 
 KINDS = (401, 403, 404, 409, 412, 429, 500, 503, "drop", "cut")
 PASSING = {429, 500, 503, "drop", "cut"}  # a fault that strikes once and that asking again mends
 
 
-@pytest.fixture
-def staged(lab, hub, tmp_path):
-    """Everything that a push of the rhymes uploads."""
-    folder = tmp_path / "staged"
-    folder.mkdir()
-    stage(lab.rhymes, "ann/rhymes", hub.add_account("ann"), folder)
+@pytest.fixture(scope="session")
+def staged(running_hub, opened_lab, tmp_path_factory):
+    """Everything that a push of the rhymes uploads; made once, for no test changes it."""
+    folder = tmp_path_factory.mktemp("staged")
+    running_hub.reset()
+    with online(tmp_path_factory.mktemp("hf-home")):
+        opened_lab.join(running_hub)
+        stage(opened_lab.rhymes, "ann/rhymes", running_hub.add_account("ann"), folder)
     return folder
 
 
@@ -115,6 +119,37 @@ def test_pull(kind, either_hub, staged, waits, tmp_path, monkeypatch):  # noqa: 
         for name in (CONFIG, WEIGHTS):
             assert Path(task.folder, name).read_bytes() == (staged / name).read_bytes()
         assert not list((tmp_path / f"home{n}").rglob("*.part"))
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    """Silences of a second are too long."""
+    monkeypatch.setattr(silence, "READING", 1)
+    monkeypatch.setattr(silence, "WRITING", 1)
+
+
+@pytest.mark.usefixtures("impatient", "waits")
+def test_a_push_to_a_hub_that_falls_silent(hub, staged):
+    api = HfApi(token=hub.add_account("ann"))
+    requests = each_request(hub, lambda: publish(staged, "ann/clean", True, api))
+    for n, (pattern, skip) in enumerate(requests):
+        hub.state.blobs.clear()
+        fault = Fault("stall", pattern.replace("clean", f"r{n}"), skip)
+        hub.faults[:] = [fault]
+        try:
+            publish(staged, f"ann/r{n}", True, api)
+        except HubError as error:
+            require_sentence(error)
+        assert fault.times == 0
+        assert repo_state(hub, f"ann/r{n}") in ("absent", "empty", "whole")
+
+
+@pytest.mark.usefixtures("impatient", "waits")
+@pytest.mark.parametrize(("source", "silent"), [("hub", "GET /api/models$"), ("hub:ann/x", "GET /api/models/ann/x")])
+def test_a_listing_of_a_hub_that_stays_silent(source, silent, hub):
+    hub.faults[:] = [Fault("stall", silent, times=100)]
+    with pytest.raises(HubError, match="fell silent"):
+        open_zoo(source, WRITER)
 
 
 def test_a_conflict_is_looked_at_again_and_not_overwritten(hub, staged, waits):  # noqa: ARG001

@@ -2,12 +2,16 @@
 
 import json
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 from safetensors.torch import load, save
 
 from taskit.adapter import CONFIG, MAX_WEIGHT_BYTES, NOTES, WEIGHTS
 from taskit.errors import BackboneError, HubError, ZooError
+from taskit.hub import listing
+from taskit.hub.listing import WORKERS
+from taskit.hub.pulling import pull
 from taskit.hub.source import HubSource, parse_source
 from taskit.source import find_backbone
 from taskit.zoo import open_zoo
@@ -46,6 +50,19 @@ def test_two_hundred_adapters_take_two_pages_and_a_second_look_takes_no_request(
     hub.requests.clear()
     assert open_zoo("hub", BASE) == zoo
     assert hub.requests == []
+
+
+def test_adapters_are_pulled_in_parallel(hub, adapter, monkeypatch):
+    meeting = Barrier(WORKERS, timeout=120)
+
+    def pull_together(*given):
+        meeting.wait()  # until all others have begun too
+        return pull(*given)
+
+    monkeypatch.setattr(listing, "pull", pull_together)
+    for n in range(WORKERS):
+        hub.state.add_repo(f"ann/m{n}", adapter())
+    assert len(open_zoo("hub", BASE).tasks) == WORKERS
 
 
 def test_sources(hub, adapter):

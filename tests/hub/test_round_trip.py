@@ -1,13 +1,17 @@
 """What one user pushes is in the next listing of another, who plans with it; all through the unmodified client."""
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
 from huggingface_hub import ModelCard, constants, snapshot_download
 from peft import PeftModel
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from taskit.adapter import WEIGHTS
 from taskit.errors import HubError
 from taskit.hub.pushing import push
 from taskit.inference import load_run
@@ -90,12 +94,26 @@ def test_a_private_zoo_is_only_its_owners(either_hub, lab):
         assert "that you may see" in zoo.skipped[0][1]
 
 
-def test_the_same_push_again_changes_nothing_and_another_is_refused(either_hub, lab):
+def test_the_same_push_again_changes_nothing(either_hub, lab):
     ann = either_hub.add_account("ann")
     first = push(lab.topics, "ann/topics", token=ann)
     assert push(lab.topics, "ann/topics", token=ann) == first
-    with pytest.raises(HubError, match="is taken"):
-        push(lab.rhymes, "ann/topics", token=ann)
     with pytest.raises(HubError, match="exists and is private"):
         push(lab.topics, "ann/topics", private=False, token=ann)
     assert len(either_hub.state.repos["model", "ann/topics"].commits) == 2
+
+
+def test_another_run_is_the_next_version_and_another_backbone_is_refused(hub, lab, tmp_path):
+    ann = hub.add_account("ann")
+    first = push(lab.topics, "ann/topics", token=ann)
+    retrained = shutil.copytree(lab.topics, tmp_path / "retrained")
+    weights = retrained / "adapter" / WEIGHTS
+    save_file({name: tensor + 1 for name, tensor in load_file(weights).items()}, weights, metadata={"format": "pt"})
+    second = push(retrained, "ann/topics", token=ann)
+    repo = hub.state.repos["model", "ann/topics"]
+    assert [sha for sha, _ in repo.commits[1:]] == [first.revision, second.revision]
+    pinned = open_zoo(f"hub:ann/topics@{first.revision}", BASE, token=ann).tasks[0]
+    assert Path(pinned.folder, WEIGHTS).read_bytes() == (lab.topics / "adapter" / WEIGHTS).read_bytes()
+    with pytest.raises(HubError, match="another backbone"):
+        push(lab.rhymes, "ann/topics", token=ann)
+    assert repo.head == second.revision

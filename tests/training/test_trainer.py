@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -9,12 +10,12 @@ from dataclasses import replace
 import pytest
 import torch
 from rich.console import Console
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from taskit.data import load
 from taskit.display import result_tables
 from taskit.errors import RunError
-from taskit.inference import evaluate_run, load_run, predict
+from taskit.inference import compare, evaluate_run, load_run, predict
 from taskit.planning import make_collator, make_plan
 from taskit.training.run_folder import Result
 from taskit.training.trainer import train
@@ -188,3 +189,14 @@ def test_generation_runs_end_to_end(tmp_path):
     assert result.measured_peak_bytes <= plan.budget_bytes
     (answer,) = predict(tmp_path / "run", ["the old cat"])
     assert isinstance(answer.answer, str)
+
+
+def test_beside_the_adapter_answers_the_model_without_its_lora(run, tmp_path):
+    adapted, bare = compare(run[0], "the old cat near a dog")
+    assert (adapted,) == predict(run[0], ["the old cat near a dog"])
+    zeroed = shutil.copytree(run[0], tmp_path / "zeroed")
+    weights = zeroed / "adapter" / "adapter_model.safetensors"
+    tensors = {name: t * 0 if "lora_B" in name else t for name, t in load_file(weights).items()}
+    save_file(tensors, weights, metadata={"format": "pt"})
+    assert (bare,) == predict(zeroed, ["the old cat near a dog"])
+    assert bare != adapted

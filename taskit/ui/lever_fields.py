@@ -1,0 +1,84 @@
+"""The fields of the plan step beside the budget, each with what turning it would do to the memory."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import gradio as gr
+
+from taskit.budget import show_bytes
+from taskit.errors import PlanError
+from taskit.levers import BATCH, CHECKPOINTING, LENGTH, QUANTIZATION, Effect
+from taskit.source import QUANTIZATIONS
+from taskit.training.recipe import Recipe
+from taskit.training.step import OPTIMIZERS
+
+NO_QUANTIZATION = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Levers:
+    """What a visitor may turn beside the budget; the order is that of the handlers' arguments."""
+
+    batch: gr.Number
+    length: gr.Number
+    epochs: gr.Number
+    rate: gr.Number
+    optimizer: gr.Dropdown
+    quantization: gr.Dropdown
+    checkpointing: gr.Checkbox
+
+    @property
+    def fields(self) -> list[Any]:
+        return [
+            self.batch, self.length, self.epochs, self.rate, self.optimizer, self.quantization, self.checkpointing,
+        ]  # fmt: skip
+
+    @property
+    def weighed(self) -> list[Any]:
+        """The fields that `infos` tells the effect of."""
+        return [self.batch, self.length, self.quantization, self.checkpointing]
+
+
+def draw_levers() -> Levers:
+    recipe = Recipe()
+    with gr.Row(elem_classes="levers"):
+        return Levers(
+            batch=gr.Number(recipe.batch_size, label="Batch size", precision=0, minimum=1),
+            length=gr.Number(None, label="Longest text, tokens", placeholder="whole", precision=0),
+            epochs=gr.Number(recipe.epochs, label="Epochs", precision=0, minimum=1),
+            rate=gr.Number(recipe.learning_rate, label="Learning rate"),
+            optimizer=gr.Dropdown([*OPTIMIZERS], value=recipe.optimizer, label="Optimizer"),
+            quantization=gr.Dropdown(
+                [NO_QUANTIZATION, *filter(None, QUANTIZATIONS)], label="Bits of the base (quantization)"
+            ),
+            checkpointing=gr.Checkbox(label="Recompute activations (checkpointing)"),
+        )
+
+
+def read_levers(
+    batch: float, length: float | None, epochs: float, rate: float, optimizer: str, bits: str, again: bool
+) -> tuple[Recipe, str | None]:
+    """The fields as a recipe and a quantization; raises PlanError for one that cannot be trained with."""
+    if None in (batch, epochs, rate):
+        raise PlanError("Batch size, epochs and learning rate need a number each; fill them in.")
+    recipe = Recipe(
+        batch_size=int(batch),
+        max_length=int(length) if length else None,
+        epochs=int(epochs),
+        learning_rate=rate,
+        optimizer=optimizer,
+        gradient_checkpointing=again,
+    )
+    return recipe, None if bits == NO_QUANTIZATION else bits
+
+
+def infos(found: tuple[Effect, ...]) -> tuple[str, ...]:
+    """A line under each field of `weighed`: what another value would do to the peak."""
+    fields = (BATCH, LENGTH, QUANTIZATION, CHECKPOINTING)
+    return tuple(" · ".join(_line(one) for one in found if one.lever == field) for field in fields)
+
+
+def _line(one: Effect) -> str:
+    if one.bytes is None:
+        return f"{one.value}: not possible here"
+    return f"{one.value}: {'−' if one.bytes < 0 else '+'}{show_bytes(abs(one.bytes))}"

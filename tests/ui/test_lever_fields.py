@@ -1,0 +1,31 @@
+"""The fields become a recipe, and each says what turning it would do."""
+
+import pytest
+
+from taskit.errors import PlanError
+from taskit.levers import BATCH, CHECKPOINTING, QUANTIZATION, Effect
+from taskit.training.recipe import Recipe
+from taskit.ui.lever_fields import infos, read_levers
+
+MIB = 2**20
+
+
+def test_fields_become_a_recipe_and_a_quantization():
+    assert read_levers(16, None, 10, 2e-3, "adamw", "none", False) == (Recipe(), None)
+    recipe, bits = read_levers(4, 64, 2, 1e-3, "sgd", "4bit", True)
+    assert (recipe.batch_size, recipe.max_length, recipe.gradient_checkpointing, bits) == (4, 64, True, "4bit")
+
+
+def test_an_empty_field_is_one_sentence():
+    with pytest.raises(PlanError, match="fill them in"):
+        read_levers(None, None, 10, 2e-3, "adamw", "none", False)
+
+
+def test_each_effect_stands_under_its_field():
+    found = (
+        Effect(BATCH, "8", -3 * MIB),
+        Effect(CHECKPOINTING, "on", MIB),
+        Effect(QUANTIZATION, "8bit", -MIB),
+        Effect(QUANTIZATION, "4bit", None, "It needs bitsandbytes."),
+    )
+    assert infos(found) == ("8: −3 MiB", "", "8bit: −1 MiB · 4bit: not possible here", "on: +1 MiB")
