@@ -1,4 +1,4 @@
-"""Load a backbone for a task with Transformers' Auto classes: weights, an empty twin, a processor.
+"""Load a backbone for a task with Transformers' Auto classes: weights, or an empty twin.
 
 Nothing from outside is executed: no remote code, and weights from safetensors only.
 """
@@ -23,12 +23,10 @@ from taskit.source import source_of as source_of
 
 if TYPE_CHECKING:
     import torch
-    from transformers import BaseImageProcessor, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedConfig, PreTrainedModel
 
 TASKS = {"image-classification": "image", "text-classification": "text", "text-generation": "text"}
 """Each task that a backbone can be loaded for, and its modality."""
-
-_TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model")
 
 _HEAD_SEED = 0  # a new head starts the same in every process, so plans and runs can be compared
 
@@ -72,7 +70,7 @@ def load_model(
         empty = empty_model(backbone, task=task, labels=labels)
         options |= {"quantization_config": quantization_config(backbone, empty), "device_map": {"": device}}
     devices = [device] if torch.device(device).type == "cuda" else []
-    with _quiet(), torch.random.fork_rng(devices):
+    with quiet(), torch.random.fork_rng(devices):
         torch.manual_seed(_HEAD_SEED)
         try:
             model, report = auto.from_pretrained(source, config=config, **options)
@@ -97,7 +95,7 @@ def empty_model(backbone: Backbone, *, task: str, labels: tuple[str, ...]) -> Pr
 
     config, auto = _prepare(backbone, task, labels)
     try:
-        with _quiet(), torch.device("meta"):
+        with quiet(), torch.device("meta"):
             model = as_loaded(auto.from_config(config, **_kernels(backbone)))
     except ValueError as error:
         if backbone.attention is None:
@@ -125,53 +123,11 @@ def as_loaded(model: PreTrainedModel) -> PreTrainedModel:
     return model
 
 
-def load_processor(backbone: Backbone, *, task: str) -> PreTrainedTokenizerBase | BaseImageProcessor:
-    """What turns raw inputs into the model's: a fast tokenizer with a padding token, or a PIL image processor.
-
-    Raises BackboneError when the backbone brings none.
-    """
-    image = _modality(task) == "image"
-    try:
-        with _quiet():
-            return _image_processor(backbone) if image else _tokenizer(backbone)
-    except (OSError, ValueError, KeyError, AttributeError, ImportError) as error:
-        missing = "image processor (preprocessor_config.json)" if image else "tokenizer (tokenizer.json)"
-        raise BackboneError(f'"{backbone.id}" has no usable {missing}: add it to its folder.') from error
-
-
-def _tokenizer(backbone: Backbone) -> PreTrainedTokenizerBase:
-    from transformers import AutoTokenizer
-
-    source = source_of(backbone)
-    # without these files Transformers 5 returns an empty tokenizer that turns every text into nothing
-    if not any((source / file).exists() for file in _TOKENIZER_FILES):
-        raise OSError("no tokenizer files")
-    tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=True, trust_remote_code=False)
-    if tokenizer.pad_token is None:  # GPT-2 and Llama come without one, and batches need it
-        tokenizer.pad_token = tokenizer.eos_token
-    return tokenizer
-
-
-def _image_processor(backbone: Backbone) -> BaseImageProcessor:
-    """The PIL processor of the type that the backbone names.
-
-    AutoImageProcessor cannot be used: in Transformers 5.17 it refuses to work without torchvision,
-    even with backend="pil".
-    """
-    import transformers
-
-    source = source_of(backbone)
-    settings, _ = transformers.ImageProcessingMixin.get_image_processor_dict(source, local_files_only=True)
-    name = settings.get("image_processor_type") or settings["feature_extractor_type"]
-    family = name.replace("FeatureExtractor", "ImageProcessor").removesuffix("Fast").removesuffix("Pil")
-    return getattr(transformers, f"{family}Pil").from_pretrained(source, local_files_only=True)
-
-
 def _read_config(backbone: Backbone) -> PreTrainedConfig:
     from transformers import AutoConfig
 
     try:
-        with _quiet():
+        with quiet():
             return AutoConfig.from_pretrained(source_of(backbone), local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
         raise BackboneError(
@@ -195,7 +151,7 @@ def _prepare(backbone: Backbone, task: str, labels: tuple[str, ...]) -> tuple[Pr
         config.id2label = dict(enumerate(labels))
         config.label2id = {label: index for index, label in enumerate(labels)}
         config.problem_type = "single_label_classification"
-    if _modality(task) == "text" and getattr(config.get_text_config(), "pad_token_id", None) is None:
+    if modality_of_task(task) == "text" and getattr(config.get_text_config(), "pad_token_id", None) is None:
         config.get_text_config().pad_token_id = _padding(backbone, config)
     return config, auto
 
@@ -213,7 +169,7 @@ def _auto_class(config: PreTrainedConfig, task: str) -> Any:
     """The Auto class for `task`, or None if Transformers has no model of this type for it."""
     import transformers as t
 
-    _modality(task)
+    modality_of_task(task)
     kind = type(config)
     if task == "image-classification":
         return t.AutoModelForImageClassification if kind in t.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING else None
@@ -226,7 +182,7 @@ def _auto_class(config: PreTrainedConfig, task: str) -> Any:
     return t.AutoModelForCausalLM if kind in t.MODEL_FOR_CAUSAL_LM_MAPPING and not sees_both_sides else None
 
 
-def _modality(task: str) -> str:
+def modality_of_task(task: str) -> str:
     if task not in TASKS:
         raise BackboneError(f'The task "{task}" is not known: choose from {", ".join(TASKS)}.')
     return TASKS[task]
@@ -235,6 +191,8 @@ def _modality(task: str) -> str:
 def _padding(backbone: Backbone, config: PreTrainedConfig) -> int | None:
     """The tokenizer's padding id, by which decoders find the last token of a row; else the end-of-text id."""
     with suppress(BackboneError):
+        from taskit.processor import load_processor
+
         processor: Any = load_processor(backbone, task="text-classification")
         return processor.pad_token_id
     end = getattr(config.get_text_config(), "eos_token_id", None)
@@ -300,7 +258,7 @@ def _first_line(error: Exception) -> str:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep Transformers' load report and bars away: the user sees TaskIT's own lines only."""
     from transformers.utils import logging
 

@@ -10,7 +10,6 @@ from taskit.backbone import (
     final_linear,
     find_backbone,
     load_model,
-    load_processor,
     require_task,
     source_of,
 )
@@ -19,6 +18,7 @@ from taskit.errors import PlanError
 from taskit.importance import Sources, transfer
 from taskit.plan import SkippedAdapter
 from taskit.pricing import Pricing, Stage, price, set_stage
+from taskit.processor import load_processor
 from taskit.scheduler import ANY, Constraints, rank_gain, schedule, schedule_uniform
 from taskit.similarity import MEASURES, TaskSimilarity
 from taskit.training.recipe import Recipe

@@ -20,11 +20,11 @@ from taskit.backbone import (
     find_locations,
     head_names,
     load_model,
-    load_processor,
     modality_of,
     source_of,
 )
 from taskit.errors import BackboneError
+from taskit.processor import load_processor
 from tests.tiny import tiny_model
 
 LABELS = ("cat", "dog", "eel")

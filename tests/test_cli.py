@@ -232,7 +232,7 @@ def test_a_push_of_nothing_is_one_sentence(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_any")
     status, out, err = taskit(capsys, "push", tmp_path, "me/it")
     assert (status, out) == (1, "")
-    assert "not finished" in err.splitlines()[-1]
+    assert "folder of a TaskIT run" in err.splitlines()[-1]
 
 
 def test_ctrl_c_is_130(world, capsys, monkeypatch):

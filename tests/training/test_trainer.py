@@ -192,11 +192,12 @@ def test_generation_runs_end_to_end(tmp_path):
 
 
 def test_beside_the_adapter_answers_the_model_without_its_lora(run, tmp_path):
-    adapted, bare = compare(run[0], "the old cat near a dog")
-    assert (adapted,) == predict(run[0], ["the old cat near a dog"])
-    zeroed = shutil.copytree(run[0], tmp_path / "zeroed")
-    weights = zeroed / "adapter" / "adapter_model.safetensors"
-    tensors = {name: t * 0 if "lora_B" in name else t for name, t in load_file(weights).items()}
-    save_file(tensors, weights, metadata={"format": "pt"})
+    loud, zeroed = (shutil.copytree(run[0], tmp_path / name) for name in ("loud", "zeroed"))
+    for folder, size in ((loud, 1.0), (zeroed, 0.0)):  # this toy may keep its first epoch, with B = 0
+        weights = folder / "adapter" / "adapter_model.safetensors"
+        tensors = {n: size * torch.ones_like(t) if "lora_B" in n else t for n, t in load_file(weights).items()}
+        save_file(tensors, weights, metadata={"format": "pt"})
+    adapted, bare = compare(loud, "the old cat near a dog")
+    assert (adapted,) == predict(loud, ["the old cat near a dog"])
     assert (bare,) == predict(zeroed, ["the old cat near a dog"])
     assert bare != adapted
