@@ -85,6 +85,11 @@ def traced(name: str) -> MemoryProfile:
     return trace(base.build, find_locations(model), head_names(model, base.task), base.task, Conditions(base.batch()))
 
 
+def ahead(objective: float, other: float) -> float:
+    """How much higher ``objective`` is, relative; 0 where both are 0, because the budget admits nothing."""
+    return 0.0 if objective == other else objective / other - 1 if other else np.inf
+
+
 def against_milp(names: Sequence[str], seconds: float) -> list[dict]:
     rows = []
     for name in names:
@@ -98,13 +103,14 @@ def against_milp(names: Sequence[str], seconds: float) -> list[dict]:
                 "locations": len(profile.locations),
                 "share": share,
                 "seconds": taken,
-                "to_milp": plan.objective / optimum.objective - 1 if optimum.objective else None,
-                "to_bound": plan.objective / optimum.bound - 1,
-                "milp_to_bound": optimum.objective / optimum.bound - 1,
+                "to_milp": ahead(plan.objective, optimum.objective),
+                "to_bound": ahead(plan.objective, optimum.bound),
+                "milp_to_bound": ahead(optimum.objective, optimum.bound),
                 "over_budget": union_bytes(profile, plan.ranks) > budget,
             }
             # where HiGHS ran out of time before it found a strategy, nothing is shown: give it more
-            row["holds"] = row["to_milp"] is not None and row["to_milp"] >= -1e-3 and not row["over_budget"]
+            shown = plan.objective == optimum.bound or optimum.objective > 0
+            row["holds"] = shown and row["to_milp"] >= -1e-3 and not row["over_budget"]
             show(row)
             rows.append(row)
     return rows

@@ -64,9 +64,8 @@ def milp(
     )
     if solution.x is None:
         return Optimum(0.0, np.inf, (0,) * n)
-    bound = -solution.mip_dual_bound or np.inf  # 0 where time ran out before the first relaxation was solved
     chosen = solution.x[: n * r].reshape(n, r).round().astype(int) @ np.array(ranks)
-    return Optimum(-solution.fun, bound, tuple(chosen.tolist()))
+    return Optimum(-solution.fun, -solution.mip_dual_bound, tuple(chosen.tolist()))
 
 
 def _insertions(profile: MemoryProfile, constraints: Constraints) -> tuple[np.ndarray, np.ndarray]:
