@@ -34,7 +34,7 @@ def test_who_signs_in_pushes_with_his_own_token(hub, lab, provider, visit, tmp_p
         page.get_by_label("Name", exact=True).fill("ada/topics")
         page.get_by_role("button", name="Preview the card").click()
         page.get_by_text("What would be published").wait_for()
-        page.get_by_role("heading", name="Memory").wait_for()  # of the card
+        page.get_by_role("heading", name="Memory", exact=True).wait_for()  # of the card
         assert ("model", "ada/topics") not in hub.state.repos
         page.get_by_role("button", name="Push to the Hub").click()
         page.get_by_role("link", name="ada/topics").wait_for()
