@@ -49,9 +49,9 @@ def draw_levers() -> Levers:
             rate=gr.Number(recipe.learning_rate, label="Learning rate"),
             optimizer=gr.Dropdown([*OPTIMIZERS], value=recipe.optimizer, label="Optimizer"),
             quantization=gr.Dropdown(
-                [NO_QUANTIZATION, *filter(None, QUANTIZATIONS)], label="Bits of the base (quantization)"
+                [NO_QUANTIZATION, *filter(None, QUANTIZATIONS)], label="Quantization of the base"
             ),
-            checkpointing=gr.Checkbox(label="Recompute activations (checkpointing)"),
+            checkpointing=gr.Checkbox(label="Checkpointing"),
         )
 
 

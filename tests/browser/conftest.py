@@ -16,6 +16,7 @@ import pytest
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 ROOT = Path(__file__).parents[2]
 BUSY = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))  # so many want each core: all takes as many times longer
+ABORTED = "BodyStreamBuffer was aborted"  # what Gradio's own client says of an answer that a reload cut off
 PATIENCE = 90_000 * BUSY  # milliseconds that a plan may take
 
 
@@ -111,4 +112,4 @@ def visit(chromium):
     yield open_page
     for context in contexts:
         context.close()
-    assert complaints == []
+    assert [said for said in complaints if ABORTED not in said] == [], "\n".join(complaints)
