@@ -79,7 +79,7 @@ def app(tmp_path_factory):
         yield one
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # Playwright's event loop must end with its file: others need asyncio.run
 def chromium():
     sync_api = pytest.importorskip("playwright.sync_api")
     with sync_api.sync_playwright() as playwright:
