@@ -16,7 +16,8 @@ import pytest
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 ROOT = Path(__file__).parents[2]
 BUSY = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))  # so many want each core: all takes as many times longer
-ABORTED = "BodyStreamBuffer was aborted"  # what Gradio's own client says of an answer that a reload cut off
+# What Gradio's own client says of an answer that a reload cut off, the latter where a slow machine still owes it.
+CUT_OFF = ("BodyStreamBuffer was aborted", "Connection errored out")
 PATIENCE = 90_000 * BUSY  # milliseconds that a plan may take
 
 
@@ -88,6 +89,11 @@ def chromium():
         browser.close()
 
 
+def own_complaints(complaints):
+    """What a console said but for Gradio's words on what a reload cut off."""
+    return [said for said in complaints if not any(words in said for words in CUT_OFF)]
+
+
 @pytest.fixture
 def visit(chromium):
     """A function that opens a page as a new visitor; at the end no error may stand in any console.
@@ -112,4 +118,4 @@ def visit(chromium):
     yield open_page
     for context in contexts:
         context.close()
-    assert [said for said in complaints if ABORTED not in said] == [], "\n".join(complaints)
+    assert own_complaints(complaints) == [], "\n".join(complaints)

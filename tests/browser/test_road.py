@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from tests.browser.conftest import ABORTED, PATIENCE, serving
+from tests.browser.conftest import PATIENCE, own_complaints, serving
 from tests.data.conftest import csv_text, image_files, png, write_zip
 from tests.data.test_bad_input import FILES
 
@@ -133,7 +133,7 @@ def data_page(app, chromium):
     page.goto(app.url)
     yield page
     page.close()
-    assert [said for said in complaints if ABORTED not in said] == []
+    assert own_complaints(complaints) == []
 
 
 BAD = {case: one for case, one in FILES.items() if case != "unknown type"}  # which the browser itself refuses
