@@ -54,7 +54,7 @@ def truths(family: Family, options: argparse.Namespace, part: str) -> None:
             elif part == "learn":
                 learn(bench, folder, bench.test if task in family.new else bench.test[::8], tell)
             else:
-                insert(bench, folder, 1, bench.test[::2], tell)
+                insert(bench, folder, 2, bench.test, tell)
 
 
 def main() -> None:

@@ -6,7 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-SOFTENED = 0.1  # scale of a fitted head's logits at the start of training
+# Scale of a fitted head's logits at the start of training, and of its learning rate.  At 1 a head that explains its
+# rows leaves the features no gradient; at 0.1 short trainings end before head and features have found together.
+SOFTENED = 0.3
 # Candidates relative to the largest squared singular value, strongest first, so that a tie goes to the simpler head.
 RIDGES = tuple(10.0 ** (k / 2) for k in range(4, -15, -1))
 # Inverse temperatures for predictions that lie near 0 and 1; neighbours differ by 5 %.

@@ -15,17 +15,21 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from taskit.errors import DataError
-from taskit.head import SOFTENED, fit_head
+from taskit.head import SOFTENED, Head, fit_head
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One batch: its inputs, x(theta; d) and grad_x L, both (n, d) or (n, t, d), and the tokens (n, t) that count."""
+    """One batch: its inputs, x(theta; d) and grad_x L, both (n, d) or (n, t, d), and the tokens (n, t) that count.
+
+    ``tried`` are the features x(theta + w_0; d) after a trial (`taskit.trial`).
+    """
 
     inputs: Mapping[str, Tensor]
     x: Tensor
     gradient: Tensor
     mask: Tensor | None
+    tried: Tensor | None = None
 
 
 def class_probes(
@@ -33,10 +37,11 @@ def class_probes(
     batches: Sequence[Mapping[str, Tensor]],
     head: nn.Linear,
     more: Sequence[Mapping[str, Tensor]] = (),
-) -> list[Probe]:
-    """Probes of a classification task; ``head`` is the last linear, and only its input and width are used.
+) -> tuple[list[Probe], Head]:
+    """Probes of a classification task, and the closed-form head under which they are taken.
 
-    The rows of ``more`` help to fit the closed-form head and are no probes.
+    ``head`` is the last linear, and only its input and width are used.  The rows of ``more`` help to fit the
+    closed-form head and are no probes.
     Raises DataError for labels outside the head and for a single class.
     """
     rows = (*batches, *more)
@@ -46,9 +51,10 @@ def class_probes(
     inputs = [{key: value for key, value in batch.items() if key != "labels"} for batch in rows]
     xs = [example_features(model, head, batch) for batch in inputs]
     probed = sum(len(x) for x in xs[: len(batches)])
-    gradient = held_out_gradient(torch.cat(xs), labels, head.out_features)[:probed] * (len(labels) / probed)
+    fitted = fit_head(torch.cat(xs), labels, head.out_features)
+    gradient = held_out_gradient(fitted, labels)[:probed] * (len(labels) / probed)
     parts = gradient.split([len(x) for x in xs[: len(batches)]])
-    return [Probe(*one, None) for one in zip(inputs, xs, parts, strict=False)]
+    return [Probe(*one, None) for one in zip(inputs, xs, parts, strict=False)], fitted
 
 
 def text_probes(model: PreTrainedModel, batches: Sequence[Mapping[str, Tensor]], head: nn.Module) -> list[Probe]:
@@ -89,15 +95,14 @@ def example_features(
     return x[torch.arange(len(x), device=x.device), last]
 
 
-def held_out_gradient(x: Tensor, labels: Tensor, classes: int) -> Tensor:
-    """grad_x of the mean cross-entropy at ``x`` (n, d), under the closed-form head with which training would start.
+def held_out_gradient(head: Head, labels: Tensor) -> Tensor:
+    """grad_x (n, d) of the mean cross-entropy at the rows on which ``head``, with which training starts, was fitted.
 
     Its logits are softened as there.  A head fitted to the very examples can explain them all, and its gradient
     vanishes; so the error of each is that of the head fitted to all others (our reading).
     """
-    head = fit_head(x, labels, classes)
-    error = F.softmax(SOFTENED * head.held_out, -1) - F.one_hot(labels, classes)
-    return error @ (SOFTENED * head.weight) / len(x)
+    error = F.softmax(SOFTENED * head.held_out, -1) - F.one_hot(labels, len(head.bias))
+    return error @ (SOFTENED * head.weight) / len(labels)
 
 
 @contextmanager

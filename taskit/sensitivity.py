@@ -17,10 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import set_checkpoint_early_stop
 from transformers import PreTrainedModel
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 from taskit.probe import Probe
-from taskit.training.step import use_checkpointing
+from taskit.recomputed import recomputed
 
 Read = Callable[[Mapping[str, Tensor]], Tensor]
 
@@ -34,7 +33,7 @@ def sensitivities(
     probes hold.  0 for a location that the features do not depend on.
     """
     count = sum(len(probe.x) for probe in probes)
-    with _recomputed(model) as recomputing:
+    with recomputed(model) as recomputing:
         squares = _Squares(recomputing)
         # no early stop: a block's last linear needs no recomputed input for the backward pass, but we do
         with squares.listening(model, locations), torch.enable_grad(), set_checkpoint_early_stop(False):
@@ -92,28 +91,3 @@ class _Squares:
             ordered = xs if self.recomputing else xs[::-1]  # gradients, and what is recomputed, come last call first
             x, d = (torch.cat([one.flatten(0, -2) for one in many]).double() for many in (ordered, ds))
             self.sums[name] += float(((d @ d.T) * (x @ x.T)).sum())
-
-
-@contextmanager
-def _recomputed(model: PreTrainedModel) -> Iterator[bool]:
-    """Whether blocks are recomputed in the backward pass inside."""
-    if not model.supports_gradient_checkpointing:
-        yield False
-        return
-    layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
-    outer = {layer for layer in layers if any(part in layers for part in [*layer.modules()][1:])}
-    blocks = [layer for layer in layers if layer not in outer]  # a stage of a Swin holds blocks of its own
-    training = [block.training for block in blocks]
-    config = model.config.get_text_config()
-    cached, config.use_cache = getattr(config, "use_cache", False), False  # a recomputed block would fill it twice
-    use_checkpointing(model)
-    try:
-        for block in blocks:
-            block.training = True  # what it asks for before it recomputes; its parts stay as they are
-        yield bool(blocks)
-    finally:
-        model.gradient_checkpointing_disable()
-        model.disable_input_require_grads()
-        config.use_cache = cached
-        for block, mode in zip(blocks, training, strict=True):
-            block.training = mode

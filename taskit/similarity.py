@@ -3,8 +3,10 @@
     raw       phi_i = cos(x*, x(theta + w_i; d))                           Eq. (4), the paper's
     delta     phi_i = cos(-grad_x L, x(theta + w_i; d) - x(theta; d))      centred at 0, the same for every eta
     gradient  phi_i = <-grad_W L, dW_i> / (||grad_W L|| ||dW_i||)          between updates of weights, as in TGLoRA
+    trial     phi_i = cos(x(theta + w_0; d) - x(theta; d), x(theta + w_i; d) - x(theta; d))    w_0: see `taskit.trial`
 
-raw and delta flatten the tokens that are no padding, example by example, and are averaged over examples: our reading.
+raw, delta and trial flatten the tokens that are no padding, example by example, and are averaged over examples: our
+reading.
 For gradient the learned task's update dW_i = s B A stands for its gradient; the product is that of grad_x L with the
 features' derivative along dW_i, which a small step shows, so that no gradient of a weight is ever made.
 """
@@ -22,6 +24,7 @@ THRESHOLDS = {
     "raw": 0.35,
     "delta": 0.0,
     "gradient": 0.0,
+    "trial": 0.0,
 }  # 0.35 is the paper's; 0: the adapter helps rather than hurts, to first order
 MEASURES = tuple(THRESHOLDS)
 
@@ -58,6 +61,11 @@ def raw_cosine(ideal: Tensor, moved: Tensor, mask: Tensor | None = None) -> Tens
 def delta_cosine(gradient: Tensor, x: Tensor, moved: Tensor, mask: Tensor | None = None) -> Tensor:
     """Eq. (4), delta: cos(-grad_x L, x(theta + w_i) - x(theta)) for each example, (n,); 0 where either vanishes."""
     return _cosine(-gradient, moved - x, mask)
+
+
+def trial_cosine(tried: Tensor, x: Tensor, moved: Tensor, mask: Tensor | None = None) -> Tensor:
+    """cos(x(theta + w_0) - x(theta), x(theta + w_i) - x(theta)) for each example, (n,); 0 where either vanishes."""
+    return _cosine(tried - x, moved - x, mask)
 
 
 def gradient_cosine(slope: float, update_norm: float, gradient_norm: float) -> float:

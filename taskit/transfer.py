@@ -1,22 +1,25 @@
 """The one pass over a probe of the new task that measures similarity and importance of every learned task.
 
 One forward of the base gives the features x and the direction -grad_x L in which the loss wants them; one backward
-pass gives the sensitivity of every location; one forward per learned task, adapters loaded one at a time, gives
-phi_i (Eq. 4) and lambda_i (Eq. 3).  Memory does not grow with the zoo.
+pass gives the sensitivity of every location; a trial of a few steps gives w_0, learned on the new task itself; one
+forward per learned task, adapters loaded one at a time, gives phi_i (Eq. 4) and lambda_i (Eq. 3).  Memory does not
+grow with the zoo.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from taskit.adapter import read_config, read_tensors
 from taskit.branch import Branch, attached, current_name, linear_shapes
 from taskit.errors import BackboneError, ZooError
+from taskit.head import SOFTENED, Head
 from taskit.importance import Loudness, TaskImportance
 from taskit.probe import Probe, class_probes, example_features, frozen, text_probes, token_features
 from taskit.sensitivity import Read, sensitivities
@@ -29,7 +32,10 @@ from taskit.similarity import (
     judge,
     raw_cosine,
     slope_along,
+    trial_cosine,
 )
+from taskit.training.step import loss_of
+from taskit.trial import Loss, run_trial
 from taskit.zoo import LearnedTask
 
 
@@ -39,6 +45,7 @@ class Measurement:
 
     similarities: tuple[TaskSimilarity, ...]
     importances: tuple[TaskImportance, ...]
+    own: tuple[float, ...]  # lambda_0^k of each location for w_0, the trial on the new task itself
     sensitivity: tuple[float, ...]  # s_k of each location for the new task itself
     skipped: tuple[tuple[str, str], ...]  # (adapter, reason)
 
@@ -51,7 +58,7 @@ def measure(
     tasks: Sequence[LearnedTask],
     more: Sequence[Mapping[str, Tensor]] = (),
     *,
-    kind: str = "gradient",
+    kind: str = "trial",
 ) -> Measurement:
     """Similarity and importance of each learned task for the new task that ``batches`` sample.
 
@@ -72,14 +79,38 @@ def measure(
     with frozen(model):
         if final_linear is not None:
             read: Read = partial(example_features, model, final_linear)
-            probes = class_probes(model, moved, final_linear, others)
+            probes, fitted = class_probes(model, moved, final_linear, others)
+            loss: Loss = partial(_stand_in_loss, read, fitted)
         elif (embedding := model.get_output_embeddings()) is not None:
             read = partial(token_features, model, embedding)
             probes = text_probes(model, moved, embedding)
+            loss = partial(loss_of, model)
         else:
             raise BackboneError("The backbone has no head to read the features from; load it for a task.")
         sensitivity = sensitivities(model, probes, partial(read, graph=True), locations)
-        return _compare(model, probes, read, locations, tasks, kind, sensitivity)
+        tried = run_trial(model, (*others, *moved), loss, locations)
+        probes, own = _after_trial(model, probes, read, tried, locations)
+        similarities, importances, skipped = _compare(model, probes, read, locations, tasks, kind, sensitivity)
+        return Measurement(similarities, importances, own, sensitivity, skipped)
+
+
+def _stand_in_loss(read: Read, head: Head, batch: Mapping[str, Tensor]) -> Tensor:
+    """Cross-entropy under the head with which training would start."""
+    x = read({name: tensor for name, tensor in batch.items() if name != "labels"}, graph=True)
+    return F.cross_entropy(SOFTENED * F.linear(x, head.weight, head.bias), batch["labels"])
+
+
+def _after_trial(
+    model: PreTrainedModel,
+    probes: Sequence[Probe],
+    read: Read,
+    tried: Mapping[str, Branch],
+    locations: Sequence[str],
+) -> tuple[list[Probe], tuple[float, ...]]:
+    loudness = Loudness()
+    with attached(model, tried, loudness.observe):
+        probes = [replace(probe, tried=_moved(probe, read, loudness)) for probe in probes]
+    return probes, loudness.values(locations)
 
 
 def _compare(
@@ -90,7 +121,7 @@ def _compare(
     tasks: Sequence[LearnedTask],
     kind: str,
     sensitivity: tuple[float, ...],
-) -> Measurement:
+) -> tuple[tuple[TaskSimilarity, ...], tuple[TaskImportance, ...], tuple[tuple[str, str], ...]]:
     shapes, current = linear_shapes(model), current_name(model)
     phis, importances, skipped = [], [], []
     for task in tasks:
@@ -108,7 +139,7 @@ def _compare(
         phis.append(phi)
         importances.append(TaskImportance(task.task, task.adapter, values))
     found = judge([(one.task, one.adapter) for one in importances], phis, kind)
-    return Measurement(found, tuple(importances), sensitivity, tuple(skipped))
+    return found, tuple(importances), tuple(skipped)
 
 
 def _by_features(
@@ -156,4 +187,14 @@ def _delta(probe: Probe, moved: Tensor) -> Tensor:
     return delta_cosine(probe.gradient, probe.x, moved, probe.mask)
 
 
-_SIMILARITY = {"raw": partial(_by_features, _raw), "delta": partial(_by_features, _delta), "gradient": _by_gradient}
+def _trial(probe: Probe, moved: Tensor) -> Tensor:
+    assert probe.tried is not None
+    return trial_cosine(probe.tried, probe.x, moved, probe.mask)
+
+
+_SIMILARITY = {
+    "raw": partial(_by_features, _raw),
+    "delta": partial(_by_features, _delta),
+    "gradient": _by_gradient,
+    "trial": partial(_by_features, _trial),
+}

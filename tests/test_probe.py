@@ -11,7 +11,7 @@ from taskit.probe import class_probes, example_features, frozen, held_out_gradie
 
 
 def test_equals_the_models_own_backward_with_held_out_logits(tiny_bert, sentences):
-    (probe,) = class_probes(tiny_bert, [sentences], tiny_bert.classifier)
+    (probe,), _ = class_probes(tiny_bert, [sentences], tiny_bert.classifier)
     head = fit_head(probe.x, sentences["labels"], 3)
     for row in range(12):
         tiny_bert.classifier.weight.data = SOFTENED * head.weight
@@ -30,21 +30,23 @@ def test_equals_the_models_own_backward_with_held_out_logits(tiny_bert, sentence
 
 def test_a_gradient_stays_where_the_head_would_explain_everything():
     x, labels = torch.randn(20, 60, generator=torch.Generator().manual_seed(0)), torch.arange(20) % 2
-    assert held_out_gradient(x, labels, 2).norm() > 0
-    assert torch.equal(held_out_gradient(x, labels, 2), held_out_gradient(x, labels, 2))
+    assert held_out_gradient(fit_head(x, labels, 2), labels).norm() > 0
+    assert torch.equal(
+        held_out_gradient(fit_head(x, labels, 2), labels), held_out_gradient(fit_head(x, labels, 2), labels)
+    )
 
 
 def test_it_leads_towards_the_own_class():
     x = torch.randn(40, 4, generator=torch.Generator().manual_seed(0)) + F.one_hot(torch.arange(40) // 10, 4) * 3
-    step = -held_out_gradient(x, torch.arange(40) // 10, 4)
+    step = -held_out_gradient(fit_head(x, torch.arange(40) // 10, 4), torch.arange(40) // 10)
     own = F.one_hot(torch.arange(40) // 10, 4).bool()
     assert step[own].mean() > 0 > step[~own].mean()
 
 
 def test_further_rows_fit_the_head_and_are_no_probes(tiny_bert, sentences):
     first, rest = ({key: value[rows] for key, value in sentences.items()} for rows in (slice(4), slice(4, 12)))
-    (whole,) = class_probes(tiny_bert, [sentences], tiny_bert.classifier)
-    (probe,) = class_probes(tiny_bert, [first], tiny_bert.classifier, [rest])
+    (whole,), _ = class_probes(tiny_bert, [sentences], tiny_bert.classifier)
+    (probe,), _ = class_probes(tiny_bert, [first], tiny_bert.classifier, [rest])
     assert len(probe.x) == 4
     assert torch.allclose(probe.gradient * 4, whole.gradient[:4] * 12, atol=1e-6)
 

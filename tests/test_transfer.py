@@ -71,7 +71,7 @@ def test_similarity_equals_equation_4_computed_with_peft(tiny_vit, images, vit_z
         ]
         for kind in ("raw", "delta")
     )
-    (probe,) = class_probes(tiny_vit, [images], tiny_vit.classifier)
+    (probe,), _ = class_probes(tiny_vit, [images], tiny_vit.classifier)
     ideal = probe.x - 0.1 * probe.x.norm() / probe.gradient.norm() * probe.gradient
     for peft, raw_phi, delta_phi in zip(pefts, raw, delta, strict=True):
         base = peft.base_model.model
@@ -85,7 +85,7 @@ def test_similarity_equals_equation_4_computed_with_peft(tiny_vit, images, vit_z
 def test_the_gradient_similarity_equals_autograds_inner_products(tiny_vit, images, vit_zoo):
     pefts, tasks = vit_zoo
     found = measure(tiny_vit, cut(images, 5, 7), LOCATIONS, tiny_vit.classifier, tasks, kind="gradient")
-    (probe,) = class_probes(tiny_vit, [images], tiny_vit.classifier)
+    (probe,), _ = class_probes(tiny_vit, [images], tiny_vit.classifier)
     weights = [tiny_vit.get_submodule(name).weight for name in LOCATIONS]
     x = tiny_vit.vit(images["pixel_values"]).last_hidden_state[:, 0]
     gradients = dict(zip(LOCATIONS, torch.autograd.grad(x, weights, probe.gradient, retain_graph=True), strict=True))

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from benchmarks.transferring.bench import Batch, Bench
 from taskit.adapter import read_config, read_tensors
 from taskit.branch import Branch, attached, linear_shapes
-from taskit.head import SOFTENED
+from taskit.head import SOFTENED, fit_head
 from taskit.probe import Probe, example_features, frozen, held_out_gradient
 from taskit.sensitivity import sensitivities
 
@@ -64,7 +64,7 @@ def directions(bench: Bench, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
     """grad_x L (n, d) under three heads: fitted on the other half of the probe, fitted on all rows, that softened."""
     weight, bias = bench.head.weight.detach(), bench.head.bias.detach()
     target = F.one_hot(labels, len(weight))
-    found = {"fold": held_out_gradient(x, labels, len(weight))}
+    found = {"fold": held_out_gradient(fit_head(x, labels, len(weight)), labels)}
     for name, softness in (("head", 1.0), ("soft", SOFTENED)):
         error = F.softmax(softness * F.linear(x, weight, bias), -1) - target
         found[name] = error @ (softness * weight) / len(x)

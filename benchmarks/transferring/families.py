@@ -22,7 +22,7 @@ class Family:
     test_rows: int
     epochs: int
     max_length: int | None = None
-    batch_size: int = 32
+    batch_size: int = 16
 
     @property
     def tasks(self) -> tuple[str, ...]:

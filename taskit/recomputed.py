@@ -1,0 +1,34 @@
+"""Blocks recomputed in the backward pass of a frozen model, so that a gradient needs the memory of one block."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from taskit.training.step import use_checkpointing
+
+
+@contextmanager
+def recomputed(model: PreTrainedModel) -> Iterator[bool]:
+    """Whether blocks of ``model`` are recomputed in the backward passes inside; afterwards it is what it was."""
+    if not model.supports_gradient_checkpointing:
+        yield False
+        return
+    layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    outer = {layer for layer in layers if any(part in layers for part in [*layer.modules()][1:])}
+    blocks = [layer for layer in layers if layer not in outer]  # a stage of a Swin holds blocks of its own
+    training = [block.training for block in blocks]
+    config = model.config.get_text_config()
+    cached, config.use_cache = getattr(config, "use_cache", False), False  # a recomputed block would fill it twice
+    use_checkpointing(model)
+    try:
+        for block in blocks:
+            block.training = True  # what it asks for before it recomputes; its parts stay as they are
+        yield bool(blocks)
+    finally:
+        model.gradient_checkpointing_disable()
+        model.disable_input_require_grads()
+        config.use_cache = cached
+        for block, mode in zip(blocks, training, strict=True):
+            block.training = mode

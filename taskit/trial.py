@@ -1,0 +1,79 @@
+"""The trial: the first steps of the training to come, LoRA everywhere, in the memory of a few rows and one block.
+
+Where a learned task moves the features says little by itself: every training also moves them in directions that all
+trainings share.  So the new task is moved as well, by sixteen real optimizer steps, and displacements are compared
+with a displacement.  What it has become by then, w_0, is the one adapter that was learned on the new task itself.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import cycle, islice
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from taskit.branch import Branch, attached, linear_shapes
+from taskit.recomputed import recomputed
+from taskit.training.evaluation import target_count
+from taskit.training.step import CLIP_NORM, make_optimizer
+
+STEPS = 16
+RANK = 8
+LEARNING_RATE = 2e-3
+SEED = 0
+STEP_ROWS = 16
+ROWS = 4  # that pass at once: a trial may not need what a budget does not give
+
+Batch = Mapping[str, Tensor]
+Loss = Callable[[Batch], Tensor]  # the mean over the rows of a batch, with its graph
+
+
+def run_trial(
+    model: PreTrainedModel, batches: Sequence[Batch], loss: Loss, locations: Sequence[str]
+) -> dict[str, Branch]:
+    """w_0: a branch of rank RANK at each of ``locations`` after STEPS optimizer steps.
+
+    The rows of ``batches`` are taken in their order, again and again.  The parameters of ``model`` need no gradient,
+    and ``loss`` computes with ``model``.  Deterministic.
+    """
+    branches = _start(model, locations)
+    trained = [matrix for branch in branches.values() for matrix in (branch.a, branch.b)]
+    optimizer = make_optimizer("adamw", trained, LEARNING_RATE, 0.0)
+    with recomputed(model), attached(model, branches), torch.enable_grad():
+        for parts in islice(_steps(batches), STEPS):
+            targets = [target_count(part, model.config.is_encoder_decoder) for part in parts]
+            for part, count in zip(parts, targets, strict=True):
+                (loss(part) * (count / max(sum(targets), 1))).backward()
+            torch.nn.utils.clip_grad_norm_(trained, CLIP_NORM, foreach=False)
+            optimizer.step()
+            optimizer.zero_grad()
+    return {name: Branch(one.a.detach(), one.b.detach(), one.scaling) for name, one in branches.items()}
+
+
+def _steps(batches: Sequence[Batch]) -> Iterator[list[Batch]]:
+    """STEP_ROWS rows at a time, however they are cut into batches, in parts of at most ROWS."""
+    parts: list[Batch] = []
+    left = STEP_ROWS
+    for batch in cycle(batches):
+        start, count = 0, len(batch["labels"])
+        while start < count:
+            stop = min(start + min(ROWS, left), count)
+            parts.append(batch if count == 1 else {name: tensor[start:stop] for name, tensor in batch.items()})
+            left, start = left - (stop - start), stop
+            if not left:
+                yield parts
+                parts, left = [], STEP_ROWS
+
+
+def _start(model: PreTrainedModel, locations: Sequence[str]) -> dict[str, Branch]:
+    """LoRA as PEFT starts it: A uniform within 1 / sqrt(in), B = 0."""
+    shapes, choose = linear_shapes(model), torch.Generator().manual_seed(SEED)
+    branches = {}
+    for name in locations:
+        inner, outer = shapes[name]
+        device = next(model.get_submodule(name).parameters()).device
+        a = (2 * torch.rand(RANK, inner, generator=choose) - 1) / inner**0.5
+        branches[name] = Branch(
+            a.to(device).requires_grad_(), torch.zeros(outer, RANK, device=device).requires_grad_(), 1.0
+        )
+    return branches
