@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from taskit.errors import TaskITError
-from taskit.flags import add_constraints, constraints_of
+from taskit.flags import add_constraints, add_measures, constraints_of
 from taskit.source import DTYPES
 from taskit.terminal import progress_bar, quiet_libraries, status
 
@@ -76,6 +76,7 @@ def plan(options: argparse.Namespace) -> None:
             quantization=options.quantize,
             attention=options.attention,
             similarity=options.similarity,
+            importance=options.importance,
             method=options.method,
             gain=options.gain,
             constraints=constraints_of(options),
@@ -213,18 +214,7 @@ def _add_plan(sub: argparse.ArgumentParser) -> None:
     _add_data(sub)
     _add_zoo(sub)
     sub.add_argument("--budget", required=True, help="6GiB, 800MiB, 60%% (from no update to full LoRA) or auto")
-    sub.add_argument(
-        "--method",
-        choices=("taskit", "uniform"),
-        default="taskit",
-        help="how importance becomes ranks: the best plan (default), or the largest rank that fits everywhere",
-    )
-    sub.add_argument(
-        "--similarity",
-        choices=("gradient", "delta", "raw"),
-        default="gradient",
-        help="of updates of the weights (default), of what they do to the features, or of the features (the paper's)",
-    )
+    add_measures(sub)
     sub.add_argument("--batch-size", type=int, metavar="N", help="rows that pass through the model at once")
     sub.add_argument("--max-length", type=int, metavar="N", help="tokens after which a text is cut")
     sub.add_argument("--epochs", type=int, metavar="N", help="passes over the training rows")

@@ -54,7 +54,7 @@ def explanation_table(plan: Plan) -> RenderableType:
 
 def similarity_table(plan: Plan) -> RenderableType:
     if not plan.similarity:
-        return Text("No learned task on this backbone: every location counts alike.")
+        return Text("No learned task on this backbone: a trial on the new data alone says what matters.")
     table = Table(title=f"Similarity to the learned tasks ({plan.similarity_measure})", title_justify="left")
     for name in ("learned task", "φ", "", "used"):
         table.add_column(name, justify="right" if name == "φ" else "left")

@@ -1,4 +1,4 @@
-"""The flags of `taskit plan` that bound what a plan may look like, beside its memory."""
+"""The flags of `taskit plan` that say how importance is found, and what a plan may look like beside its memory."""
 
 import argparse
 from typing import TYPE_CHECKING
@@ -7,6 +7,28 @@ from taskit.errors import PlanError
 
 if TYPE_CHECKING:
     from taskit.scheduler import Constraints
+
+
+def add_measures(sub: argparse.ArgumentParser) -> None:
+    """Give the verb the choices of method, similarity and importance."""
+    sub.add_argument(
+        "--method",
+        choices=("taskit", "uniform"),
+        default="taskit",
+        help="how importance becomes ranks: the best plan (default), or the largest rank that fits everywhere",
+    )
+    sub.add_argument(
+        "--similarity",
+        choices=("trial", "gradient", "delta", "raw"),
+        default="trial",
+        help="with a short trial (default), with the gradient by weights or by features, or the paper's raw one",
+    )
+    sub.add_argument(
+        "--importance",
+        choices=("blend", "ratio", "absolute", "l2"),
+        default="blend",
+        help="of learned tasks and the trial (default), or of learned tasks as in the paper's Eq. 3 and Table 7",
+    )
 
 
 def add_constraints(sub: argparse.ArgumentParser) -> None:

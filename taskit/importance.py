@@ -1,4 +1,16 @@
-"""Importance of a location for the new task: how loud each learned LoRA branch is there, Eqs. (3) and (2)."""
+"""Importance of a location for the new task: how loud each learned LoRA branch is there, Eqs. (3) and (2).
+
+    ratio     lambda_i^k = ||x(w_i^k; d)||_1 / (||x(W_k; d)||_1 + eps)     Eq. (3)
+    absolute  lambda_i^k = ||x(w_i^k; d)||_1                               Table 7, no denominator
+    l2        lambda_i^k = ||x(w_i^k; d)||_2 / (||x(W_k; d)||_2 + eps)     Table 7
+
+    Eq. (2)   lambda_{n+1}^k = sum over used tasks i of phi_i lambda_i^k
+
+blend, the default, is Eq. (2) over ratios with two changes.  Each task's ratios are divided by their mean over all
+locations, so that one with large weights does not drown the others.  And the trial w_0 (`taskit.trial`) counts as
+one more task, similar to the new one as nothing else can be: phi_0 = 1.  So the blend passes to what the new data say
+themselves as similarity falls, and a place at which every similar task is sparse is not lost for ever.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +21,9 @@ from torch import Tensor, nn
 from taskit.similarity import TaskSimilarity
 
 EPS = 1e-8
-UNIFORM = "uniform"  # the source where no learned task has a say
+UNIFORM = "uniform"  # the source where nothing has a say
+TRIAL = "trial"  # the source that is the new task itself
+IMPORTANCES = ("blend", "ratio", "absolute", "l2")
 
 Sources = Mapping[str, float]  # adapter -> its addend in the importance of a location
 
@@ -24,15 +38,15 @@ class TaskImportance:
 
 
 class Loudness:
-    """Sums of ||x(w_i^k; d)||_1 and ||x(W_k; d)||_1 of one learned task over the probe batches.
+    """Norms of x(w_i^k; d) and x(W_k; d) of one learned task over the probe batches.
 
     Our reading of Eq. (3): the branch with its alpha/r, the base without its bias, tokens that are no padding,
-    and a ratio of sums, so that the cut into batches does not matter.  ``step`` is the part of the adapter that is
-    attached; its branch is as loud as the whole one's by that much less.
+    and sums over all batches, so that the cut into batches does not matter.  ``step`` is the part of the adapter
+    that is attached; its branch is as loud as the whole one's by that much less.
     """
 
     def __init__(self) -> None:
-        self.branch: dict[str, Tensor] = {}
+        self.branch: dict[str, Tensor] = {}  # (2,): sum of absolutes, sum of squares
         self.base: dict[str, Tensor] = {}
         self.mask: Tensor | None = None  # (n, t) of the batch under way
         self.step = 1.0
@@ -41,33 +55,50 @@ class Loudness:
         """Add one forward of one module; has the signature of `taskit.adapter.Observer`."""
         if isinstance(module.bias, Tensor):
             output = output - module.bias
-        self.branch[name] = self.branch.get(name, 0.0) + self._l1(addition)
-        self.base[name] = self.base.get(name, 0.0) + self._l1(output)
+        self.branch[name] = self.branch.get(name, 0.0) + self._sums(addition / self.step)
+        self.base[name] = self.base.get(name, 0.0) + self._sums(output)
 
-    def values(self, locations: Sequence[str]) -> tuple[float, ...]:
-        """Eq. (3): lambda_i^k for each of ``locations``; 0 where this task has no LoRA."""
-        return tuple(
-            float(self.branch[name] / self.step / (self.base[name] + EPS)) if name in self.branch else 0.0
-            for name in locations
-        )
+    def values(self, locations: Sequence[str], kind: str = "ratio") -> tuple[float, ...]:
+        """lambda_i^k by ``kind``, one of IMPORTANCES, for each of ``locations``; 0 where this task has no LoRA."""
+        return tuple(self._value(name, kind) if name in self.branch else 0.0 for name in locations)
 
-    def _l1(self, x: Tensor) -> Tensor:
+    def _value(self, name: str, kind: str) -> float:
+        branch, base = self.branch[name], self.base[name]
+        if kind == "absolute":
+            return float(branch[0])
+        if kind == "l2":
+            return float(branch[1].sqrt() / (base[1].sqrt() + EPS))
+        return float(branch[0] / (base[0] + EPS))
+
+    def _sums(self, x: Tensor) -> Tensor:
         if self.mask is not None and x.ndim == 3 and x.shape[:2] == self.mask.shape:
             x = x[self.mask.bool()]
-        return x.abs().sum(dtype=torch.float64)
+        return torch.stack([x.abs().sum(dtype=torch.float64), x.double().square().sum()])
 
 
 def transfer(
-    similarities: Sequence[TaskSimilarity], importances: Sequence[TaskImportance], locations: int
+    similarities: Sequence[TaskSimilarity],
+    importances: Sequence[TaskImportance],
+    own: Sequence[float],
+    kind: str = "blend",
 ) -> tuple[Sources, ...]:
-    """Eq. (2): lambda_{n+1}^k = sum over used tasks of phi_i lambda_i^k, as its addends, for each location.
+    """lambda_{n+1}^k by ``kind``, one of IMPORTANCES, as its addends, for each location.
 
-    Both sequences name the same adapters in the same order.  Where nothing is transferred, because no task is
-    used or the used ones have no LoRA at any location, the importance is uniform.
+    The first two name the same adapters in the same order; ``own`` are the lambda_0^k of the trial, of which only
+    the blend makes use.  Where nothing is transferred, because no task is used or the used ones have no LoRA at any
+    location, the importance is uniform.
 
-        transfer((TaskSimilarity("a", "a", 0.8, True),), (TaskImportance("a", "a", (0.5, 0.1)),), 2)
+        transfer((TaskSimilarity("a", "a", 0.8, True),), (TaskImportance("a", "a", (0.5, 0.1)),), (1.0, 3.0), "ratio")
         # ({"a": 0.4}, {"a": 0.08})
     """
-    used = [(s, i.values) for s, i in zip(similarities, importances, strict=True) if s.used]
-    found = tuple({s.adapter: s.phi * row[k] for s, row in used if row[k]} for k in range(locations))
-    return found if any(found) else ({UNIFORM: 1.0},) * locations
+    rows = [(s.adapter, s.phi, i.values) for s, i in zip(similarities, importances, strict=True) if s.used]
+    if kind == "blend":
+        rows = [(name, phi, _normalised(row)) for name, phi, row in [(TRIAL, 1.0, own), *rows]]
+    found = tuple({name: phi * row[k] for name, phi, row in rows if row[k]} for k in range(len(own)))
+    return found if any(found) else ({UNIFORM: 1.0},) * len(own)
+
+
+def _normalised(row: Sequence[float]) -> Sequence[float]:
+    """With mean 1; a row of zeros stays one."""
+    mean = sum(row) / len(row)
+    return [value / mean for value in row] if mean else row

@@ -1,6 +1,6 @@
 """What is known of a task before a budget is named: prices, similar tasks and importance of every location."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from taskit.backbone import (
 )
 from taskit.data import Collator, DataInfo, Dataset, load
 from taskit.errors import PlanError
-from taskit.importance import Sources, transfer
+from taskit.importance import IMPORTANCES, Sources, transfer
 from taskit.plan import SkippedAdapter
 from taskit.pricing import Pricing, Stage, price, set_stage
 from taskit.processor import load_processor
@@ -43,6 +43,7 @@ class Outlook:
     stage: Stage
     pricing: Pricing
     similarity_measure: str
+    importance_measure: str
     similarity: tuple[TaskSimilarity, ...]
     skipped: tuple[SkippedAdapter, ...]
     sources: tuple[Sources, ...]  # of the importance of each location
@@ -74,7 +75,8 @@ def prepare(
     dtype: str = "float32",
     quantization: str | None = None,
     attention: str | None = None,
-    similarity: str = "gradient",
+    similarity: str = "trial",
+    importance: str = "blend",
     method: str = "taskit",
     gain: str = "sqrt_ln1p",
     constraints: Constraints = ANY,
@@ -85,13 +87,13 @@ def prepare(
     """Everything but the budget: read the data, price every location, compare the task with the zoo.
 
     ``zoo`` is a folder of PEFT adapters or a part of the Hub (see `open_zoo`), which ``token`` may read; without
-    one, the bundled adapters of the backbone.  ``similarity`` is one of MEASURES, ``method`` of METHODS, ``gain`` a
-    form of h (rank_gain), and ``constraints`` bound all that is trained, heads included.
+    one, the bundled adapters of the backbone.  ``similarity`` is one of MEASURES, ``importance`` of IMPORTANCES,
+    ``method`` of METHODS, ``gain`` a form of h (rank_gain), and ``constraints`` bound all that is trained, heads
+    included.
     """
-    if similarity not in MEASURES:
-        raise PlanError(f"There is no similarity called {similarity!r}; choose one of {', '.join(MEASURES)}.")
-    if method not in METHODS:
-        raise PlanError(f"There is no method called {method!r}; choose one of {', '.join(METHODS)}.")
+    _require("similarity", similarity, MEASURES)
+    _require("importance", importance, IMPORTANCES)
+    _require("method", method, METHODS)
     rank_gain(0, 1, gain)  # refuses an unknown form before anything is read
     recipe = recipe or Recipe()
     backbone = find_backbone(backbone_id, dtype=dtype, quantization=quantization, attention=attention)
@@ -110,7 +112,7 @@ def prepare(
     model = load_model(backbone, task=data.info.task, labels=data.info.labels)
     tell(f"comparing the task with {len(learned.tasks)} learned ones")
     names = [place.name for place in stage.locations]
-    found = compare(model, data, collator, names, learned, recipe, seed, similarity)
+    found = compare(model, data, collator, names, learned, recipe, seed, similarity, importance)
     revisions = {task.adapter: task.revision for task in learned.tasks}
     similarities = tuple(replace(s, revision=revisions[s.adapter]) for s in found.similarities)
     return Outlook(
@@ -120,15 +122,21 @@ def prepare(
         stage=stage,
         pricing=pricing,
         similarity_measure=similarity,
+        importance_measure=importance,
         similarity=similarities,
         skipped=tuple(SkippedAdapter(*item) for item in (*learned.skipped, *found.skipped)),
-        sources=transfer(similarities, found.importances, len(stage.locations)),
+        sources=transfer(similarities, found.importances, found.own, importance),
         method=method,
         gain=gain,
         constraints=constraints,
         wishes=wishes,
         seed=seed,
     )
+
+
+def _require(what: str, name: str, known: Iterable[str]) -> None:
+    if name not in known:
+        raise PlanError(f"There is no {what} called {name!r}; choose one of {', '.join(known)}.")
 
 
 def find_zoo(zoo: str | Path | None, backbone: Backbone, token: str | None = None, *, ask: bool = False) -> Zoo:
@@ -177,6 +185,7 @@ def compare(
     recipe: Recipe,
     seed: int,
     kind: str,
+    importance: str,
 ) -> Measurement:
     """Similarity and importance of every learned task, on a probe drawn from the training rows."""
     rows = min(len(data.train), max(HEAD_ROWS if data.info.labels else PROBE_ROWS, 4 * len(data.info.labels)))
@@ -185,4 +194,6 @@ def compare(
     batches = [collator([drawn[i] for i in range(start, min(start + step, rows))]) for start in range(0, rows, step)]
     probed = -(-max(PROBE_ROWS, 4 * len(data.info.labels)) // step)
     head = final_linear(model) if data.info.labels else None
-    return measure(model, batches[:probed], names, head, zoo.tasks, batches[probed:], kind=kind)
+    return measure(
+        model, batches[:probed], names, head, zoo.tasks, batches[probed:], kind=kind, importance=importance
+    )

@@ -79,6 +79,7 @@ class Plan:
     constraints: Constraints = ANY
     shortfall_bytes: int = 0
     explanation: Explanation | None = None
+    importance_measure: str = "ratio"
 
     @property
     def ranks(self) -> dict[str, int]:
@@ -143,6 +144,7 @@ class Plan:
                 constraints=Constraints.from_json(values.get("constraints", {})),
                 shortfall_bytes=values.get("shortfall_bytes", 0),
                 explanation=Explanation.from_json(values["explanation"]) if values.get("explanation") else None,
+                importance_measure=values.get("importance_measure", "ratio"),
             )
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise PlanError(f"{source} misses or misnames a field ({error}); run taskit plan again.") from error

@@ -114,6 +114,7 @@ def plan_of(outlook: Outlook, found: Schedule, budget_bytes: int, peak_bytes: in
         budget_bytes=budget_bytes,
         memory=estimate(pricing, found.ranks, peak_bytes),
         similarity_measure=outlook.similarity_measure,
+        importance_measure=outlook.importance_measure,
         similarity=outlook.similarity,
         skipped=outlook.skipped,
         locations=planned_locations(stage.locations, outlook.sources, found.ranks, pricing.profile),

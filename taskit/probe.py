@@ -5,7 +5,7 @@ place is taken by a closed-form head, fitted on the probe and on further rows: w
 tell similar tasks from others.  For generation the model's own head serves.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -103,6 +103,15 @@ def held_out_gradient(head: Head, labels: Tensor) -> Tensor:
     """
     error = F.softmax(SOFTENED * head.held_out, -1) - F.one_hot(labels, len(head.bias))
     return error @ (SOFTENED * head.weight) / len(labels)
+
+
+def stand_in_loss(read: Callable[..., Tensor], head: Head, batch: Mapping[str, Tensor]) -> Tensor:
+    """Mean cross-entropy of a batch, with its graph, under the closed-form head with which training would start.
+
+    ``read`` is `example_features` of a model and its reader.
+    """
+    x = read({name: tensor for name, tensor in batch.items() if name != "labels"}, graph=True)
+    return F.cross_entropy(SOFTENED * F.linear(x, head.weight, head.bias), batch["labels"])
 
 
 @contextmanager

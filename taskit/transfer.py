@@ -12,17 +12,16 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from taskit.adapter import read_config, read_tensors
 from taskit.branch import Branch, attached, current_name, linear_shapes
 from taskit.errors import BackboneError, ZooError
-from taskit.head import SOFTENED, Head
 from taskit.importance import Loudness, TaskImportance
-from taskit.probe import Probe, class_probes, example_features, frozen, text_probes, token_features
+from taskit.probe import Probe, class_probes, example_features, frozen, stand_in_loss, text_probes, token_features
 from taskit.sensitivity import Read, sensitivities
+from taskit.shortlist import shortlist
 from taskit.similarity import (
     SMALL,
     TaskSimilarity,
@@ -59,18 +58,20 @@ def measure(
     more: Sequence[Mapping[str, Tensor]] = (),
     *,
     kind: str = "trial",
+    importance: str = "blend",
 ) -> Measurement:
     """Similarity and importance of each learned task for the new task that ``batches`` sample.
 
     ``batches`` are what the model takes, labels included: class ids (n,) for a classifier, token ids (n, t) for
     generation.  ``final_linear`` is the last linear of a classifier's head, whose input (n, d) is x; without it
     x is the input (n, t, d) of the output embedding.  ``more`` batches of a classification task only help to fit
-    the head that stands for the one to come.  ``kind`` is one of `taskit.similarity.MEASURES`.  ``model`` is left as
+    the head that stands for the one to come.  ``kind`` is one of `taskit.similarity.MEASURES`,
+    ``importance`` of `taskit.importance.IMPORTANCES`.  ``model`` is left as
     it was.  Adapters that cannot be used are skipped with their reason.  Raises DataError for a probe without a
     direction, see `taskit.probe`, and BackboneError for a model with neither head.
 
         found = measure(model, batches, names, head, open_zoo("zoo/adapters", backbone).tasks)
-        sources = transfer(found.similarities, found.importances, len(names))
+        sources = transfer(found.similarities, found.importances, found.own)
     """
     device = next(model.parameters()).device
     moved, others = (
@@ -80,7 +81,7 @@ def measure(
         if final_linear is not None:
             read: Read = partial(example_features, model, final_linear)
             probes, fitted = class_probes(model, moved, final_linear, others)
-            loss: Loss = partial(_stand_in_loss, read, fitted)
+            loss: Loss = partial(stand_in_loss, read, fitted)
         elif (embedding := model.get_output_embeddings()) is not None:
             read = partial(token_features, model, embedding)
             probes = text_probes(model, moved, embedding)
@@ -90,14 +91,10 @@ def measure(
         sensitivity = sensitivities(model, probes, partial(read, graph=True), locations)
         tried = run_trial(model, (*others, *moved), loss, locations)
         probes, own = _after_trial(model, probes, read, tried, locations)
-        similarities, importances, skipped = _compare(model, probes, read, locations, tasks, kind, sensitivity)
+        similarities, importances, skipped = _compare(
+            model, probes, read, locations, tasks, tried, kind, importance, sensitivity
+        )
         return Measurement(similarities, importances, own, sensitivity, skipped)
-
-
-def _stand_in_loss(read: Read, head: Head, batch: Mapping[str, Tensor]) -> Tensor:
-    """Cross-entropy under the head with which training would start."""
-    x = read({name: tensor for name, tensor in batch.items() if name != "labels"}, graph=True)
-    return F.cross_entropy(SOFTENED * F.linear(x, head.weight, head.bias), batch["labels"])
 
 
 def _after_trial(
@@ -119,12 +116,15 @@ def _compare(
     read: Read,
     locations: Sequence[str],
     tasks: Sequence[LearnedTask],
+    tried: Mapping[str, Branch],
     kind: str,
+    importance: str,
     sensitivity: tuple[float, ...],
 ) -> tuple[tuple[TaskSimilarity, ...], tuple[TaskImportance, ...], tuple[tuple[str, str], ...]]:
     shapes, current = linear_shapes(model), current_name(model)
-    phis, importances, skipped = [], [], []
-    for task in tasks:
+    chosen, left_out = shortlist(tasks, tried, shapes, current)
+    phis, importances, skipped = [], [], [*left_out]
+    for task in chosen:
         try:
             branches = read_tensors(task.folder, read_config(task.folder), shapes, current)
         except ZooError as error:
@@ -132,7 +132,7 @@ def _compare(
             continue
         loudness = Loudness()
         phi = _SIMILARITY[kind](model, probes, read, branches, loudness, math.sqrt(sum(sensitivity)))
-        values = loudness.values(locations)
+        values = loudness.values(locations, importance)
         if not all(map(math.isfinite, (phi, *values))):
             skipped.append((task.adapter, "Its outputs on the probe are not finite; train it again."))
             continue

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from taskit.importance import UNIFORM, Loudness, TaskImportance, transfer
+from taskit.importance import TRIAL, UNIFORM, Loudness, TaskImportance, transfer
 from taskit.similarity import TaskSimilarity, judge
 
 
-def loudness_of(addition, base, bias=None, mask=None):
+def loudness_of(addition, base, bias=None, mask=None, kind="ratio"):
     module = nn.Linear(2, 2, bias=bias is not None)
     if bias is not None:
         module.bias = nn.Parameter(torch.tensor(bias))
@@ -16,7 +16,7 @@ def loudness_of(addition, base, bias=None, mask=None):
     loudness.mask = mask
     with torch.no_grad():
         loudness.observe("k", module, base, addition)
-    return loudness.values(("k", "absent"))
+    return loudness.values(("k", "absent"), kind)
 
 
 BRANCH, BASE = torch.tensor([[1.0, -2.0], [0.0, 1.0]]), torch.tensor([[3.0, 1.0], [-2.0, 2.0]])
@@ -27,6 +27,11 @@ def test_hand_number():
     assert loudness_of(3 * BRANCH, BASE)[0] == pytest.approx(3 * 4 / 8)
     assert loudness_of(0 * BRANCH, BASE)[0] == 0
     assert loudness_of(BRANCH, 0 * BASE)[0] == pytest.approx(4 / 1e-8)
+
+
+def test_variants_of_table_7_by_hand():
+    assert loudness_of(BRANCH, BASE, kind="absolute") == (pytest.approx(4), 0.0)
+    assert loudness_of(BRANCH, BASE, kind="l2")[0] == pytest.approx((6 / 18) ** 0.5)
 
 
 def test_the_bias_of_the_base_does_not_count():
@@ -50,7 +55,7 @@ def test_transfer_by_hand():
     named = [(name, name) for name in "abc"]
     importances = [TaskImportance(n, n, (value, 0.0)) for n, value in zip("abc", (0.5, 0.1, 0.9), strict=True)]
     similarities = judge(named, (0.8, 0.5, 0.2), "raw")
-    found = transfer(similarities, importances, 2)
+    found = transfer(similarities, importances, (7.0, 8.0), "ratio")
     assert found == ({"a": pytest.approx(0.8 * 0.5), "b": pytest.approx(0.5 * 0.1)}, {})
     assert sum(found[0].values()) == pytest.approx(0.45)
 
@@ -58,6 +63,29 @@ def test_transfer_by_hand():
 def test_nothing_transferred_is_uniform():
     unused = [TaskSimilarity("a", "a", 0.1, False)]
     silent = [TaskSimilarity("a", "a", 0.9, True)]
-    assert transfer(unused, [TaskImportance("a", "a", (0.5, 0.2))], 2) == ({UNIFORM: 1.0},) * 2
-    assert transfer(silent, [TaskImportance("a", "a", (0.0, 0.0))], 2) == ({UNIFORM: 1.0},) * 2
-    assert transfer([], [], 3) == ({UNIFORM: 1.0},) * 3
+    assert transfer(unused, [TaskImportance("a", "a", (0.5, 0.2))], (0.0, 0.0)) == ({UNIFORM: 1.0},) * 2
+    assert transfer(silent, [TaskImportance("a", "a", (0.0, 0.0))], (0.0, 0.0)) == ({UNIFORM: 1.0},) * 2
+    assert transfer([], [], (0.0, 0.0, 0.0)) == ({UNIFORM: 1.0},) * 3
+
+
+def test_the_blend_by_hand():
+    similarities = [TaskSimilarity("a", "a", 0.5, True), TaskSimilarity("b", "b", 0.1, False)]
+    importances = [TaskImportance("a", "a", (30.0, 10.0)), TaskImportance("b", "b", (1.0, 1.0))]
+    found = transfer(similarities, importances, (0.1, 0.3))
+    assert found == (
+        {TRIAL: pytest.approx(0.5), "a": pytest.approx(0.75)},
+        {TRIAL: pytest.approx(1.5), "a": pytest.approx(0.25)},
+    )
+
+
+def test_the_blend_is_the_trials_alone_where_no_task_is_similar():
+    unused = [TaskSimilarity("a", "a", -0.1, False)]
+    found = transfer(unused, [TaskImportance("a", "a", (0.5, 0.2))], (2.0, 6.0))
+    assert found == ({TRIAL: 0.5}, {TRIAL: 1.5})
+    assert transfer([], [], (2.0, 6.0)) == found
+
+
+def test_a_place_where_every_similar_task_is_empty_is_not_lost():
+    similarities = [TaskSimilarity("a", "a", 0.9, True)]
+    found = transfer(similarities, [TaskImportance("a", "a", (4.0, 0.0))], (1.0, 3.0))
+    assert found[1] == {TRIAL: 1.5}

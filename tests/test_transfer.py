@@ -160,7 +160,7 @@ def test_an_adapter_trained_the_right_way_is_similar_and_its_opposite_is_not(
     good, opposite = found.similarities
     assert good.phi > 0.1 > -0.02 > opposite.phi
     assert (good.used, opposite.used) == (True, False)
-    values = transfer(found.similarities, found.importances, len(LOCATIONS))
+    values = transfer(found.similarities, found.importances, found.own, "ratio")
     expected = [good.phi * value for value in found.importances[0].values]
     assert [sum(addends.values()) for addends in values] == pytest.approx(expected)
 

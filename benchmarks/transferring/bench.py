@@ -77,6 +77,11 @@ class Bench:
         rows, size = self.train_rows[:PROBE_ROWS], self.family.batch_size
         return [self.collator(rows[i : i + size]) for i in range(0, len(rows), size)]
 
+    def further(self) -> list[Batch]:
+        """The other training rows, on which the stand-in head is fitted and the trial is made."""
+        rows, size = self.train_rows[PROBE_ROWS:], self.family.batch_size
+        return [self.collator(rows[i : i + size]) for i in range(0, len(rows), size)]
+
     def train(
         self,
         ranks: Mapping[str, int],

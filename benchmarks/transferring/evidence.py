@@ -1,7 +1,8 @@
 """Everything on which a prediction could rest, measured on the probe of a new task before any training of it.
 
 Kept as raw sums and features, so that every measure of similarity and importance can be computed and compared
-afterwards.  Indices: i learned adapter, k location, n example of the probe, d feature.
+afterwards.  Indices: i adapter (the learned ones, the trial, the one that training gave), k location, n example of
+the probe, d feature.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,8 +19,9 @@ from benchmarks.transferring.bench import Batch, Bench
 from taskit.adapter import read_config, read_tensors
 from taskit.branch import Branch, attached, linear_shapes
 from taskit.head import SOFTENED, fit_head
-from taskit.probe import Probe, example_features, frozen, held_out_gradient
+from taskit.probe import Probe, class_probes, example_features, frozen, held_out_gradient, stand_in_loss
 from taskit.sensitivity import sensitivities
+from taskit.trial import run_trial
 
 RANK = 8
 
@@ -103,7 +105,8 @@ def gather(bench: Bench, adapters: Mapping[str, Path], own: Path, out: Path) -> 
     with frozen(bench.model):
         read = partial(example_features, bench.model, bench.head)
         x = torch.cat([read(unlabelled(batch)) for batch in probe])
-        loaded = [load(bench, folder) for folder in (*adapters.values(), own)]
+        learned = [load(bench, folder) for folder in adapters.values()]
+        loaded = [*learned, trial(bench, probe), load(bench, own)]
         rows = [moved(bench, branches, probe) for branches in loaded]
         facts: dict[str, Any] = {"x": x, "moved": torch.stack([row[0] for row in rows])}
         facts["sums"] = np.stack([row[1] for row in rows])
@@ -117,11 +120,19 @@ def gather(bench: Bench, adapters: Mapping[str, Path], own: Path, out: Path) -> 
             facts[f"spt_{name}"] = np.array(
                 sensitivities(bench.model, probes, partial(read, graph=True), bench.names)
             )
-    learned = np.array([*adapters, "own"])
+    named = np.array([*adapters, "trial", "own"])
     shapes = np.array([(place.in_features, place.out_features, place.block) for place in bench.locations])
     part = out.with_name("part.npz")
-    np.savez(part, learned=learned, locations=np.array(bench.names), shapes=shapes, **facts)
+    np.savez(part, learned=named, locations=np.array(bench.names), shapes=shapes, **facts)
     part.rename(out)
+
+
+def trial(bench: Bench, probe: Sequence[Batch]) -> dict[str, Branch]:
+    """w_0, as planning makes it."""
+    read = partial(example_features, bench.model, bench.head)
+    further = bench.further()
+    _, head = class_probes(bench.model, probe, bench.head, further)
+    return run_trial(bench.model, (*further, *probe), partial(stand_in_loss, read, head), bench.names)
 
 
 def taylor(

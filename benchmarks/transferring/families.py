@@ -55,13 +55,16 @@ def families(data: Path) -> dict[str, Family]:
 def draw(data: Path, task: str, rows: tuple[int, int], seed: int, folder: Path) -> Path:
     """Write ``rows`` (train, test) of a task into ``folder``; test rows are the same for every seed."""
     archive = data / f"{task}.zip"
-    for part, count, chosen_by in (("train", rows[0], seed), ("test", rows[1], 0)):
-        if archive.exists():
+    if archive.exists():
+        for part, count, chosen_by in (("train", rows[0], seed), ("test", rows[1], 0)):
             _draw_images(archive, part, folder, count, random.Random(chosen_by))
-        else:
-            table = pandas.read_csv(data / f"{task}_{part}.csv", keep_default_na=False)
-            folder.mkdir(parents=True, exist_ok=True)
-            table.sample(min(count, len(table)), random_state=chosen_by).to_csv(folder / f"{part}.csv", index=False)
+        return folder
+    train, test = (pandas.read_csv(data / f"{task}_{part}.csv", keep_default_na=False) for part in ("train", "test"))
+    train = train.sample(min(rows[0], len(train)), random_state=seed)
+    test = test.sample(min(rows[1], len(test)), random_state=0)
+    folder.mkdir(parents=True, exist_ok=True)
+    train.to_csv(folder / "train.csv", index=False)
+    test[test["label"].isin(train["label"])].to_csv(folder / "test.csv", index=False)  # of 77 intents one may be rare
     return folder
 
 

@@ -19,20 +19,25 @@ def similarities(e: Evidence) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """By kind: predicted and true similarity to every learned adapter; the true one needs the own adapter, the last.
 
     raw: cos(x*, x(w_i)) against cos(x(w_new), x(w_i)).  delta: cos(-grad, x(w_i) - x) against the cosine of both
-    displacements.  Each per example and averaged, or of the batch as one vector (pooled).
+    displacements.  trial: that of the trial's displacement instead.  Each per example and averaged, or of the batch
+    as one vector (pooled).
     """
     x, moved = e["x"].astype(float), e["moved"].astype(float)
-    others, own = moved[:-1], moved[-1]
+    others, tried, own = moved[:-2], moved[-2], moved[-1]
     shift = others - x
     true = {"each": cosines(shift, own - x).mean(1), "pooled": cosines(flat(shift), flat((own - x)[None]))}
-    found = {}
+    found = {
+        "trial": (cosines(shift, tried - x).mean(1), true["each"]),
+        "trial pooled": (cosines(flat(shift), flat((tried - x)[None])), true["pooled"]),
+        "raw trial": (cosines(tried, others).mean(1), cosines(own, others).mean(1)),
+    }
     for head in ("fold", "head", "soft"):
         gradient = e[f"direction_{head}"].astype(float)
         eta = 0.1 * np.linalg.norm(x) / max(np.linalg.norm(gradient), TINY)
         found[f"raw {head}"] = cosines(x - eta * gradient, others).mean(1), cosines(own, others).mean(1)
         found[f"delta {head}"] = cosines(-gradient, shift).mean(1), true["each"]
         found[f"delta pooled {head}"] = cosines(flat(-gradient[None]), flat(shift)), true["pooled"]
-        slope, size = e[f"taylor_{head}"][:-1, :, 0].sum(1), np.linalg.norm(e[f"taylor_{head}"][:-1, :, 1], axis=1)
+        slope, size = e[f"taylor_{head}"][:-2, :, 0].sum(1), np.linalg.norm(e[f"taylor_{head}"][:-2, :, 1], axis=1)
         whole = np.linalg.norm(e[f"norms_{head}"][:, 0])
         found[f"gradient {head}"] = -slope / np.maximum(size * whole, TINY), true["pooled"]
     return found
@@ -44,18 +49,23 @@ def flat(x: np.ndarray) -> np.ndarray:
 
 def branch_measures(e: Evidence, own: np.ndarray | None = None) -> dict[str, np.ndarray]:
     """lambda_i^k (i, k) of every measure of one learned module; ``own`` are its sums on its own data (i, k, 4)."""
-    s = e["sums"][:-1]
-    found = {
-        "ratio": s[..., 0] / (s[..., 1] + 1e-8),
-        "numerator": s[..., 0],
-        "l2": np.sqrt(s[..., 2] / (s[..., 3] + 1e-8)),
-        "taylor": np.abs(e["taylor_soft"][:-1, :, 0]),
-        "taylor fold": np.abs(e["taylor_fold"][:-1, :, 0]),
-        "update": e["taylor_soft"][:-1, :, 1],
-    }
+    found = {name: rows[:-2] for name, rows in adapter_measures(e).items()}
     if own is not None:
         found["own data"] = own[..., 0] / (own[..., 1] + 1e-8)
     return found
+
+
+def adapter_measures(e: Evidence) -> dict[str, np.ndarray]:
+    """Importance (i, k) of every adapter by itself, the trial's and the trained one's among them."""
+    s = e["sums"]
+    return {
+        "ratio": s[..., 0] / (s[..., 1] + 1e-8),
+        "numerator": s[..., 0],
+        "l2": np.sqrt(s[..., 2] / (s[..., 3] + 1e-8)),
+        "taylor": np.abs(e["taylor_soft"][..., 0]),
+        "taylor fold": np.abs(e["taylor_fold"][..., 0]),
+        "update": e["taylor_soft"][..., 1],
+    }
 
 
 def data_measures(e: Evidence) -> dict[str, np.ndarray]:
@@ -68,6 +78,8 @@ def data_measures(e: Evidence) -> dict[str, np.ndarray]:
         found |= {f"gradient {head}": frobenius, f"nuclear {head}": nuclear, f"l1 {head}": l1}
         found |= {f"spt {head}": e[f"spt_{head}"], f"spt mean {head}": e[f"spt_{head}"] / area}
         found |= {f"gradient per row {head}": frobenius / np.sqrt(sizes)}
+    for name, rows in adapter_measures(e).items():
+        found |= {f"{name} of the trial": rows[-2], f"{name} of the trained adapter": rows[-1]}
     found["depth"] = e["shapes"][:, 2].astype(float)
     found["size"] = sizes.astype(float)
     return found

@@ -61,11 +61,13 @@ def predictions(found: Any) -> dict[str, np.ndarray]:
     """Importance (locations,) by every way of predicting it."""
     phi = {kind: values[0] for kind, values in similarities(found).items()}
     result = dict(data_measures(found))
-    for kind in ("delta fold", "delta soft", "delta pooled soft", "gradient soft"):
+    for kind in ("trial", "delta soft", "gradient soft"):
         for measure, rows in branch_measures(found).items():
             result[f"{measure} x {kind}"] = transferred(phi[kind], rows)
             result[f"{measure} x {kind}, normalised"] = transferred(phi[kind], rows, normalised=True)
     for measure, rows in branch_measures(found).items():
+        own = data_measures(found)[f"{measure} of the trial"]
+        result[f"{measure} x trial, blended"] = result[f"{measure} x trial, normalised"] + own / own.mean()
         result[f"{measure} x all alike"] = transferred(np.ones(len(rows)), rows, normalised=True)
     result["ratio x raw fold (paper)"] = transferred(phi["raw fold"], branch_measures(found)["ratio"], threshold=0.35)
     for other in ("gradient soft", "spt soft", "nuclear soft"):

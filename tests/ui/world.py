@@ -30,6 +30,7 @@ def make_outlook(importance=None, similarity=None, method="taskit", source="/tmp
         stage=Stage(None, places, ("head",), 18, "image-classification", Conditions(BatchShape(()))),
         pricing=Pricing(profile, profile.bytes((0,) * 12), full),
         similarity_measure="delta",
+        importance_measure="ratio",
         similarity=similarity,
         skipped=(),
         sources=tuple({"a <b>": value} for value in importance or [k / 12 for k in range(1, 13)]),
