@@ -3,28 +3,38 @@
     python -m benchmarks.transfer --data FOLDER --work FOLDER [--families text image vit-tiny] [--seeds 0 1 2]
 
 learn: trains LoRA r = 8 everywhere on every task and ablates each module on test rows.  insert: trains each module
-alone.  All is kept in the folder --work, so that a stopped run goes on where it was.
+alone.  gather: measures all on which a prediction could rest.  worth: trains the plans that different importances
+lead to.  cost: what planning takes beside training.  All is kept in the folder --work, so that a stopped run goes on
+where it was; report prints the tables of what is there and writes them.
 """
 
 import argparse
-import dataclasses
+import json
+import platform
 import tempfile
 import time
+from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from benchmarks.transferring.bench import Bench
+from benchmarks.transferring.cost import cost_row
 from benchmarks.transferring.evidence import gather
 from benchmarks.transferring.families import Family, draw, families
+from benchmarks.transferring.tables import importance_rows, predictions, report, similarity_rows, summary, worth_rows
 from benchmarks.transferring.truth import insert, learn
+from benchmarks.transferring.worth import importances, worth
 
-FILES = {"learn": "truth.npz", "gather": "evidence.npz", "insert": "insertion.npz"}
-
-
-def opened(family: Family, data: Path, task: str, seed: int, scratch: Path) -> Bench:
-    rows = family.train_rows, family.test_rows
-    return Bench.open(family, draw(data, task, rows, seed, scratch / f"{task}-{seed}"), seed)
+FILES = {
+    "learn": "truth.npz",
+    "insert": "insertion.npz",
+    "gather": "evidence.npz",
+    "worth": "done",
+    "cost": "cost.json",
+}
+PARTS = (*FILES, "report")
 
 
 def place(work: Path, family: Family, task: str, seed: int) -> Path:
@@ -33,28 +43,64 @@ def place(work: Path, family: Family, task: str, seed: int) -> Path:
     return folder
 
 
-def truths(family: Family, options: argparse.Namespace, part: str) -> None:
+def one_task(options: argparse.Namespace, family: Family, task: str, seed: int, part: str) -> None:
+    """One part of one task with one seed, into its place."""
+    folder = place(options.work, family, task, seed)
+    start = time.perf_counter()
+
+    def tell(line: str) -> None:
+        seconds = time.perf_counter() - start
+        print(
+            f"{time.strftime('%H:%M:%S')} {family.name} {task} seed {seed} {part}: {line} ({seconds:.0f} s)",
+            flush=True,
+        )
+
+    with tempfile.TemporaryDirectory() as scratch:
+        source = draw(options.data, task, (family.train_rows, family.test_rows), seed, Path(scratch) / task)
+        bench = Bench.open(family, source, seed)
+        tell("opened")
+        if part == "learn":
+            learn(bench, folder, bench.test if task in family.new else bench.test[::8], tell)
+        elif part == "insert":
+            insert(bench, folder, 2, bench.test, tell)
+        elif part == "gather":
+            learned = [name for name in family.learned if name != task]
+            adapters = {name: place(options.work, family, name, 0) for name in learned}
+            gather(bench, adapters, folder, folder / FILES[part])
+        elif part == "worth":
+            evidence, truth = (dict(np.load(folder / FILES[of])) for of in ("gather", "learn"))
+            ways = importances(evidence, truth, seed, predictions(evidence)["blend"])
+            worth(bench, source, ways, folder / "worth.json", tell)
+            (folder / FILES[part]).touch()
+        else:
+            row = cost_row(bench, source, {name: place(options.work, family, name, 0) for name in family.learned})
+            (folder / FILES[part]).write_text(json.dumps(row))
+
+
+def run(options: argparse.Namespace, family: Family, part: str) -> None:
     for seed in options.seeds:
         for task in family.tasks if part == "learn" and seed == 0 else family.new:
-            folder = place(options.work, family, task, seed)
-            if (folder / FILES[part]).exists():
-                continue
-            start = time.perf_counter()
+            if not (place(options.work, family, task, seed) / FILES[part]).exists():
+                one_task(options, family, task, seed, part)
 
-            def tell(line: str, of: str = f"{family.name} {task} seed {seed} {part}", start: float = start) -> None:
-                print(f"{time.strftime('%H:%M:%S')} {of}: {line} ({time.perf_counter() - start:.0f} s)", flush=True)
 
-            with tempfile.TemporaryDirectory() as scratch:
-                bench = opened(family, options.data, task, seed, Path(scratch))
-            tell("opened")
-            if part == "gather":
-                learned = [name for name in family.learned if name != task]
-                adapters = {name: place(options.work, family, name, 0) for name in learned}
-                gather(bench, adapters, folder, folder / "evidence.npz")
-            elif part == "learn":
-                learn(bench, folder, bench.test if task in family.new else bench.test[::8], tell)
-            else:
-                insert(bench, folder, 2, bench.test, tell)
+def write_report(options: argparse.Namespace, chosen: list[Family]) -> None:
+    facts = {"command": "python -m benchmarks.transfer --data FOLDER --work FOLDER", "machine": platform.machine()}
+    facts["versions"] = {name: version(name) for name in ("taskit", "torch", "transformers", "peft")}
+    facts["seeds"] = options.seeds
+    for family in chosen:
+        rows = importance_rows(options.work, family, options.seeds)
+        facts[family.name] = {
+            "similarity": similarity_rows(options.work, family, options.seeds),
+            "importance": rows,
+            "importance_means": summary(rows),
+            "worth": worth_rows(options.work, family, options.seeds),
+            "cost": [
+                json.loads(p.read_text()) for p in sorted(options.work.glob(f"{family.name}/seed*/*/cost.json"))
+            ],
+        }
+        report(family.name, facts[family.name])
+    options.out.write_text(json.dumps(facts, indent=1) + "\n")
 
 
 def main() -> None:
@@ -63,13 +109,18 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="where trained adapters and truths are kept")
     parser.add_argument("--families", nargs="+", default=["text", "image", "vit-tiny"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--parts", nargs="+", default=list(FILES), choices=FILES)
+    parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS)
+    parser.add_argument("--out", type=Path, default=Path("transfer.json"))
     options = parser.parse_args()
     torch.set_num_threads(1)
     known = families(options.data)
-    for name in options.families:
+    chosen = [known[name] for name in options.families]
+    for family in chosen:
         for part in options.parts:
-            truths(dataclasses.replace(known[name]), options, part)
+            if part != "report":
+                run(options, family, part)
+    if "report" in options.parts:
+        write_report(options, chosen)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The tables of the transfer benchmark, from what its work folder holds."""
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations
@@ -68,6 +69,8 @@ def predictions(found: Any) -> dict[str, np.ndarray]:
     for measure, rows in branch_measures(found).items():
         own = data_measures(found)[f"{measure} of the trial"]
         result[f"{measure} x trial, blended"] = result[f"{measure} x trial, normalised"] + own / own.mean()
+        if measure == "ratio":
+            result["blend"] = result["ratio x trial, blended"]  # the default
         result[f"{measure} x all alike"] = transferred(np.ones(len(rows)), rows, normalised=True)
     result["ratio x raw fold (paper)"] = transferred(phi["raw fold"], branch_measures(found)["ratio"], threshold=0.35)
     for other in ("gradient soft", "spt soft", "nuclear soft"):
@@ -106,3 +109,34 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
         for name in alike[0]["rho"]:
             table[name][kind] = float(np.mean([row["rho"][name] for row in alike]))
     return dict(table)
+
+
+def worth_rows(work: Path, family: Family, seeds: Sequence[int]) -> list[dict[str, Any]]:
+    """Mean test accuracy by way of choosing and share of the budget, over tasks and seeds that have it."""
+    found: dict[tuple[str, int], list[float]] = defaultdict(list)
+    for seed in seeds:
+        for path in sorted((work / family.name / f"seed{seed}").glob("*/worth.json")):
+            for row in json.loads(path.read_text()):
+                found[row["way"], row["share"]].append(row["test"] - row["head"])
+    return [
+        {"way": way, "share": share, "runs": len(gains), "gain": mean(gains), "spread": float(np.std(gains))}
+        for (way, share), gains in found.items()
+    ]
+
+
+def report(name: str, tables: dict[str, Any]) -> None:
+    """Print the tables of one family."""
+    for row in tables["similarity"]:
+        told = f"Pearson {row['pearson']:5.2f}, within a task {row['within']:5.2f}"
+        print(f"{name:9} {row['kind']:18} {row['pairs']:4} pairs  {told}")
+    for row in tables["importance"]:
+        best = {key: row["rho"][key] for key in ("blend", "ratio x raw fold (paper)")}
+        told = "  ".join(f"{key} {value:.2f}" for key, value in best.items())
+        print(f"{name:9} {row['task']:22} {row['truth']:20} split-half {row['split_half']:.2f}  {told}")
+    means = tables["importance_means"]
+    for way, by_truth in sorted(means.items(), key=lambda item: -sum(item[1].values())):
+        print(f"{name:9} {way:45}", "  ".join(f"{truth} {value:5.2f}" for truth, value in by_truth.items()))
+    for row in tables["worth"]:
+        print(f"{name:9} {row['share']:3} % {row['way']:22} gain {row['gain']:.3f} in {row['runs']} runs")
+    for row in tables["cost"]:
+        print(f"{name:9} planning is {row['share']:.2%} of training; memory at twenty tasks {row['growth']:+.2%}")

@@ -1,7 +1,7 @@
 """Score a model on normalised rows: accuracy and macro-F1 for classes, token loss and perplexity for generation."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, cast
 
@@ -72,7 +72,7 @@ def classification_scores(predicted: torch.Tensor, labels: torch.Tensor, classes
     )
 
 
-def target_count(batch: dict[str, torch.Tensor], encoder_decoder: bool) -> int:
+def target_count(batch: Mapping[str, torch.Tensor], encoder_decoder: bool) -> int:
     """How many targets the mean loss of a batch is over: rows, or tokens that are not left out."""
     labels = batch["labels"]
     if labels.ndim == 1 or labels.is_floating_point():
