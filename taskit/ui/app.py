@@ -41,9 +41,9 @@ def build(shelf: Shelf) -> gr.Blocks:
         with steps[DATA]:
             forward = data_step(page)
         with steps[PLAN]:
-            train, note = plan_step(page, forward)
+            train, elsewhere, note = plan_step(page, forward)
         with steps[TRAIN]:
-            train_step(page, shelf, train, note)
+            train_step(page, shelf, train, elsewhere, note)
         with steps[RESULT]:
             result_step(page, shelf)
         with steps[RUNS]:

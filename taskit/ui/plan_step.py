@@ -44,10 +44,10 @@ LIGHT: dict[str, Any] = {
 }
 
 
-def plan_step(page: Page, forward: gr.Button) -> tuple[gr.Button, gr.HTML]:
+def plan_step(page: Page, forward: gr.Button) -> tuple[gr.Button, gr.Button, gr.HTML]:
     """Draw the step and wire it; ``forward`` leads here from the data.
 
-    Returns the button that trains, and where the step says what was wrong.
+    Returns the buttons that train here and elsewhere, and where the step says what was wrong.
     """
     note = gr.HTML(elem_classes="bare")
     with gr.Column(elem_classes="box", visible=False) as controls:
@@ -66,6 +66,7 @@ def plan_step(page: Page, forward: gr.Button) -> tuple[gr.Button, gr.HTML]:
     view = gr.HTML(NOTHING, elem_classes=["bare", "waiting"])
     with gr.Row(visible=False) as actions:
         train = gr.Button("Train this plan", variant="primary", scale=2)
+        elsewhere = gr.Button("Rent a bigger machine", scale=1)
         rehearse = gr.Button("Rehearse it and save plan.json", scale=1)
         file = gr.DownloadButton("Download plan.json", visible=False, scale=1)
     redrawn = [page.chosen, view, ends, page.steps[PLAN], file]
@@ -87,7 +88,7 @@ def plan_step(page: Page, forward: gr.Button) -> tuple[gr.Button, gr.HTML]:
         changed, forget, page.checked, [page.sketch, page.chosen, view, controls, actions, page.steps[PLAN]], **LIGHT
     )
     rehearse.click(rehearse_plan, [page.sketch, page.chosen], [note, page.chosen, view, file], **heavy)
-    return train, note
+    return train, elsewhere, note
 
 
 def presets() -> list[str]:

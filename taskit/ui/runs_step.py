@@ -11,7 +11,7 @@ from taskit.training.runs import Run
 from taskit.ui.markup import empty, panel, table, text
 from taskit.ui.page import RUNS, TRAIN, Page, tab
 from taskit.ui.run_view import STATES
-from taskit.ui.shelf import Shelf
+from taskit.ui.shelf import Shelf, Ticket
 from taskit.ui.told import told
 from taskit.ui.visitors import visitor_of
 
@@ -47,7 +47,8 @@ class History:
     @told(outputs=1)
     def delete(self, name: str | None, run: str | None, request: gr.Request) -> tuple:
         if name:  # else the visitor changed his mind
-            self.shelf.remove(self.shelf.find(visitor_of(request), name))
+            found = self.shelf.find(visitor_of(request), name)
+            self.shelf.remove(found if isinstance(found, Ticket) else self.shelf.rentals.opened(found))
         return (None if run == name else run,)
 
 
