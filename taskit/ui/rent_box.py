@@ -124,15 +124,13 @@ def _label(machine: Machine) -> str:
 def rent_box(page: Page, rent: Rent) -> tuple[gr.Accordion, gr.Textbox]:
     """Draw the box and wire it; returns it, and where a token is typed."""
     offer = gr.State(None)
-    with gr.Accordion(TITLE, open=False) as box:
+    with gr.Accordion(TITLE, open=False, elem_classes="box") as box:
         gr.HTML(HINT, elem_classes="bare")
         note = gr.HTML(elem_classes="bare")
-        with gr.Row(equal_height=True):
-            token = gr.Textbox(
-                label="Token with the permissions write and job.write", type="password", visible=get_space() is None,
-                scale=3,
-            )  # fmt: skip
-            look = gr.Button("Show machines and prices", scale=1)
+        token = gr.Textbox(
+            label="Token with the permissions write and job.write", type="password", visible=get_space() is None
+        )
+        look = gr.Button("Show machines and prices")
         machine = gr.Dropdown([], label="Machine", visible=False)
         price = gr.HTML(elem_classes="bare")
         start = gr.Button("Start it", variant="primary", visible=False)

@@ -11,7 +11,7 @@ from taskit.ui.page import RESULT, TRAIN, Chosen, Page, tab
 from taskit.ui.plan_step import rehearsed
 from taskit.ui.rent_box import Rent, rent_box
 from taskit.ui.rentals import is_rented
-from taskit.ui.run_view import NOTHING, run_view
+from taskit.ui.run_view import NOTHING, STATES, run_view
 from taskit.ui.shelf import Shelf, Ticket
 from taskit.ui.sketch import Sketch
 from taskit.ui.told import told
@@ -62,7 +62,8 @@ class Watch:
             gr.Button(visible=unfollowed),
         )
         again = gr.Timer(active=state in LIVE)
-        labels = (tab(TRAIN, state, done=done), tab(RESULT, "ready" if done else "", open=done))
+        summary = "waiting" if waiting else STATES.get(state, state)
+        labels = tab(TRAIN, summary, done=done), tab(RESULT, "ready" if done else "", open=done)
         return said + run_view(found, self.shelf), *buttons, again, *labels
 
     def _about_rented(self, found: Run | Ticket, request: gr.Request) -> tuple[str, bool]:

@@ -25,7 +25,7 @@ def test_who_signs_in_pushes_with_his_own_token(hub, lab, provider, visit, tmp_p
         page.get_by_text("No runs yet").wait_for()  # a guest's
         page.get_by_role("button", name="Sign in with Hugging Face").click()
         page.get_by_role("button", name="Logout (ada)").wait_for()
-        assert provider.scopes == ["openid", "profile", "contribute-repos"]
+        assert provider.scopes == ["openid", "profile", "contribute-repos", "jobs"]
         page.get_by_role("tab", name="Result").click()
         page.get_by_label("Name", exact=True).fill("bob/topics")
         page.get_by_role("button", name="Push to the Hub").click()
