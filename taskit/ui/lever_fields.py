@@ -48,9 +48,7 @@ def draw_levers() -> Levers:
             epochs=gr.Number(recipe.epochs, label="Epochs", precision=0, minimum=1),
             rate=gr.Number(recipe.learning_rate, label="Learning rate"),
             optimizer=gr.Dropdown([*OPTIMIZERS], value=recipe.optimizer, label="Optimizer"),
-            quantization=gr.Dropdown(
-                [NO_QUANTIZATION, *filter(None, QUANTIZATIONS)], label="Quantization of the base"
-            ),
+            quantization=gr.Dropdown([NO_QUANTIZATION, *filter(None, QUANTIZATIONS)], label="Quantization"),
             checkpointing=gr.Checkbox(label="Checkpointing"),
         )
 
