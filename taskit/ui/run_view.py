@@ -127,5 +127,6 @@ def memory_meter(run: Run) -> str:
     )
     hint = f"┆ budget {show_bytes(budget)}."
     if measured:
-        hint += f" Measured {measured / predicted - 1:+.1%} against the prediction."
+        off = round(measured / predicted - 1, 3)
+        hint += f" Measured {off:+.1%} against the prediction." if off else " Measured as predicted."
     return panel("Peak memory", hint, f'<div class="bars">{bars}</div>')
