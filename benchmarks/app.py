@@ -35,11 +35,14 @@ MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 MOVES = range(2, 100, 5)
 MOVE = """async value => {
     const slider = document.querySelector('input[type=range]')
-    const board = () => document.querySelector('.figures').innerText
+    const board = () => document.querySelector('.board.wide + section .figures').innerText
     const before = board(), start = performance.now()
     slider.value = value
     slider.dispatchEvent(new Event('input', {bubbles: true}))
-    while (board() == before && performance.now() - start < 10000) await new Promise(requestAnimationFrame)
+    while (board() == before) {
+        if (performance.now() - start > 60000) throw new Error(`the plan did not follow the slider to ${value}`)
+        await new Promise(requestAnimationFrame)
+    }
     return performance.now() - start
 }"""
 

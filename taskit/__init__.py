@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from taskit.training.runs import start as start
     from taskit.training.trainer import train as train
 
+__version__ = "0.1.0"  # here, because a Space, a container and a Job run TaskIT without installing it
 _ROOMS = {
     "TaskITError": "taskit.errors",
     "Plan": "taskit.plan",

@@ -2,10 +2,10 @@
 
 import json
 import shutil
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from taskit import __version__
 from taskit.adapter import NOTES, WEIGHTS
 from taskit.card import Publication, write_card
 from taskit.plan import Plan
@@ -60,7 +60,7 @@ def write_notes(plan: Plan, result: "Result", name: str, folder: Path, **more: s
 
 def _notes(plan: Plan, result: "Result", name: str) -> dict:
     return {
-        "taskit": version("taskit"),
+        "taskit": __version__,
         "name": name,
         "backbone": {"id": plan.backbone.id, "revision": plan.backbone.revision},
         "task": plan.data.task,

@@ -1,6 +1,6 @@
 """From a dataset, a backbone, a zoo and a budget to a plan: the one place where all rooms meet."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import count
@@ -13,7 +13,7 @@ from taskit.data import Collator, Dataset, load
 from taskit.errors import BudgetError, PlanError
 from taskit.importance import UNIFORM
 from taskit.outlook import METHODS, Outlook, make_collator, prepare
-from taskit.plan import Plan
+from taskit.plan import Plan, PlannedLocation
 from taskit.pricing import Pricing, Stage, estimate, planned_locations, price, set_stage
 from taskit.scheduler import RANKS, Schedule, explain, objective
 from taskit.training.recipe import Recipe
@@ -174,17 +174,22 @@ def reprice(plan: Plan, data: Dataset, collator: Collator) -> Plan:
             f"The plan's ranks need {show_bytes(peak)}, {peak - plan.budget_bytes} bytes more than its budget of "
             f"{show_bytes(plan.budget_bytes)}; lower a rank or raise budget_bytes."
         )
-    if peak == plan.memory.peak_bytes:
-        return plan
     pricing = price(stage)
     planned = {place.name: place.sources for place in plan.locations}
     sources = [planned.get(place.name, {}) for place in stage.locations]
+    locations = planned_locations(stage.locations, sources, ranks, pricing.profile)
+    if peak == plan.memory.peak_bytes and _prices(locations) == _prices(plan.locations):
+        return plan  # nobody has changed it
     lambdas = [sum(addends.values()) for addends in sources]
     return replace(
         plan,
         memory=estimate(pricing, ranks, peak),
-        locations=planned_locations(stage.locations, sources, ranks, pricing.profile),
+        locations=locations,
         objective=objective(ranks, lambdas, max(*plan.constraints.ranks, *ranks), plan.gain),
         trainable_parameters=stage.trainable_parameters(ranks),
         explanation=None,  # the ranks are a person's now
     )
+
+
+def _prices(locations: Sequence[PlannedLocation]) -> list[tuple[str, int, int]]:
+    return [(place.name, place.rank, place.bytes) for place in locations]

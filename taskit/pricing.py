@@ -19,6 +19,7 @@ from taskit.memory.rehearsal import rehearse, take_step
 from taskit.memory.runtime import runtime_bytes, training_device
 from taskit.memory.trace import trace
 from taskit.plan import MemoryEstimate, PlannedLocation
+from taskit.scheduler import sole_bytes
 from taskit.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -213,20 +214,16 @@ def planned_locations(
     locations: Sequence[Location], sources: Sequence[Sources], ranks: Sequence[int], profile: MemoryProfile
 ) -> tuple[PlannedLocation, ...]:
     """Every candidate as it stands in the plan; ``sources`` are the addends of its importance."""
-    total = profile.bytes(ranks)
-
-    def saving(k: int) -> int:
-        return total - profile.bytes([0 if i == k else rank for i, rank in enumerate(ranks)])
-
+    sole = sole_bytes(profile, ranks)
     return tuple(
         PlannedLocation(
             name=place.name,
             block=place.block,
             role=place.role,
             importance=sum(sources[k].values()),
-            rank=ranks[k],
-            bytes=saving(k) if ranks[k] else 0,
+            rank=rank,
+            bytes=sole[k] + profile.fixed_bytes[k] + rank * profile.rank_bytes[k] if rank else 0,
             sources=sources[k],
         )
-        for k, place in enumerate(locations)
+        for k, (place, rank) in enumerate(zip(locations, ranks, strict=True))
     )

@@ -7,10 +7,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from taskit.backbone import empty_model, find_backbone
-from taskit.data import write_digits
+from taskit.data import load, write_digits
 from taskit.errors import BackboneError, BudgetError, PlanError, RunError, ZooError
+from taskit.outlook import make_collator
 from taskit.plan import Plan
-from taskit.planning import make_plan, uniform_plan
+from taskit.planning import make_plan, reprice, uniform_plan
+from taskit.pricing import Stage, set_stage
 from taskit.scheduler import Constraints
 from taskit.training.recipe import Recipe
 from taskit.training.trainer import train
@@ -261,6 +263,41 @@ def test_a_rank_changed_by_hand_is_honoured_and_priced_anew(saved, tmp_path):
     assert rewritten.ranks == plan.ranks
     assert rewritten.memory.peak_bytes == result.predicted_peak_bytes < saved["memory"]["peak_bytes"]
     assert rewritten.trainable_parameters == result.trainable_parameters
+
+
+def test_a_rank_changed_by_hand_is_honoured_even_where_the_peak_stays(saved, tmp_path, monkeypatch):
+    """Two places of one shape swap their ranks: peak and trained parameters are as before, the plan is not."""
+    first, second = _of_one_shape(saved["locations"])
+
+    def swap(values):
+        one, other = values["locations"][first], values["locations"][second]
+        one["rank"], other["rank"] = other["rank"], one["rank"]
+
+    plan = Plan.load(edited(saved, tmp_path, swap))
+    monkeypatch.setattr(Stage, "rehearse", lambda *_: plan.memory.peak_bytes)
+    data = load(plan.data.source)
+    collator = make_collator(plan.backbone, plan.data.task, plan.training.max_length)
+    priced = reprice(plan, data, collator)
+    assert priced.ranks == plan.ranks
+    assert priced.explanation is None
+    names = [place.name for place in plan.locations]
+    profile = trace_of(plan, data, collator)
+    ranks = [plan.ranks[name] for name in names]
+    for k, place in enumerate(priced.locations):
+        without = [0 if i == k else rank for i, rank in enumerate(ranks)]
+        assert place.bytes == (profile.bytes(ranks) - profile.bytes(without) if place.rank else 0)
+    untouched = Plan.from_dict(saved, "saved")
+    assert reprice(untouched, data, collator) == untouched
+
+
+def _of_one_shape(locations):
+    """Indices of a query with a rank, and of a key or query with another one."""
+    alike = [k for k, place in enumerate(locations) if place["role"] in ("q", "k")]
+    return next((a, b) for a in alike for b in alike if locations[a]["rank"] != locations[b]["rank"])
+
+
+def trace_of(plan, data, collator):
+    return set_stage(plan.backbone, data, plan.training, collator).trace()
 
 
 def test_a_rank_raised_over_the_budget_is_refused(saved, tmp_path):

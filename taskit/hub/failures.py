@@ -89,7 +89,9 @@ def explain(error: BaseException, doing: str, repo: str) -> HubError:
 def _by_status(error: errors.HfHubHTTPError, doing: str, repo: str) -> HubError:
     status = error.response.status_code
     if status == 401:
-        return HubError("The Hub does not accept the token; log in again with hf auth login.")
+        return HubError(
+            "The Hub does not accept the token, which may have expired; log in again (hf auth login) or give another."
+        )
     if status == 403:
         return HubError(
             f"The token may not do that with {repo}; use one with write access to {repo.split('/')[0]} "

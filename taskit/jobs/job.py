@@ -13,6 +13,7 @@ from taskit.jobs.packing import IMAGE
 from taskit.training.files import read_json, write_json
 
 FILE, ARCHIVE = "job.json", "pack.zip"
+RUN = "run"  # the run folder, inside the Job and in the repository
 SCRIPT = (
     'set -e; cd "$(mktemp -d)"; pip install --quiet "huggingface_hub==$HUB_VERSION"; '
     f'hf download "$TASKIT_REPO" {ARCHIVE} --repo-type dataset --revision "$TASKIT_REVISION" --local-dir .; '
@@ -85,13 +86,13 @@ class Job:
             return list(api.fetch_job_logs(job_id=self.id, namespace=self.namespace))
 
 
-def signed_in() -> HfApi:
-    """The Hub with the user's own token.
+def signed_in(token: str | None = None) -> HfApi:
+    """The Hub with the user's own token; None is the one that he logged in with.
 
     Raises:
         HubError: nobody is logged in.
     """
-    token = token_in_use(None)
+    token = token_in_use(token)
     if token is None:
         raise HubError("Jobs need a token with the permission job.write; run hf auth login, or set HF_TOKEN.")
     return HfApi(token=token)

@@ -4,7 +4,7 @@ import re
 import sys
 from collections.abc import Iterable
 from dataclasses import replace
-from importlib.metadata import requires, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZipFile
 
@@ -43,8 +43,16 @@ def pack(plan: Plan, archive: Path) -> None:
 
 def pinned_requirements() -> list[str]:
     """Every package that a run needs, at the version it has here."""
-    names = {re.match(r"[\w.-]+", line)[0] for line in requires("taskit") or () if "extra ==" not in line}  # type: ignore[index]
+    names = {found[0] for line in _requirements() if "extra ==" not in line and (found := re.match(r"[\w.-]+", line))}
     return [f"{name}=={version(name).partition('+')[0]}" for name in sorted(names) if name not in LOCAL_ONLY]
+
+
+def _requirements() -> list[str]:
+    """What an installed TaskIT requires; on a Space and in a container it is not installed, but beside its list."""
+    try:
+        return requires("taskit") or []
+    except PackageNotFoundError:
+        return (Path(taskit.__file__).parents[1] / "requirements.txt").read_text(encoding="utf-8").splitlines()
 
 
 def _add_folder(packed: ZipFile, folder: Path, inside: str, skipped: Iterable[str] = ()) -> None:

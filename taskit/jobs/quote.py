@@ -17,7 +17,6 @@ from taskit.plan import Plan
 from taskit.planning import make_collator
 from taskit.pricing import Stage, set_stage
 from taskit.training.recipe import Recipe
-from taskit.training.trainer import load_data
 
 # Floating-point operations a second that small batches in float32 reach, low on purpose: a T4 could do 8.1e12.
 GPU_SPEED, CORE_SPEED = 2e12, 5e9
@@ -50,8 +49,11 @@ def make_quote(plan: Plan, flavor: str, api: HfApi, *, tighten: bool = False) ->
     Raises:
         HubError: there is no such machine.
         RunError: the data has changed since the plan was made.
-        BudgetError: the plan does not fit that machine's kind of device, and may not be tightened.
+        BudgetError: the plan does not fit that machine's kind of device, and may not be tightened; or it does not
+            fit that machine at all.
     """
+    from taskit.training.trainer import load_data  # here: it loads PEFT, which the app starts without
+
     machine = find_machine(api, flavor)
     data = load_data(plan)
     collator = make_collator(plan.backbone, plan.data.task, plan.training.max_length)
@@ -62,6 +64,12 @@ def make_quote(plan: Plan, flavor: str, api: HfApi, *, tighten: bool = False) ->
         raise BudgetError(
             f"On {flavor} the plan needs {show_bytes(peak)}, {peak - plan.budget_bytes} bytes more than its budget; "
             "raise budget_bytes in the plan, or say --tighten."
+        )
+    needed = min(peak, plan.budget_bytes)  # a tightened plan keeps its budget
+    if 0 < machine.memory_bytes < needed:
+        raise BudgetError(
+            f"{flavor} has {show_bytes(machine.memory_bytes)} for the {show_bytes(needed)} of this plan; choose a "
+            "larger machine, or plan with a smaller budget."
         )
     work = (1 + BACKWARD) * EVALUATIONS * forward_operations(stage) * micro_batches(plan.training, data)
     speed = GPU_SPEED if machine.device == "cuda" else CORE_SPEED * machine.cores

@@ -10,8 +10,7 @@ from huggingface_hub import JobInfo, JobStage, snapshot_download
 
 from taskit.errors import RunError
 from taskit.hub.failures import hub_failures, patiently
-from taskit.jobs.job import FILE, Job, signed_in
-from taskit.jobs.worker import RUN
+from taskit.jobs.job import FILE, RUN, Job, signed_in
 from taskit.training.files import read_json, write_atomically
 from taskit.training.run_folder import LIVE
 from taskit.training.runs import Run
@@ -23,12 +22,15 @@ EVENT = '{"kind"'  # how the worker's lines about events begin
 class RemoteRun(Run):
     """Reads like any other run; ``refresh`` asks the Hub, all else looks at the folder.
 
+    ``token`` is the user's own; None is the one that he logged in with.
+
     Raises:
         RunError: ``path`` is no run folder, or its Job cannot be found again.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, token: str | None = None) -> None:
         super().__init__(path)
+        self.token = token
         self.job = Job.read(self.path)
 
     def refresh(self) -> None:
@@ -39,7 +41,7 @@ class RemoteRun(Run):
         """
         if self.state.name not in LIVE:
             return
-        api = signed_in()
+        api = signed_in(self.token)
         info = self.job.inspect(api)
         stage = info.status.stage
         if stage == JobStage.SCHEDULING:
@@ -61,7 +63,7 @@ class RemoteRun(Run):
         self.refresh()
         if self.state.name not in LIVE:
             raise RunError(f"The run in {self.path} is {self.state.name}; only a running one can be stopped.")
-        self.job.cancel(signed_in())
+        self.job.cancel(signed_in(self.token))
         self.folder.set_state("stopping")
 
     def resume(self) -> None:
@@ -76,7 +78,7 @@ class RemoteRun(Run):
             raise RunError(f"The run in {self.path} is finished; start a new one in another folder.")
         if self.state.name in LIVE:
             raise RunError(f"The run in {self.path} is {self.state.name} already; wait for it or stop it first.")
-        self.job = replace(self.job, events_before=len(self.events())).started(signed_in())
+        self.job = replace(self.job, events_before=len(self.events())).started(signed_in(self.token))
         self.job.write(self.path)
         self.folder.set_state("queued")
 
@@ -90,7 +92,7 @@ class RemoteRun(Run):
         self.refresh()
         if self.state.name not in LIVE:
             with hub_failures(f"removing {self.job.repo}", self.job.repo):
-                signed_in().delete_repo(self.job.repo, repo_type="dataset", missing_ok=True)
+                signed_in(self.token).delete_repo(self.job.repo, repo_type="dataset", missing_ok=True)
         super().delete()
 
     def _write_log(self, lines: list[str]) -> None:

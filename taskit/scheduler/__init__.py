@@ -1,7 +1,7 @@
 """Importance, memory profile and budget in; the best strategy out. Numpy only."""
 
 from taskit.scheduler.constraints import ANY, Constraints
-from taskit.scheduler.explanation import Explanation, LocationReason, explain
+from taskit.scheduler.explanation import Explanation, LocationReason, explain, sole_bytes
 from taskit.scheduler.gain import RANKS, objective, rank_gain
 from taskit.scheduler.search import Schedule, frontier, schedule
 from taskit.scheduler.uniform import schedule_uniform
@@ -19,4 +19,5 @@ __all__ = [
     "rank_gain",
     "schedule",
     "schedule_uniform",
+    "sole_bytes",
 ]

@@ -63,7 +63,7 @@ def explain(
     )
     price = _price(profile, ranks, constraints, solve)
     h = {r: rank_gain(r, constraints.ranks[-1], gain) for r in (0, *constraints.ranks)}
-    sole = _sole_bytes(profile, ranks)
+    sole = sole_bytes(profile, ranks)
     choices = (max(ranks),) if constraints.common_rank and any(ranks) else constraints.ranks
     weights = rank_parameters or [0] * len(ranks)
     used = sum(rank * weight for rank, weight in zip(ranks, weights, strict=True))
@@ -107,7 +107,7 @@ def _price(
     return 0.0 if all_of_it <= here * (1 + 1e-9) else (more - less) / (high - low)
 
 
-def _sole_bytes(profile: MemoryProfile, ranks: Sequence[int]) -> list[int]:
+def sole_bytes(profile: MemoryProfile, ranks: Sequence[int]) -> list[int]:
     """Bytes of the storages that only this location needs: of an inserted one now, of any other once it is."""
     needs, sizes = coverage(profile)
     inserted = np.array(ranks) > 0

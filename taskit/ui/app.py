@@ -6,7 +6,7 @@ import gradio as gr
 from starlette.middleware import Middleware
 
 from taskit.ui.api import api
-from taskit.ui.data_step import data_step
+from taskit.ui.data_step import MAX_UPLOAD, data_step
 from taskit.ui.model_step import model_step
 from taskit.ui.page import DATA, MODEL, PLAN, RESULT, RUNS, TRAIN, Page, label
 from taskit.ui.plan_step import plan_step
@@ -18,7 +18,6 @@ from taskit.ui.theme import STYLE, make_theme
 from taskit.ui.train_step import train_step
 from taskit.ui.visitors import VisitorCookie, read_secret
 
-MAX_UPLOAD = "2gb"
 HEADING = '<div class="title"><h1>TaskIT</h1><p>Fine-tune inside your memory. See why.</p></div>'
 
 
@@ -41,9 +40,9 @@ def build(shelf: Shelf) -> gr.Blocks:
         with steps[DATA]:
             forward = data_step(page)
         with steps[PLAN]:
-            train, note = plan_step(page, forward)
+            train, elsewhere, note = plan_step(page, forward)
         with steps[TRAIN]:
-            train_step(page, shelf, train, note)
+            train_step(page, shelf, train, elsewhere, note)
         with steps[RESULT]:
             result_step(page, shelf)
         with steps[RUNS]:

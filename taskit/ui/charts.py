@@ -30,7 +30,7 @@ def similarity_bars(plan: Plan) -> str:
             f'<div class="bar{"" if one.used else " unused"}" title="{text(one.task)} {told}">'
             f'<span class="name">{text(one.task)}</span>'
             f'<span class="track"><i style="{bar}"></i><b style="left:{share(threshold - low, width)}"></b></span>'
-            f'<span class="value">{one.phi:+.3f}{note}</span></div>'
+            f'<span class="value">{one.phi:+.4f}{note}</span></div>'
         )
     key = f'<p class="hint">┆ threshold {threshold:g}; similarity of updates, from −1 to 1.</p>'
     return panel(title, hint, f'<div class="bars">{"".join(rows)}</div>{key}{_skipped(plan)}')
@@ -107,5 +107,5 @@ def gain_curve(sketch: Sketch, plan: Plan) -> str:
         f'<circle cx="{x:.1f}" cy="{y:.1f}" r="6"/></svg>'
         f'<div class="ends"><span>{low}</span><span>{high}</span></div>'
     )
-    hint = f"{show_bytes(plan.budget_bytes)} reach {reached:.0%} of what LoRA-sized memory can reach here."
+    hint = f"{show_bytes(plan.budget_bytes)} reach {reached:.0%} of the importance that LoRA everywhere has room for."
     return panel("What more memory would buy", hint, picture)

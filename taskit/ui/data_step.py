@@ -17,6 +17,7 @@ from taskit.ui.page import DATA, PLAN, Checked, Page, tab
 from taskit.ui.samples import data_view
 from taskit.ui.told import told
 
+MAX_UPLOAD = "2 GB"  # Gradio refuses what is larger, in the browser already
 NAMED = tuple(role for role in ROLES if role != "image")  # roles that a person may give to a column of a table
 NOTHING = empty(
     "No data yet",
@@ -31,7 +32,7 @@ def data_step(page: Page) -> gr.Button:
                 elem_classes="bare")  # fmt: skip
         with gr.Row():
             upload = gr.File(
-                label="Upload a zip or a table",
+                label=f"Upload a zip or a table, up to {MAX_UPLOAD}",
                 file_types=[*READERS, ".zip"],
                 scale=3,
                 height=150,

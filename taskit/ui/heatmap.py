@@ -15,7 +15,10 @@ def heatmap(plan: Plan) -> str:
     ranks = sorted({place.rank for place in chosen})
     span = "" if not ranks else f", rank {ranks[0]}" if len(ranks) == 1 else f", ranks {ranks[0]} to {ranks[-1]}"
     title = f"The plan: LoRA at {len(chosen)} of {len(plan.locations)} places{span}"
-    hint = "Colour is predicted importance, brighter is more; the number is the rank. Point at a cell to see why."
+    hint = (
+        "Colour is predicted importance, brighter is more; numbers are ranks, pale places have none. "
+        "Point at one to see why."
+    )
     return panel(title, hint, _grid(plan) + _scale() + _foot(chosen))
 
 

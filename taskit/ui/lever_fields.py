@@ -44,13 +44,11 @@ def draw_levers() -> Levers:
     with gr.Row(elem_classes="levers"):
         return Levers(
             batch=gr.Number(recipe.batch_size, label="Batch size", precision=0, minimum=1),
-            length=gr.Number(None, label="Longest text, tokens", placeholder="whole", precision=0),
+            length=gr.Number(0, label="Longest text, tokens; 0 is whole", precision=0, minimum=0),
             epochs=gr.Number(recipe.epochs, label="Epochs", precision=0, minimum=1),
             rate=gr.Number(recipe.learning_rate, label="Learning rate"),
             optimizer=gr.Dropdown([*OPTIMIZERS], value=recipe.optimizer, label="Optimizer"),
-            quantization=gr.Dropdown(
-                [NO_QUANTIZATION, *filter(None, QUANTIZATIONS)], label="Quantization of the base"
-            ),
+            quantization=gr.Dropdown([NO_QUANTIZATION, *filter(None, QUANTIZATIONS)], label="Quantization"),
             checkpointing=gr.Checkbox(label="Checkpointing"),
         )
 

@@ -1,6 +1,7 @@
 """Step 3: the budget, and the plan that follows it at once."""
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -26,7 +27,10 @@ CARDS = (8, 12, 16, 24, 48, 80)  # GB on the box, which are GiB
 START = 60  # per cent, where the slider stands at first
 BEHIND_SLIDER = "by the slider"
 NOTHING = empty("No plan yet", "Choose a model and data first; then TaskIT looks at both and plans.")
-CHANGED = empty("The plan is to be made anew", "The model or the data changed; press Next in the step of the data.")
+CHANGED = empty(
+    "The plan is to be made anew",
+    "TaskIT reads the data, traces a training step and asks the learned tasks. Press Next in the step Data.",
+)
 LEVERS = (
     "<p class='hint'>Under a lever: what another value would do to the peak of the plan that you saw when you opened "
     "this, or applied the last change.</p>"
@@ -44,10 +48,10 @@ LIGHT: dict[str, Any] = {
 }
 
 
-def plan_step(page: Page, forward: gr.Button) -> tuple[gr.Button, gr.HTML]:
+def plan_step(page: Page, forward: gr.Button) -> tuple[gr.Button, gr.Button, gr.HTML]:
     """Draw the step and wire it; ``forward`` leads here from the data.
 
-    Returns the button that trains, and where the step says what was wrong.
+    Returns the buttons that train here and elsewhere, and where the step says what was wrong.
     """
     note = gr.HTML(elem_classes="bare")
     with gr.Column(elem_classes="box", visible=False) as controls:
@@ -66,7 +70,8 @@ def plan_step(page: Page, forward: gr.Button) -> tuple[gr.Button, gr.HTML]:
     view = gr.HTML(NOTHING, elem_classes=["bare", "waiting"])
     with gr.Row(visible=False) as actions:
         train = gr.Button("Train this plan", variant="primary", scale=2)
-        rehearse = gr.Button("Rehearse it and save plan.json", scale=1)
+        elsewhere = gr.Button("Rent a bigger machine", scale=1)
+        rehearse = gr.Button("Save as plan.json", scale=1)
         file = gr.DownloadButton("Download plan.json", visible=False, scale=1)
     redrawn = [page.chosen, view, ends, page.steps[PLAN], file]
     opened = [note, page.sketch, *redrawn, controls, actions]
@@ -87,7 +92,7 @@ def plan_step(page: Page, forward: gr.Button) -> tuple[gr.Button, gr.HTML]:
         changed, forget, page.checked, [page.sketch, page.chosen, view, controls, actions, page.steps[PLAN]], **LIGHT
     )
     rehearse.click(rehearse_plan, [page.sketch, page.chosen], [note, page.chosen, view, file], **heavy)
-    return train, note
+    return train, elsewhere, note
 
 
 def presets() -> list[str]:
@@ -215,8 +220,10 @@ def weigh(made: Sketch | None, chosen: Chosen | None) -> tuple:
     """What turning each lever would do to the peak of the plan on the screen."""
     if chosen is None:
         raise PlanError("There is no plan yet; open the plan step first.")
-    found = effects(_required(made).outlook, tuple(chosen.plan.ranks.values()))
-    kinds = (gr.Number, gr.Number, gr.Dropdown, gr.Checkbox)
+    made = _required(made)
+    found = effects(made.outlook, tuple(chosen.plan.ranks.values()))
+    length = partial(gr.Number, visible=made.outlook.data.modality != "image")  # an image has none
+    kinds = (gr.Number, length, gr.Dropdown, gr.Checkbox)
     return tuple(kind(info=line) for kind, line in zip(kinds, infos(found), strict=True))
 
 

@@ -28,8 +28,8 @@ def sign_in() -> None:
         gr.LoginButton("Sign in with Hugging Face", size="sm", elem_classes="sign-in")
 
 
-def token_of(request: gr.Request, typed: str | None) -> str:
-    """The visitor's token.
+def token_of(request: gr.Request, typed: str | None, what: str = "Pushing") -> str:
+    """The visitor's token; ``what`` needs it.
 
     Raises:
         HubError: he has not signed in, or no longer is, and typed none.
@@ -39,7 +39,7 @@ def token_of(request: gr.Request, typed: str | None) -> str:
     if token:
         return token
     how = "sign in with Hugging Face" if get_space() is not None else "paste a token with write access"
-    raise HubError(f"Pushing needs your own account; {how}, then push again: the run is kept.")
+    raise HubError(f"{what} needs your own account; {how}, then try again: nothing was lost.")
 
 
 def push_run(run: Run, repo: str, private: bool, token: str) -> str:

@@ -158,12 +158,18 @@ def result_view(run: Run, result: Result) -> str:
     )
     change = panel(
         "Before and after",
-        f"{result.metric}; the best epoch was {result.best_epoch}.",
+        f"{result.metric}; {_best(result)}.",
         f'<div class="bars">{bars}</div>',
     )
     scores = scores_view(run.plan.data.labels, result.details_before, result.details_after)
     board = f'<div class="board"><div>{change}</div><div>{memory_meter(run)}</div>{scores}</div>'
     return f'<div class="stacked">{top}{board}</div>'
+
+
+def _best(result: Result) -> str:
+    if result.best_epoch == 0:
+        return "no epoch was better than the head alone, which was kept: try more epochs or another learning rate"
+    return f"the best epoch was {result.best_epoch}"
 
 
 def _gain(result: Result) -> str:

@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 
 from taskit.budget import show_bytes
+from taskit.jobs.job import Job
 from taskit.training.run_folder import Event
 from taskit.training.runs import Run, RunProgress
 from taskit.ui.markup import empty, figures, notice, panel, share, text
+from taskit.ui.rentals import is_rented
 from taskit.ui.shelf import Shelf, Ticket
 
 WIDTH, HEIGHT = 640, 150  # of the loss curve, in its own units
@@ -29,10 +31,22 @@ def run_view(found: Run | Ticket, shelf: Shelf) -> str:
         f'aria-valuemax="100" aria-label="training"><i style="width:{share(done, 1)}"></i></div>'
     )
     values = _values(progress, state.name)
-    hint = f'<p class="hint">{text(progress.message)}</p>'
+    hint = f'<p class="hint">{text(progress.message)}</p>{_place(found)}'
     top = f'<section class="card" style="height:auto"><h3>{head}</h3>{meter}{figures(values)}{hint}{said}</section>'
     pictures = f"<div>{loss_curve(events)}</div><div>{memory_meter(found)}</div>"
     return f'{top}<div class="board wide" style="margin-top:14px">{pictures}</div>'
+
+
+def _place(run: Run) -> str:
+    """Where a rented run is trained, and where it is kept."""
+    if not is_rented(run):
+        return ""
+    job = Job.read(run.path)
+    link = f'<a href="{text(job.url)}" target="_blank" rel="noreferrer">its page there</a>'
+    return (
+        f'<p class="hint">On {text(job.flavor)} at Hugging Face, for {duration(job.timeout_seconds)} at most; '
+        f"{link}. Checkpoints and adapter are kept in your private repository {text(job.repo)}.</p>"
+    )
 
 
 def _waiting(ticket: Ticket, shelf: Shelf) -> str:
@@ -113,5 +127,6 @@ def memory_meter(run: Run) -> str:
     )
     hint = f"┆ budget {show_bytes(budget)}."
     if measured:
-        hint += f" Measured {measured / predicted - 1:+.1%} against the prediction."
+        off = round(measured / predicted - 1, 3)
+        hint += f" Measured {off:+.1%} against the prediction." if off else " Measured as predicted."
     return panel("Peak memory", hint, f'<div class="bars">{bars}</div>')

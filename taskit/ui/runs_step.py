@@ -11,7 +11,7 @@ from taskit.training.runs import Run
 from taskit.ui.markup import empty, panel, table, text
 from taskit.ui.page import RUNS, TRAIN, Page, tab
 from taskit.ui.run_view import STATES
-from taskit.ui.shelf import Shelf
+from taskit.ui.shelf import Shelf, Ticket
 from taskit.ui.told import told
 from taskit.ui.visitors import visitor_of
 
@@ -33,11 +33,11 @@ class History:
         runs = self.shelf.runs(visitor)
         names = [one.name for one in waiting] + [run.path.name for run in runs]
         if not names:
-            return NOTHING, gr.Dropdown(choices=[], value=None), gr.Row(visible=False), tab(RUNS, "none yet")
+            return NOTHING, gr.Dropdown(choices=[], value=None), gr.Column(visible=False), tab(RUNS, "none yet")
         rows = [(text(one.name), "waiting", "", "", "") for one in waiting] + [_row(run) for run in runs]
         lines = table(("run", "state", "started", "peak / budget", "result"), rows)
         choice = gr.Dropdown(choices=names, value=names[0])
-        return panel("Your runs", HINT, lines), choice, gr.Row(visible=True), tab(RUNS, f"{len(names)} kept")
+        return panel("Your runs", HINT, lines), choice, gr.Column(visible=True), tab(RUNS, f"{len(names)} kept")
 
     @told(outputs=2)
     def open(self, name: str, request: gr.Request) -> tuple:
@@ -47,7 +47,8 @@ class History:
     @told(outputs=1)
     def delete(self, name: str | None, run: str | None, request: gr.Request) -> tuple:
         if name:  # else the visitor changed his mind
-            self.shelf.remove(self.shelf.find(visitor_of(request), name))
+            found = self.shelf.find(visitor_of(request), name)
+            self.shelf.remove(found if isinstance(found, Ticket) else self.shelf.rentals.opened(found))
         return (None if run == name else run,)
 
 
@@ -56,10 +57,11 @@ def runs_step(page: Page, shelf: Shelf) -> None:
     history = History(shelf)
     note = gr.HTML(elem_classes="bare")
     view = gr.HTML(NOTHING, elem_classes="bare")
-    with gr.Row(visible=False, equal_height=True) as actions:
-        choice = gr.Dropdown([], label="Run", scale=3)
-        show = gr.Button("Open", variant="primary", scale=1)
-        delete = gr.Button("Delete", scale=1)
+    with gr.Column(visible=False, elem_classes="box") as actions:
+        choice = gr.Dropdown([], label="Run")
+        with gr.Row():
+            show = gr.Button("Open", variant="primary")
+            delete = gr.Button("Delete")
     options: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     shown = [note, view, choice, actions, page.steps[RUNS]]
     page.steps[RUNS].select(history.show, None, shown, **options)

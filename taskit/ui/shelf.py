@@ -16,12 +16,17 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from huggingface_hub import HfApi
+
 from taskit.data.hub import PREFIX
 from taskit.errors import RunError, TaskITError
+from taskit.jobs.quote import Quote
+from taskit.jobs.submitting import submit
 from taskit.plan import Plan
 from taskit.training.files import read_json, write_json
 from taskit.training.run_folder import LIVE
 from taskit.training.runs import Run, list_runs, start
+from taskit.ui.rentals import Rentals, is_rented
 
 SLOTS = 1  # runs that train at the same time: a second one would not have the memory that its plan counts on
 PATIENCE = 1.0  # seconds between two looks at the line
@@ -44,16 +49,26 @@ class Shelf:
         self.root = root
         self.line = root / "waiting"
         self.moving = threading.Lock()
+        self.rentals = Rentals()
 
     def add(self, visitor: str, plan: Plan) -> str:
         """Put a plan into the line; returns the name of the run that it will be."""
-        plan = self._with_own_data(visitor, plan)
-        stem = re.sub(r"[^\w-]+", "-", Path(plan.data.source).stem).strip("-")[:40] or "run"
-        name = f"{stem}-{secrets.token_hex(6)}"
+        plan, name = self._with_own_data(visitor, plan), _name_for(plan)
         self.line.mkdir(parents=True, exist_ok=True)
         ticket = {"visitor": visitor, "name": name, "error": "", "plan": plan.to_dict()}
         write_json(self.line / f"{time.time_ns()} {name}.json", ticket)
         self.advance()
+        return name
+
+    def rent(self, visitor: str, plan: Plan, quote: Quote, token: str) -> str:
+        """Train a plan on a machine rented with ``token``, at once; returns the name of the run.
+
+        Raises:
+            HubError: the Hub or its Jobs service refuses; then nothing stays behind.
+        """
+        plan, name = self._with_own_data(visitor, plan), _name_for(plan)
+        api = HfApi(token=token)
+        self.rentals.lend(submit(plan, self.root / visitor / name, quote, api, tighten=True), token)
         return name
 
     def tickets(self) -> list[Ticket]:
@@ -75,7 +90,9 @@ class Shelf:
                     write_json(ticket.path, {**whole, "error": str(error)})
 
     def live(self) -> list[Run]:
-        return [run for state in self.root.glob("*/*/state.json") if (run := Run(state.parent)).state.name in LIVE]
+        """The runs that this machine trains now."""
+        found = [Run(state.parent) for state in self.root.glob("*/*/state.json")]
+        return [run for run in found if run.state.name in LIVE and not is_rented(run)]
 
     def runs(self, visitor: str) -> list[Run]:
         """A visitor's runs, the newest first."""
@@ -107,7 +124,7 @@ class Shelf:
         found.path.unlink(missing_ok=True) if isinstance(found, Ticket) else found.delete()
 
     def watch(self) -> None:
-        """Move the line for as long as the app runs."""
+        """Move the line, and follow rented runs, for as long as the app runs."""
 
         def forever() -> None:
             while True:
@@ -116,6 +133,7 @@ class Shelf:
                     self.advance()
 
         threading.Thread(target=forever, daemon=True, name="taskit-line").start()
+        self.rentals.watch()
 
     def _with_own_data(self, visitor: str, plan: Plan) -> Plan:
         """An upload is copied out of Gradio's cache, which is emptied from time to time."""
@@ -129,6 +147,12 @@ class Shelf:
             shutil.copyfile(source, part)
             part.rename(kept)
         return replace(plan, data=replace(plan.data, source=str(kept)))
+
+
+def _name_for(plan: Plan) -> str:
+    """A name that says what the run is, and that nobody can guess."""
+    stem = re.sub(r"[^\w-]+", "-", Path(plan.data.source).stem).strip("-")[:40] or "run"
+    return f"{stem}-{secrets.token_hex(6)}"
 
 
 def describe(found: Run | Ticket, shelf: Shelf) -> dict[str, object]:

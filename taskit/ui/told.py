@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 
 from taskit.errors import TaskITError
+from taskit.training.run_folder import DEVICE_ERRORS
 from taskit.ui.markup import notice
 
 log = logging.getLogger("taskit.ui")
@@ -39,6 +40,8 @@ def sentence(error: Exception) -> str:
     log.error("unforeseen", exc_info=error)
     if isinstance(error, MemoryError):
         return "The app's machine ran out of memory; try again later, or take a smaller model."
+    if type(error).__name__ in DEVICE_ERRORS:
+        return "The app's GPU is busy or has too little memory left; try again later, or take a smaller model."
     if isinstance(error, OSError) and error.strerror:
         return f"The app's machine could not do that ({error.strerror}); nothing was lost, try again later."
     return f"Something happened that TaskIT did not foresee ({type(error).__name__}); its log says more."

@@ -6,15 +6,22 @@ import gradio as gr
 
 from taskit.training.run_folder import LIVE
 from taskit.training.runs import Run
+from taskit.ui.markup import notice
 from taskit.ui.page import RESULT, TRAIN, Chosen, Page, tab
 from taskit.ui.plan_step import rehearsed
-from taskit.ui.run_view import NOTHING, run_view
+from taskit.ui.rent_box import Rent, rent_box
+from taskit.ui.rentals import is_rented
+from taskit.ui.run_view import NOTHING, STATES, run_view
 from taskit.ui.shelf import Shelf, Ticket
 from taskit.ui.sketch import Sketch
 from taskit.ui.told import told
-from taskit.ui.visitors import visitor_of
+from taskit.ui.visitors import account, visitor_of
 
 TICK = 1.0  # seconds between two looks at a live run
+UNFOLLOWED = (
+    "This run is on a machine at Hugging Face and stands here as it was last seen: give your token in the box below, "
+    "then press “Follow it”."
+)
 
 
 class Watch:
@@ -33,13 +40,14 @@ class Watch:
     def look(self, name: str | None, request: gr.Request) -> tuple:
         """The run as it is now: picture, buttons, whether to look again, and the labels of the steps."""
         if not name:
-            return NOTHING, *(gr.Button(visible=False),) * 3, gr.Timer(active=False), gr.skip(), gr.skip()
+            return NOTHING, *(gr.Button(visible=False),) * 4, gr.Timer(active=False), gr.skip(), gr.skip()
         said, view, *rest = self._seen(name, request)
         return (said or view, *rest)
 
-    @told(outputs=6)
+    @told(outputs=7)
     def _seen(self, name: str, request: gr.Request) -> tuple:
         found = self.shelf.find(visitor_of(request), name)
+        said, unfollowed = self._about_rented(found, request)
         waiting = isinstance(found, Ticket)
         state = ("failed" if found.error else "queued") if isinstance(found, Ticket) else found.state.name
         done = isinstance(found, Run) and found.result is not None
@@ -51,22 +59,36 @@ class Watch:
             ),
             gr.Button(visible=not waiting and state in ("stopped", "failed")),
             gr.Button(visible=done),
+            gr.Button(visible=unfollowed),
         )
         again = gr.Timer(active=state in LIVE)
-        labels = (tab(TRAIN, state, done=done), tab(RESULT, "ready" if done else "", open=done))
-        return run_view(found, self.shelf), *buttons, again, *labels
+        summary = "waiting" if waiting else STATES.get(state, state)
+        labels = tab(TRAIN, summary, done=done), tab(RESULT, "ready" if done else "", open=done)
+        return said + run_view(found, self.shelf), *buttons, again, *labels
+
+    def _about_rented(self, found: Run | Ticket, request: gr.Request) -> tuple[str, bool]:
+        """What the page says above a rented run, and whether its token is wanted; who has signed in gives his."""
+        rentals, signed_in = self.shelf.rentals, account(request)
+        if isinstance(found, Ticket) or not is_rented(found):
+            return "", False
+        if signed_in:
+            rentals.lend(found, signed_in["access_token"])
+        if found.state.name in LIVE and not rentals.follows(found):
+            return notice(UNFOLLOWED, "note"), True
+        trouble = rentals.trouble(found)
+        return notice(trouble, "warning") if trouble else "", False
 
     @told(outputs=0)
     def stop(self, name: str, request: gr.Request) -> tuple:
         found = self.shelf.find(visitor_of(request), name)
-        self.shelf.remove(found) if isinstance(found, Ticket) else found.stop()
+        self.shelf.remove(found) if isinstance(found, Ticket) else self.shelf.rentals.opened(found).stop()
         return ()
 
     @told(outputs=0)
     def resume(self, name: str, request: gr.Request) -> tuple:
         found = self.shelf.find(visitor_of(request), name)
         if isinstance(found, Run):
-            found.resume()
+            self.shelf.rentals.opened(found).resume()
         return ()
 
     def latest(self, request: gr.Request) -> tuple:
@@ -79,17 +101,19 @@ class Watch:
         return names[0] if names else None, gr.Tabs(selected=TRAIN) if live else gr.skip()
 
 
-def train_step(page: Page, shelf: Shelf, train: gr.Button, plan_note: gr.HTML) -> None:
-    """Draw the step and wire it; ``train`` and ``plan_note`` are in the plan step."""
-    watch = Watch(shelf)
+def train_step(page: Page, shelf: Shelf, train: gr.Button, elsewhere: gr.Button, plan_note: gr.HTML) -> None:
+    """Draw the step and wire it; ``train``, ``elsewhere`` and ``plan_note`` are in the plan step."""
+    watch, rent = Watch(shelf), Rent(shelf)
     note = gr.HTML(elem_classes="bare")
     view = gr.HTML(NOTHING, elem_classes="bare")
     with gr.Row():
         stop = gr.Button("Stop and save", visible=False)
         resume = gr.Button("Go on", variant="primary", visible=False)
         result = gr.Button("See the result", variant="primary", visible=False)
+        follow = gr.Button("Follow it", variant="primary", visible=False)
+    box, token = rent_box(page, rent)
     timer = gr.Timer(TICK, active=False)
-    seen = [view, stop, resume, result, timer, page.steps[TRAIN], page.steps[RESULT]]
+    seen = [view, stop, resume, result, follow, timer, page.steps[TRAIN], page.steps[RESULT]]
     light: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden", "concurrency_limit": None}
     timer.tick(watch.look, page.run, seen, **light)
     for button, handler in ((stop, watch.stop), (resume, watch.resume)):
@@ -103,6 +127,9 @@ def train_step(page: Page, shelf: Shelf, train: gr.Button, plan_note: gr.HTML) -
         concurrency_id="planning",
         show_progress_on=plan_note,
     )
+    follow.click(rent.follow, [page.run, token], [note, token], **light).then(watch.look, page.run, seen, **light)
     page.go(result.click, RESULT)
+    page.go(elsewhere.click, TRAIN)
+    elsewhere.click(lambda: gr.Accordion(open=True), None, box, queue=False, api_visibility="private")
     page.load(watch.latest, None, [page.run, page.tabs])
     page.run.change(watch.look, page.run, seen, **light)

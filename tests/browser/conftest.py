@@ -1,6 +1,7 @@
 """The app as its own process, and visitors with browsers of their own."""
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -27,6 +28,13 @@ def pytest_collection_modifyitems(items):
         for item in items:
             if Path(__file__).parent in item.path.parents:
                 item.add_marker(skip)
+
+
+def unnamed(page):
+    """The controls of the page that a screen reader could not name."""
+    kinds = "button|textbox|checkbox|radio|slider|spinbutton|combobox|tab|link"
+    lines = page.locator("body").aria_snapshot().splitlines()
+    return [line for line in lines if re.match(rf"\s*- '?({kinds})\b(?! \")", line)]
 
 
 class App:

@@ -43,7 +43,7 @@ class Provider:
             "SPACE_ID": f"{self.name}/taskit",
             "OAUTH_CLIENT_ID": CLIENT,
             "OAUTH_CLIENT_SECRET": "secret",
-            "OAUTH_SCOPES": "openid profile contribute-repos",
+            "OAUTH_SCOPES": "openid profile contribute-repos jobs",
             "OPENID_PROVIDER_URL": self.url,
         }
 

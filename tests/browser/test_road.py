@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from tests.browser.conftest import PATIENCE, own_complaints, serving
+from tests.browser.conftest import PATIENCE, own_complaints, serving, unnamed
 from tests.data.conftest import csv_text, image_files, png, write_zip
 from tests.data.test_bad_input import FILES
 
@@ -50,7 +50,9 @@ def photos(tmp_path):
 
 def test_photos_from_upload_to_prediction_with_a_reload_in_between(app, visit, photos, tmp_path):
     page = visit(app.url)
+    assert unnamed(page) == []
     plan(page, photos, epochs=2)
+    assert unnamed(page) == []
     before = page.locator("table.heat").inner_html()
     page.get_by_label("Budget, %").first.fill("90")
     page.get_by_label("Budget, %").first.press("Tab")
@@ -69,6 +71,7 @@ def test_photos_from_upload_to_prediction_with_a_reload_in_between(app, visit, p
     page.get_by_text("without the LoRA", exact=True).wait_for()
     assert page.get_by_text("probability").count() == 2
     assert page.locator("table.confusion").is_visible()
+    assert unnamed(page) == []
 
 
 def test_a_table_is_stopped_killed_with_its_app_and_goes_on(visit, tmp_path):
@@ -134,6 +137,21 @@ def data_page(app, chromium):
     yield page
     page.close()
     assert own_complaints(complaints) == []
+
+
+def test_an_upload_over_the_limit_is_refused_with_its_name(app, visit, tmp_path):
+    page = visit(app.url, console=False)
+    assert page.evaluate("window.gradio_config.max_file_size") == 2 * 2**30
+    set_limit = "v.max_file_size = 1000; kept = v"
+    page.add_init_script(
+        f"let kept; Object.defineProperty(window, 'gradio_config', {{set(v) {{{set_limit}}}, get() {{return kept}}}})"
+    )
+    page.reload()
+    (tmp_path / "large.csv").write_text(csv_text(400))
+    give(page, tmp_path / "large.csv")
+    page.get_by_text("exceed the maximum allowed size").first.wait_for()
+    page.get_by_text("large.csv").first.wait_for()
+    assert page.get_by_text("No data yet").is_visible()
 
 
 BAD = {case: one for case, one in FILES.items() if case != "unknown type"}  # which the browser itself refuses

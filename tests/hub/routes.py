@@ -72,7 +72,7 @@ def list_models(world: World, request: Request) -> Answer:
     for (kind, id), repo in sorted(world.state.repos.items()):
         owner = id.split("/")[0]
         seen = kind == "model" and (not repo.private or owner == name) and (not authors or owner in authors)
-        if seen and wanted <= set(repo.tags()):
+        if seen and wanted <= set(repo.tags()) and all(words in id for words in query.get("search", [])):
             found.append(repo)
     start, size = int(query.get("cursor", ["0"])[0]), min(PAGE, int(query.get("limit", [str(PAGE)])[0]))
     rows = [repo.info("main") for repo in found[start : start + size]]

@@ -84,6 +84,8 @@ class Repo:
         tags += [card[key] for key in ("library_name", "pipeline_tag") if card.get(key)]
         tags += card.get("tags") or []
         bases = card.get("base_model") or []
+        if any(path.endswith(".safetensors") for path in self.commits[-1][1]):
+            tags.append("safetensors")
         relation = card.get("base_model_relation") or ("adapter" if self._is_adapter() else "finetune")
         for base in [bases] if isinstance(bases, str) else bases:
             tags += [f"base_model:{base}", f"base_model:{relation}:{base}"]

@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from zipfile import ZipFile
 
 from taskit.data import load
@@ -63,3 +63,13 @@ def test_packages_are_those_of_this_machine():
     assert pins["transformers"] == version("transformers")
     assert pins["torch"] == version("torch").split("+")[0]
     assert not {"gradio", "pytest", "ruff"} & set(pins)
+
+
+def test_where_taskit_is_not_installed_its_own_list_is_read(monkeypatch):
+    def requires(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("taskit.jobs.packing.requires", requires)
+    pins = dict(line.split("==") for line in pinned_requirements())
+    assert pins["transformers"] == version("transformers")
+    assert "gradio" not in pins

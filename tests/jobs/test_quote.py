@@ -8,7 +8,7 @@ from huggingface_hub import HfApi
 
 from taskit.data import load
 from taskit.errors import BudgetError, HubError
-from taskit.jobs.machine import find_machine
+from taskit.jobs.machine import find_machine, list_machines
 from taskit.jobs.quote import SETUP_SECONDS, forward_operations, make_quote
 from taskit.planning import make_collator
 from taskit.pricing import set_stage
@@ -19,8 +19,17 @@ def test_a_machine_is_as_the_hub_lists_it(hub):
     machine = find_machine(HfApi(), "t4-small")
     assert (machine.device, machine.cores) == ("cuda", 4)
     assert 3600 * machine.dollars_per_second == pytest.approx(0.40, abs=0.001)
+    assert machine.memory_bytes == 16 * 10**9
     assert find_machine(HfApi(), "cpu-basic").device == "cpu"
     assert hub.requests.count("GET /api/jobs/hardware") == 2
+
+
+def test_the_list_leaves_out_several_gpus_and_begins_with_the_cheapest(hub):
+    assert [(one.flavor, round(one.dollars_per_hour, 2)) for one in list_machines(HfApi())] == [
+        ("cpu-basic", 0.01),
+        ("t4-small", 0.40),
+    ]
+    assert hub.requests.count("GET /api/jobs/hardware") == 1
 
 
 @pytest.mark.parametrize(("flavor", "says"), [("t5-huge", "not on offer"), ("l4x4", "several GPUs")])
@@ -52,6 +61,13 @@ def test_the_timeout_lies_above_the_estimate_and_more_work_takes_longer(plan, hu
     on_a_gpu = make_quote(longer, "t4-small", HfApi(), tighten=True)  # whose allocator rounds up
     assert on_a_gpu.seconds < make_quote(longer, "cpu-basic", HfApi()).seconds
     assert hub.requests.count("GET /api/jobs/hardware") == 4
+
+
+def test_a_machine_with_too_little_memory_is_refused(plan, hub, monkeypatch):
+    monkeypatch.setattr("taskit.jobs.machine.GB", plan.memory.peak_bytes // 32)
+    with pytest.raises(BudgetError, match=r"^cpu-basic has .* choose a larger machine"):
+        make_quote(plan, "cpu-basic", HfApi())
+    assert hub.requests == ["GET /api/jobs/hardware"]
 
 
 def test_a_plan_that_does_not_fit_there_is_refused_before_anything_is_paid(plan, hub):
