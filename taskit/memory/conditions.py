@@ -27,7 +27,8 @@ class BatchShape:
         shapes = tuple((k, tuple(v.shape), str(v.dtype).removeprefix("torch.")) for k, v in batch.items())
         if not {"pixel_values", "input_ids"} <= batch.keys():
             return cls(shapes)
-        return cls(shapes, tuple((name, _content(tensor)) for name, tensor in batch.items()))
+        padded = {**batch, "attention_mask": _padded(batch["attention_mask"])}
+        return cls(shapes, tuple((name, _content(tensor)) for name, tensor in padded.items()))
 
     @property
     def numbers(self) -> int:
@@ -64,6 +65,14 @@ class BatchShape:
             else torch.zeros(shape, dtype=getattr(torch, dtype))
             for name, shape, dtype in self.tensors
         }
+
+
+def _padded(mask: "torch.Tensor") -> "torch.Tensor":
+    """A mask (rows, tokens) with a padded token: rows of another batch differ, and one without any is dropped."""
+    if len(mask) > 1 and mask.all():
+        mask = mask.clone()
+        mask[-1, -1] = 0
+    return mask
 
 
 def _content(tensor: "torch.Tensor") -> bytes:

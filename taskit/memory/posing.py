@@ -43,7 +43,7 @@ def posing(device: str, known: bool = False) -> Iterator[None]:
 
     with (
         # Transformers must not look into masks that hold no numbers; it spares traced tensors that
-        _replaced(import_utils, "is_fake_tensor", lambda _: True),
+        _replaced(import_utils, "is_fake_tensor", on_meta),
         # fused optimizers ask for the device in a place that no mode can see
         _replaced(fused, "_get_fused_kernels_supported_devices", lambda: ["cpu", "cuda", "meta"]),
         # a mode rests while it handles a call, and the call of backward recomputes blocks and runs Python functions
@@ -52,6 +52,12 @@ def posing(device: str, known: bool = False) -> Iterator[None]:
         mode,
     ):
         yield
+
+
+def on_meta(value: Any) -> bool:
+    """Whether a tensor is on meta, whatever it says that it is on."""
+    with torch._C.DisableTorchFunction():
+        return isinstance(value, torch.Tensor) and value.is_meta
 
 
 @contextmanager

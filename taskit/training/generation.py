@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from taskit.backbone import quiet
 from taskit.data import Collator
 from taskit.training.scores import HardRow
 
@@ -17,7 +18,8 @@ def answer(model: Any, collator: Collator, row: Mapping[str, Any], longest: int 
     """What ``model`` writes about the `prompt` or `image` of ``row``, greedily, at most ``longest`` tokens."""
     device = next(model.parameters()).device
     inputs = {name: tensor.to(device) for name, tensor in collator.question(dict(row)).items()}
-    tokens = model.generate(**inputs, max_new_tokens=longest, do_sample=False)
+    with quiet():  # some models have a default length, and warn at every answer
+        tokens = model.generate(**inputs, max_new_tokens=longest, do_sample=False)
     skip = 0 if model.config.is_encoder_decoder else inputs["input_ids"].shape[1]
     return collator.tokenizer.decode(tokens[0, skip:], skip_special_tokens=True).strip()
 
