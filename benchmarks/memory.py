@@ -146,15 +146,20 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     few = 3 if options.quick else options.strategies
+    chosen = options.architectures or list(ARCHITECTURES)
     work = {
         "speed": speed_rows,
-        "activations": lambda: activation_rows(few or 25, options.architectures or list(ARCHITECTURES)),
-        "peaks": lambda: peak_rows(few or 10, SEED, options.architectures or list(SMALL)),
+        "activations": lambda: activation_rows(few or 25, chosen),
+        "peaks": lambda: peak_rows(few or 10, SEED, [name for name in SMALL if name in chosen]),
         "gpu": lambda: gpu_rows(few or 50, SEED),
     }
     found = json.loads(options.out.read_text()) if options.out.exists() else {}
     packages = ("taskit", "torch", "transformers", "peft", "bitsandbytes")
-    found |= {"command": f"python -m benchmarks.memory {shlex.join(sys.argv[1:])}", "seed": SEED, "machine": platform.machine()}
+    found |= {
+        "command": f"python -m benchmarks.memory {shlex.join(sys.argv[1:])}",
+        "seed": SEED,
+        "machine": platform.machine(),
+    }
     found["versions"] = {name: version(name) for name in packages}
     for part in options.parts:
         found[part] = []

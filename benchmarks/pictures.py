@@ -79,7 +79,11 @@ def smolvlm(config: Any, rows: int, length: int) -> Batch:
     there = torch.arange(most) < torch.tensor(tiles)[:, None]
     mask = there[..., None, None].expand(rows, most, side, side).long()
     pixels = mask[:, :, None].expand(rows, most, 3, side, side).float()
-    return {**_text(config, [tokens * n for n in tiles], length), "pixel_values": pixels, "pixel_attention_mask": mask}
+    return {
+        **_text(config, [tokens * n for n in tiles], length),
+        "pixel_values": pixels,
+        "pixel_attention_mask": mask,
+    }
 
 
 def qwen(config: Any, rows: int, length: int) -> Batch:

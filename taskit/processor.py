@@ -14,9 +14,7 @@ if TYPE_CHECKING:
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model")
 
 
-def load_processor(
-    backbone: Backbone, *, task: str
-) -> PreTrainedTokenizerBase | BaseImageProcessor | ProcessorMixin:
+def load_processor(backbone: Backbone, *, task: str) -> PreTrainedTokenizerBase | BaseImageProcessor | ProcessorMixin:
     """What turns raw inputs into the model's: a fast tokenizer with a padding token, a PIL image processor, or both.
 
     Raises BackboneError when the backbone brings none.

@@ -13,7 +13,22 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from tests.tiny import SIZES
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 200, 40), "blue": (30, 40, 220), "black": (10, 10, 10)}
-WORDS = ["[PAD]", "[UNK]", "<s>", "</s>", "User", "Assistant", ":", "?", "is", "it", "what", "colour", "answer", *COLOURS]
+WORDS = [
+    "[PAD]",
+    "[UNK]",
+    "<s>",
+    "</s>",
+    "User",
+    "Assistant",
+    ":",
+    "?",
+    "is",
+    "it",
+    "what",
+    "colour",
+    "answer",
+    *COLOURS,
+]
 IMAGE, START, END = "<image>", "<image_start>", "<image_end>"
 TILES = [f"<row_{row}_col_{column}>" for row in (1, 2) for column in (1, 2)] + ["<global-img>"]
 SPECIAL = [IMAGE, START, END, "<video>", *TILES]

@@ -107,7 +107,9 @@ def _about_image(image: str, kinds: Mapping[str, str], chosen: Mapping[str, str]
     if caption and ("prompt" in chosen or not labelled):
         return {"image": image, **chosen, "completion": caption}
     if "prompt" in chosen:
-        raise DataError(f"No answer to the prompt was found: name it with --column completion=NAME among {listed(kinds)}.")
+        raise DataError(
+            f"No answer to the prompt was found: name it with --column completion=NAME among {listed(kinds)}."
+        )
     return None
 
 
@@ -223,4 +225,6 @@ def _prose(frame: DataFrame, columns: list[str]) -> list[str]:
 def _refuse_paths(frame: DataFrame, column: str) -> None:
     values = [cell for cell in frame[column] if not cells.is_missing(cell)]
     if all("." + cell.strip().rpartition(".")[2].lower() in SUFFIXES for cell in values):
-        raise DataError(f"The column '{column}' names image files: give a folder or zip that holds them beside this table.")
+        raise DataError(
+            f"The column '{column}' names image files: give a folder or zip that holds them beside this table."
+        )

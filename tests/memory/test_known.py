@@ -12,6 +12,7 @@ from taskit.locations import find_locations
 from taskit.memory.conditions import BatchShape, Conditions
 from taskit.memory.known import KnownInputs
 from taskit.memory.live import LiveStorages, standing_tensors
+from taskit.memory.posing import posing
 from taskit.memory.rehearsal import rehearse
 from taskit.memory.trace import trace
 from taskit.outlook import make_collator
@@ -67,8 +68,7 @@ def test_activation_bytes_of_random_strategies_equal_what_real_models_save(seein
     assert sum(errors) / len(errors) <= 0.01  # the tracer's few bytes too many weigh a lot in so small a model
 
 
-@pytest.mark.parametrize("tower", [False, True])
-@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize(("tower", "checkpointing"), [(False, False), (True, False), (True, True)])
 def test_rehearsed_peak_equals_the_live_storages_of_real_steps(seeing, tower, checkpointing):
     backbone, batch = seeing
     places = find_locations(build(backbone), tower)
@@ -88,3 +88,39 @@ def test_rehearsed_peak_equals_the_live_storages_of_real_steps(seeing, tower, ch
         for _ in range(2):
             train_step(model, optimizer, [micro])
     assert predicted == pytest.approx(live.peak, rel=0.01)
+
+
+def test_a_number_that_comes_from_a_weight_is_not_made_up():
+    weight = torch.ones(3, device="meta")
+    with posing("cpu", known=True), KnownInputs():
+        seen = torch.tensor([1, 2, 3])
+        assert seen.sum().item() == 6
+        assert (seen > 1).nonzero().shape == (2, 1)
+        assert weight[seen > 1].shape == (2,)
+        assert weight.masked_select(seen > 1).shape == (2,)
+        assert (weight * seen).shape == (3,)
+        with pytest.raises(RuntimeError, match="meta"):
+            (weight * seen).sum().item()
+        with pytest.raises(NotImplementedError, match="writes what a weight made into an input"):
+            seen.copy_(weight)
+
+
+def test_a_batch_keeps_what_decides_and_forgets_what_is_seen():
+    pixels = torch.rand(2, 3, 3, 4, 4) + 1
+    pixels[1, 2] = 0  # a row with one tile fewer
+    batch = {
+        "input_ids": torch.arange(6).view(2, 3),
+        "attention_mask": torch.ones(2, 3).long(),
+        "pixel_values": pixels,
+    }
+    shape = BatchShape.of(batch)
+    again = shape.empty()
+    assert again["input_ids"].equal(batch["input_ids"])
+    assert again["attention_mask"].tolist() == [[1, 1, 1], [1, 1, 0]], "some other batch has padding"
+    assert again["pixel_values"].equal((pixels != 0).float())
+    one = shape.with_rows(1)
+    assert one.empty()["input_ids"].tolist() == [[0, 1, 2]]
+    assert one.empty()["pixel_values"].shape == (1, 3, 3, 4, 4)
+    ragged = BatchShape.of({**batch, "pixel_values": torch.ones(7, 5)})
+    with pytest.raises(RuntimeError, match="several sizes"):
+        ragged.with_rows(1)
