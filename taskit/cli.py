@@ -202,8 +202,8 @@ def _add_data(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "data",
         metavar="DATA",
-        help="a table (csv, tsv, json, jsonl, parquet), a folder or zip of images by class or with a table that names "
-        "them, or hub:OWNER/NAME",
+        help="a table (csv, tsv, json, jsonl, parquet), a folder or zip of images by class or with a table that "
+        "names them, or hub:OWNER/NAME",
     )
     sub.add_argument(
         "--column",

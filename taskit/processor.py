@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from taskit.backbone import modality_of_task, quiet
 from taskit.errors import BackboneError
@@ -69,7 +69,7 @@ def _visual_processor(backbone: Backbone) -> ProcessorMixin:
 
     source = source_of(backbone)
     config = AutoConfig.from_pretrained(source, local_files_only=True, trust_remote_code=False)
-    family = PROCESSOR_MAPPING[type(config)]
+    family: Any = PROCESSOR_MAPPING[type(config)]
     parts = {"image_processor": _image_processor(backbone), "tokenizer": _tokenizer(backbone)}
     names = [name for name in family.get_attributes() if name in parts]
     # it takes as many parts as it says that it has

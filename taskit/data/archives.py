@@ -1,4 +1,4 @@
-"""Zip archives of images and tables, judged by their directory before one byte is expanded, and never written to disk."""
+"""Zip archives of images and tables, judged by their directory before a byte is expanded, never written to disk."""
 
 import stat
 import struct

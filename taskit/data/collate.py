@@ -23,8 +23,8 @@ class Collator:
     encoder_decoder: for generation, the prompt becomes the encoder's input and the completion the labels.
 
     A batch of B rows holds `pixel_values` (B, channels, height, width) and `labels` (B), or `input_ids` and
-    `attention_mask` (B, T), T the longest row, with `labels` (B), or (B, T) for generation; for images with text, what
-    the processor makes of images beside them. Rows without a label give a batch without labels. Raises DataError for
+    `attention_mask` (B, T), T the longest row, with `labels` (B), or (B, T) for generation; beside them, for images
+    with text, what the processor makes of the images. Rows without a label give a batch without labels. Raises DataError for
     rows that the tokenizer cannot express.
     """
 
@@ -55,7 +55,7 @@ class Collator:
         return batch
 
     def question(self, row: dict) -> "dict[str, torch.Tensor]":
-        """What a model is to answer: a batch of one row with `prompt`, or `image` and maybe `prompt`, and no labels."""
+        """What a model is to answer: a batch of one row with `prompt`, or `image` and maybe `prompt`, no labels."""
         import torch
 
         if self.task == "image-text-to-text":
@@ -94,7 +94,8 @@ class Collator:
 def longest_rows(data: datasets.Dataset, collator: Collator, count: int) -> list[dict]:
     """The rows that make the largest batch of a size: the longest ones, in tokens.
 
-    Classified images reach the model at one size, so that the first rows do. Fewer rows come back when there are fewer.
+    Classified images reach the model at one size, so that the first rows do. Fewer rows come back when there are
+    fewer.
     """
     count = min(count, len(data))
     if collator.task == "image-classification":

@@ -15,7 +15,6 @@ from taskit.data.report import Dropped, Report, drop
 from taskit.data.rows import Rows
 from taskit.errors import DataError
 
-
 MODALITIES = {"image-classification": "image", "image-text-to-text": "image-text"}  # of other tasks: "text"
 
 

@@ -29,7 +29,7 @@ class VisualEncoder:
         self._costs: dict[Size, tuple[int, int]] = {}
 
     def __call__(self, rows: Sequence[dict]) -> "tuple[list[dict[str, list[int]]], dict[str, torch.Tensor]]":
-        """What each row has for each of its tokens, not yet padded, labels included; and what all rows' images give."""
+        """What each row has for each of its tokens, not yet padded, labels included; and what the images give."""
         fitted = [self._fit(row) for row in rows]
         made = self._process([prompt for prompt, _ in fitted], [row["image"] for row in rows])
         mask = made["attention_mask"].bool()
@@ -45,7 +45,7 @@ class VisualEncoder:
 
     def sizes(self, data: datasets.Dataset) -> list[tuple[int, int]]:
         """(tokens, numbers of the pixels) of every row; images of one size cost the same, whatever they show."""
-        stored = data.cast_column("image", datasets.Image(decode=False))
+        stored: Any = data.cast_column("image", datasets.Image(decode=False))
         found = []
         for row in stored:
             with Image.open(io.BytesIO(row["image"]["bytes"])) as image:
