@@ -169,12 +169,7 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("data", metavar="DATA", nargs="?", help="a dataset of the same task and labels")
     sub = add(predict, "Ask a run for predictions.")
     sub.add_argument("run", metavar="RUN", help="a run folder")
-    sub.add_argument(
-        "inputs",
-        metavar="INPUT",
-        nargs="+",
-        help="an image file, a sentence or a prompt; an image and a prompt parted by a tab",
-    )
+    sub.add_argument("inputs", metavar="INPUT", nargs="+", help="an image file, a text, or IMAGE<tab>PROMPT")
     sub = add(push, "Push a run's adapter to the Hugging Face Hub.")
     sub.add_argument("run", metavar="RUN", help="the folder of a finished run")
     sub.add_argument("repo", metavar="OWNER/NAME", help="the repository to make, or one that you pushed to before")
@@ -202,8 +197,7 @@ def _add_data(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "data",
         metavar="DATA",
-        help="a table (csv, tsv, json, jsonl, parquet), a folder or zip of images by class or with a table that "
-        "names them, or hub:OWNER/NAME",
+        help="a table (csv, tsv, json, jsonl, parquet), a folder or zip of images, or hub:OWNER/NAME",
     )
     sub.add_argument(
         "--column",

@@ -24,8 +24,8 @@ class Collator:
 
     A batch of B rows holds `pixel_values` (B, channels, height, width) and `labels` (B), or `input_ids` and
     `attention_mask` (B, T), T the longest row, with `labels` (B), or (B, T) for generation; beside them, for images
-    with text, what the processor makes of the images. Rows without a label give a batch without labels. Raises DataError for
-    rows that the tokenizer cannot express.
+    with text, what the processor makes of the images. Rows without a label give a batch without labels. Raises
+    DataError for rows that the tokenizer cannot express.
     """
 
     def __init__(self, task: str, processor, max_length: int | None = None, *, encoder_decoder: bool = False):
