@@ -1,23 +1,28 @@
 """Real architectures at the sizes people fine-tune, from their configurations alone: no weight is needed."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 import transformers as t
 
+from benchmarks import pictures
 from taskit.backbone import as_loaded
 from taskit.memory.conditions import BatchShape
 
 GENERATION = "text-generation"
 TEXT_CLASSES = "text-classification"
 IMAGE_CLASSES = "image-classification"
+ABOUT_IMAGES = "image-text-to-text"
 
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """How to build one model on the meta device, and a batch it is trained with; ``tokens`` is (rows, length)."""
+    """How to build one model on the meta device, and a batch it is trained with.
+
+    ``tokens`` is (rows, length), beside the tokens of images where ``pictures`` makes the batch.
+    """
 
     task: str
     config: type[t.PreTrainedConfig]
@@ -25,10 +30,13 @@ class Architecture:
     tokens: tuple[int, int] = (4, 128)
     dtype: torch.dtype = torch.float32
     model: Any = None  # a class, where no Auto class has the model
+    pictures: Callable[[Any, int, int], dict[str, torch.Tensor]] | None = None
+    vision_tower: bool = False  # whether its locations are candidates too
 
     def build(self) -> t.PreTrainedModel:
         """The model without weights, frozen, dropout off: what taskit.backbone.empty_model makes of a checkpoint."""
-        config = self.config(**{**self.settings, "attention_dropout": 0.0})
+        own = {} if self.task == ABOUT_IMAGES else {"attention_dropout": 0.0}
+        config = self.config(**{**self.settings, **own})
         for part in (config, config.get_text_config()):
             for name, value in part.to_dict().items():
                 if "drop" in name and isinstance(value, float):
@@ -42,6 +50,7 @@ class Architecture:
             GENERATION: t.AutoModelForSeq2SeqLM if config.is_encoder_decoder else t.AutoModelForCausalLM,
             TEXT_CLASSES: t.AutoModelForSequenceClassification,
             IMAGE_CLASSES: t.AutoModelForImageClassification,
+            ABOUT_IMAGES: t.AutoModelForImageTextToText,
         }[self.task]
         with torch.device("meta"):
             made = self.model(config).to(self.dtype) if self.model else auto.from_config(config, dtype=self.dtype)
@@ -49,6 +58,8 @@ class Architecture:
 
     def batch(self) -> BatchShape:
         rows, length = self.tokens
+        if self.pictures:
+            return BatchShape.of(self.pictures(self.config(**self.settings), rows, length))
         if self.task == IMAGE_CLASSES:
             side = self.settings.get("image_size", 224)
             return BatchShape((("pixel_values", (rows, 3, side, side), "float32"), ("labels", (rows,), "int64")))
@@ -117,16 +128,6 @@ T5 = {
     "num_heads": 12,
     "vocab_size": 32128,
 }
-JANUS = {
-    "text_config": {
-        **{k: v for k, v in LLAMA_1B.items() if k not in ("num_key_value_heads", "tie_word_embeddings")},
-        "model_type": "llama",
-        "num_hidden_layers": 24,
-        "num_attention_heads": 16,
-        "intermediate_size": 5632,
-        "vocab_size": 102400,
-    }
-}
 BF16 = torch.bfloat16
 
 ARCHITECTURES = {
@@ -149,6 +150,23 @@ ARCHITECTURES = {
     "Phi-3-mini": Architecture(GENERATION, t.Phi3Config, PHI3, dtype=BF16),
     "Mixtral-small": Architecture(GENERATION, t.MixtralConfig, MIXTRAL, dtype=BF16),
     "T5-base": Architecture(GENERATION, t.T5Config, T5),
-    "Janus-Pro-1B": Architecture(GENERATION, t.JanusConfig, JANUS, dtype=BF16, model=t.JanusForConditionalGeneration),
+    "Janus-Pro-1B": Architecture(
+        GENERATION, t.JanusConfig, pictures.JANUS_PRO_1B, dtype=BF16, model=t.JanusForConditionalGeneration
+    ),
+    "Janus-Pro-1B, images": Architecture(
+        ABOUT_IMAGES, t.JanusConfig, pictures.JANUS_PRO_1B, (2, 64), BF16, pictures=pictures.janus
+    ),
+    "SmolVLM-256M": Architecture(
+        ABOUT_IMAGES, t.SmolVLMConfig, pictures.SMOLVLM_256M, (2, 64), BF16, pictures=pictures.smolvlm
+    ),
+    "SmolVLM-256M, tower": Architecture(
+        ABOUT_IMAGES, t.SmolVLMConfig, pictures.SMOLVLM_256M, (2, 64), BF16, None, pictures.smolvlm, True
+    ),
+    "Qwen2.5-VL-3B": Architecture(
+        ABOUT_IMAGES, t.Qwen2_5_VLConfig, pictures.QWEN25_VL_3B, (2, 64), BF16, pictures=pictures.qwen
+    ),
+    "Qwen2.5-VL-3B, tower": Architecture(
+        ABOUT_IMAGES, t.Qwen2_5_VLConfig, pictures.QWEN25_VL_3B, (2, 64), BF16, None, pictures.qwen, True
+    ),
 }
 LLAMA_70B_BASE = Architecture(GENERATION, t.LlamaConfig, LLAMA_70B, tokens=(1, 512), dtype=BF16)

@@ -1,6 +1,6 @@
 """Claim: the predicted bytes of training are those of the real steps, for every architecture, without a weight.
 
-    python -m benchmarks.memory [--quick] [--parts speed activations peaks] [--out FILE]
+    python -m benchmarks.memory [--quick] [--parts speed activations peaks] [--architectures NAME…] [--out FILE]
 
 activations: 25 random strategies an architecture at realistic sizes; the trace beside the paper's masks (A.2, A.3)
 and its linear index, against what separately built models save.  peaks: whole real steps on this CPU under the
@@ -13,6 +13,7 @@ import json
 import platform
 import random
 import resource
+import shlex
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -24,7 +25,7 @@ import torch
 
 from benchmarks.architectures import ARCHITECTURES, LLAMA_70B_BASE, Architecture
 from benchmarks.gpu import gpu_rows
-from benchmarks.real_steps import peak_rows
+from benchmarks.real_steps import SMALL, peak_rows
 from benchmarks.saved import saved_bytes
 from taskit.heads import head_names
 from taskit.locations import Location, find_locations
@@ -73,12 +74,12 @@ def compare(predicted: Sequence[float], truth: Sequence[float]) -> dict:
 def activation_row(name: str, strategies: int) -> dict:
     base, choose = ARCHITECTURES[name], random.Random(f"{SEED} {name}")
     model = base.build()
-    places, heads = find_locations(model), head_names(model, base.task)
+    places, heads = find_locations(model, base.vision_tower), head_names(model, base.task)
     profile = trace(base.build, places, heads, base.task, Conditions(base.batch(), optimizer="sgd"))
     always = saved_bytes(base, {place.name: 0 for place in places}, heads)
     chosen = [random_ranks(len(places), choose) for _ in range(strategies)]
     truth = [saved_bytes(base, {p.name: r for p, r in zip(places, ranks, strict=True)}, heads) for ranks in chosen]
-    tokens = tokens_of(base, model.config)
+    tokens = None if base.pictures else tokens_of(base, model.config)
     line = np.polyfit([linear_index(places, ranks) for ranks in chosen], truth, 1)
     predictions = {
         "trace": [always + traced_bytes(profile, places, ranks, base) for ranks in chosen],
@@ -102,13 +103,13 @@ def activation_row(name: str, strategies: int) -> dict:
         f"{kind} {row[kind]['mean_error']:8.3%} {row[kind]['worst_error']:8.3%} r {row[kind]['pearson']:.5f}"
         for kind in predictions
     )
-    print(f"{name:16} {shown}  {'holds' if row['holds'] else 'FAILS'}", flush=True)
+    print(f"{name:20} {shown}  {'holds' if row['holds'] else 'FAILS'}", flush=True)
     return row
 
 
-def activation_rows(strategies: int) -> Iterator[dict]:
+def activation_rows(strategies: int, names: Sequence[str]) -> Iterator[dict]:
     print("activation bytes: mean error, worst error, Pearson r")
-    for name in ARCHITECTURES:
+    for name in names:
         yield activation_row(name, strategies)
 
 
@@ -140,19 +141,25 @@ def main() -> None:
     parser.add_argument("--strategies", type=int, help="strategies an architecture (default 25, peaks 10)")
     parts = ("speed", "activations", "peaks", "gpu")
     parser.add_argument("--parts", nargs="+", choices=parts, default=parts)
+    parser.add_argument("--architectures", nargs="+", choices=ARCHITECTURES, help="only these (activations, peaks)")
     parser.add_argument("--out", type=Path, default=Path("memory.json"))
     options = parser.parse_args()
     torch.set_num_threads(1)
     few = 3 if options.quick else options.strategies
+    chosen = options.architectures or list(ARCHITECTURES)
     work = {
         "speed": speed_rows,
-        "activations": lambda: activation_rows(few or 25),
-        "peaks": lambda: peak_rows(few or 10, SEED),
+        "activations": lambda: activation_rows(few or 25, chosen),
+        "peaks": lambda: peak_rows(few or 10, SEED, [name for name in SMALL if name in chosen]),
         "gpu": lambda: gpu_rows(few or 50, SEED),
     }
     found = json.loads(options.out.read_text()) if options.out.exists() else {}
     packages = ("taskit", "torch", "transformers", "peft", "bitsandbytes")
-    found |= {"command": "python -m benchmarks.memory", "seed": SEED, "machine": platform.machine()}
+    found |= {
+        "command": f"python -m benchmarks.memory {shlex.join(sys.argv[1:])}",
+        "seed": SEED,
+        "machine": platform.machine(),
+    }
     found["versions"] = {name: version(name) for name in packages}
     for part in options.parts:
         found[part] = []

@@ -2,7 +2,7 @@
 
 import random
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,10 @@ from taskit.training.lora import adapt
 from taskit.training.step import make_optimizer, train_step, use_checkpointing
 from tests.memory.steps import allocated_peak
 
-SMALL = {
+TEXT_TOWER = {"model_type": "llama", "hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 2}
+TEXT_TOWER |= {"num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 2000}
+VISION_TOWER = {"hidden_size": 256, "num_hidden_layers": 2, "num_attention_heads": 4, "patch_size": 16}
+SMALL: dict[str, dict[str, Any]] = {
     "ViT-B/16": {"hidden_size": 256, "num_attention_heads": 4, "intermediate_size": 1024, "num_hidden_layers": 3}
     | {"image_size": 96},
     "BERT-base": {"hidden_size": 256, "num_attention_heads": 4, "intermediate_size": 1024, "num_hidden_layers": 2}
@@ -39,6 +42,20 @@ SMALL = {
     | {"num_key_value_heads": 2, "vocab_size": 2000},
     "T5-base": {"d_model": 256, "d_ff": 704, "num_heads": 4, "num_layers": 2, "num_decoder_layers": 1}
     | {"vocab_size": 2000},
+    "Janus-Pro-1B, images": {"text_config": TEXT_TOWER, "image_token_id": 1990}
+    | {"vision_config": {**VISION_TOWER, "image_size": 96, "projection_dim": 256, "mlp_ratio": 4.0}}
+    | {"vq_config": {"embed_dim": 8, "num_embeddings": 16, "base_channels": 32, "num_res_blocks": 1}},
+    "SmolVLM-256M, tower": {"text_config": TEXT_TOWER, "image_token_id": 1990}
+    | {"vision_config": {**VISION_TOWER, "image_size": 96, "intermediate_size": 1024}, "scale_factor": 2},
+    "Qwen2.5-VL-3B, tower": {
+        "text_config": {
+            **{k: v for k, v in TEXT_TOWER.items() if k != "model_type"},
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [8, 12, 12]},
+        },
+        "vision_config": {"depth": 2, "hidden_size": 256, "intermediate_size": 704, "num_heads": 4, "patch_size": 14}
+        | {"out_hidden_size": 256, "fullatt_block_indexes": [1], "window_size": 112},
+        "image_token_id": 1990,
+    },
 }
 CONDITIONS: dict[str, dict[str, Any]] = {
     "fp32": {},
@@ -58,13 +75,13 @@ def small(name: str, dtype: torch.dtype = torch.float32) -> Architecture:
     return replace(base, settings={**base.settings, **SMALL[name]}, tokens=(4, 64), dtype=dtype)
 
 
-def peak_rows(strategies: int, seed: int) -> Iterator[dict]:
+def peak_rows(strategies: int, seed: int, names: Sequence[str]) -> Iterator[dict]:
     print("peak of whole steps: mean, worst and lowest error against the allocator; worst against live storages")
-    for name in SMALL:
+    for name in names:
         for condition, options in CONDITIONS.items():
             row = {"architecture": name, "condition": condition, **_row(name, dict(options), strategies, seed)}
             print(
-                f"{name:16} {condition:15} {row['mean_error']:7.3%} {row['worst_error']:7.3%} "
+                f"{name:20} {condition:15} {row['mean_error']:7.3%} {row['worst_error']:7.3%} "
                 f"{row['lowest_error']:+8.3%}  live {row['worst_error_live']:7.3%}  "
                 f"{'holds' if row['holds'] else 'FAILS'}",
                 flush=True,
@@ -78,7 +95,7 @@ def _row(name: str, options: dict[str, Any], strategies: int, seed: int) -> dict
     errors, live_errors = [], []
     with tempfile.TemporaryDirectory() as folder:
         load = Loader(base, quantization, Path(folder))
-        places = find_locations(load.empty())
+        places = find_locations(load.empty(), base.vision_tower)
         heads = head_names(load.empty(), base.task)
         conditions = Conditions(base.batch(), **options)
         for _ in range(strategies):
@@ -142,8 +159,11 @@ def real_peaks(
 
 
 def _filled(base: Architecture) -> Iterator[tuple[str, torch.Tensor]]:
-    for name, zeros in base.batch().empty().items():
-        if name == "pixel_values":
+    batch = base.batch()
+    for name, zeros in batch.empty().items():
+        if batch.known:
+            yield name, zeros
+        elif name == "pixel_values":
             yield name, torch.rand_like(zeros)
         elif name == "attention_mask":
             zeros[:, :-1] = 1  # one padded token a row, for Transformers drops a mask without any

@@ -1,6 +1,7 @@
 """The truth for activation bytes: what a model with just one strategy saves, counted by hooks on a separate build."""
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -17,10 +18,13 @@ def saved_bytes(architecture: Architecture, ranks: Mapping[str, int], heads: tup
     """
     with torch.device("meta"):
         model = adapt(architecture.build(), ranks, heads, architecture.task)
-    held = {}
-    with FakeTensorMode():
+    held, shape = {}, architecture.batch()
+    fake = FakeTensorMode(allow_non_fake_inputs=True)
+    with fake:
         _leave_meta(model)
-        batch = architecture.batch().empty()
+    # inputs that decide what a model does with them hold numbers; whatever meets a fake weight becomes fake
+    with nullcontext() if shape.known else fake:
+        batch = shape.empty()
         own = {t.untyped_storage()._cdata for t in (*model.parameters(), *model.buffers(), *batch.values())}
 
         def pack(tensor: torch.Tensor) -> torch.Tensor:

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from taskit.errors import BackboneError
-from taskit.heads import CHECKPOINT_KEYS, around_base
+from taskit.heads import CHECKPOINT_KEYS, WRITING, around_base
 from taskit.heads import final_linear as final_linear
 from taskit.heads import head_names as head_names
 from taskit.locations import Location as Location
@@ -25,14 +25,19 @@ if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedConfig, PreTrainedModel
 
-TASKS = {"image-classification": "image", "text-classification": "text", "text-generation": "text"}
+TASKS = {
+    "image-classification": "image",
+    "text-classification": "text",
+    "text-generation": "text",
+    "image-text-to-text": "image-text",
+}
 """Each task that a backbone can be loaded for, and its modality."""
 
 _HEAD_SEED = 0  # a new head starts the same in every process, so plans and runs can be compared
 
 
 def modality_of(backbone: Backbone) -> str:
-    """ "image" or "text", by the tasks that Transformers can use the model type for.
+    """ "image", "text" or "image-text", by the tasks that Transformers can use the model type for.
 
     Raises BackboneError when it can do none of TaskIT's tasks.
     """
@@ -41,7 +46,7 @@ def modality_of(backbone: Backbone) -> str:
         if _auto_class(config, task) is not None:
             return modality
     raise BackboneError(
-        f'"{backbone.id}" is a {config.model_type} model, which classifies no images or text and generates none: '
+        f'"{backbone.id}" is a {config.model_type} model, which classifies no images or text and writes none: '
         "choose another backbone."
     )
 
@@ -56,7 +61,7 @@ def load_model(
 ) -> PreTrainedModel:
     """The pretrained model for `task`, frozen and in eval mode, its head made anew for `labels`.
 
-    The same call gives the same weights.  `labels` are ignored for text generation.
+    The same call gives the same weights.  `labels` are ignored where text is written.
 
     Raises BackboneError when the backbone cannot do the task, or its weights do not fit its configuration.
     """
@@ -147,11 +152,11 @@ def _prepare(backbone: Backbone, task: str, labels: tuple[str, ...]) -> tuple[Pr
     # for; for DeiT that is the one with a loss
     config.architectures = []
     _without_dropout(config)
-    if task != "text-generation":
+    if task not in WRITING:
         config.id2label = dict(enumerate(labels))
         config.label2id = {label: index for index, label in enumerate(labels)}
         config.problem_type = "single_label_classification"
-    if modality_of_task(task) == "text" and getattr(config.get_text_config(), "pad_token_id", None) is None:
+    if modality_of_task(task) != "image" and getattr(config.get_text_config(), "pad_token_id", None) is None:
         config.get_text_config().pad_token_id = _padding(backbone, config)
     return config, auto
 
@@ -159,7 +164,8 @@ def _prepare(backbone: Backbone, task: str, labels: tuple[str, ...]) -> tuple[Pr
 def _without_dropout(config: PreTrainedConfig) -> None:
     """Switch the backbone's own dropout off: it would keep a mask for every layer, and drive attention on a
     CPU into the kernel that keeps the attention matrix.  LoRA on few locations regularises enough."""
-    for part in {id(part): part for part in (config, config.get_text_config())}.values():
+    parts = (config, config.get_text_config(), getattr(config, "vision_config", config))
+    for part in {id(part): part for part in parts}.values():
         for name, value in part.to_dict().items():
             if "drop" in name and isinstance(value, float):
                 setattr(part, name, 0.0)
@@ -175,6 +181,8 @@ def _auto_class(config: PreTrainedConfig, task: str) -> Any:
         return t.AutoModelForImageClassification if kind in t.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING else None
     if task == "text-classification":
         return t.AutoModelForSequenceClassification if kind in t.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING else None
+    if task == "image-text-to-text":
+        return t.AutoModelForImageTextToText if kind in t.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING else None
     if config.is_encoder_decoder:
         return t.AutoModelForSeq2SeqLM if kind in t.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING else None
     # BERT has a causal class too, but was trained to see both sides, unless its configuration says otherwise
@@ -225,7 +233,7 @@ def _require_complete(backbone: Backbone, model: PreTrainedModel, report: dict[s
     """Refuse random weights in the blocks, which Transformers would only warn of."""
     mismatched = (key if isinstance(key, str) else key[0] for key in report["mismatched_keys"])
     fresh = {key.rpartition(".")[0] for key in (*report["missing_keys"], *mismatched)}
-    lacking = [location.name for location in find_locations(model) if location.name in fresh]
+    lacking = [location.name for location in find_locations(model, vision_tower=True) if location.name in fresh]
     if lacking:
         raise BackboneError(
             f'The weights of "{backbone.id}" do not fit its config.json ({lacking[0]}): fetch it again.'

@@ -170,7 +170,7 @@ def build_parser() -> argparse.ArgumentParser:
     sub.add_argument("data", metavar="DATA", nargs="?", help="a dataset of the same task and labels")
     sub = add(predict, "Ask a run for predictions.")
     sub.add_argument("run", metavar="RUN", help="a run folder")
-    sub.add_argument("inputs", metavar="INPUT", nargs="+", help="an image file, a sentence or a prompt")
+    sub.add_argument("inputs", metavar="INPUT", nargs="+", help="an image file, a text, or IMAGE<tab>PROMPT")
     sub = add(push, "Push a run's adapter to the Hugging Face Hub.")
     sub.add_argument("run", metavar="RUN", help="the folder of a finished run")
     sub.add_argument("repo", metavar="OWNER/NAME", help="the repository to make, or one that you pushed to before")

@@ -46,6 +46,9 @@ def add_constraints(sub: argparse.ArgumentParser) -> None:
             help=f"{what} every location whose name matches, as in '*.q_proj'; may be repeated",
         )
     sub.add_argument("--last-blocks", type=int, metavar="B", help="insert nothing more than B blocks from the output")
+    sub.add_argument(
+        "--vision-tower", action="store_true", help="of a model that sees: choose in its encoder of images too"
+    )
 
 
 def constraints_of(options: argparse.Namespace) -> "Constraints":
@@ -67,4 +70,5 @@ def constraints_of(options: argparse.Namespace) -> "Constraints":
         include=tuple(options.include),
         exclude=tuple(options.exclude),
         last_blocks=options.last_blocks,
+        vision_tower=options.vision_tower,
     )

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 
+WRITING = frozenset({"text-generation", "image-text-to-text"})
+"""The tasks whose models write text, with the head that they come with."""
+
 CHECKPOINT_KEYS = "checkpoint_keys"
 """The attribute of a loaded or empty model that names the tensors of its checkpoint, set by taskit.backbone."""
 
@@ -21,12 +24,12 @@ def head_names(model: PreTrainedModel, task: str) -> tuple[str, ...]:
 
     These are the children of the task model beside its base model, and poolers, unless the checkpoint
     already holds them (ModernBERT's "head"); the one with the final linear is made anew for each task
-    and always among them.  Empty for text generation.
+    and always among them.  Empty where text is written.
 
     >>> head_names(distilbert, "text-classification")
     ('pre_classifier', 'classifier')
     """
-    if task == "text-generation":
+    if task in WRITING:
         return ()
     held = getattr(model, CHECKPOINT_KEYS, frozenset())
     final = _final_linear_name(model)

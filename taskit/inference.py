@@ -12,7 +12,7 @@ from taskit.plan import Plan
 if TYPE_CHECKING:
     from taskit.data import Collator
 
-PAIR = "\t"  # between the two sentences of one input
+PAIR = "\t"  # between the two sentences of one input, or an image and its prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,8 @@ def evaluate_run(folder: str | Path, source: str | Path | None = None) -> tuple[
 
 
 def predict(folder: str | Path, inputs: Sequence[str]) -> tuple[Prediction, ...]:
-    """One prediction for each input: an image file, a sentence (a pair parted by a tab), or a prompt."""
+    """One prediction for each input: an image file, a sentence, or a prompt; parted by a tab, a pair of sentences, or
+    an image file and the prompt about it."""
     plan, model = load_run(folder)
     return _predict(plan, model, inputs)
 
@@ -87,12 +88,13 @@ def compare(folder: str | Path, given: str) -> tuple[Prediction, Prediction]:
 
 
 def _predict(plan: Plan, model: Any, inputs: Sequence[str]) -> tuple[Prediction, ...]:
+    from taskit.heads import WRITING
     from taskit.planning import make_collator
     from taskit.training.generation import answer
 
     collator = make_collator(plan.backbone, plan.data.task, plan.training.max_length)
-    if plan.data.task == "text-generation":
-        return tuple(Prediction(prompt, answer(model, collator, prompt), None) for prompt in inputs)
+    if plan.data.task in WRITING:
+        return tuple(Prediction(text, answer(model, collator, _row(plan, text)), None) for text in inputs)
     return tuple(_classify(plan, model, collator, _row(plan, text), text) for text in inputs)
 
 
@@ -112,16 +114,23 @@ def _without_lora(model: Any) -> Iterator[None]:
 
 
 def _row(plan: Plan, text: str) -> Mapping[str, Any]:
+    if plan.data.task == "text-generation":
+        return {"prompt": text}
+    first, _, second = text.partition(PAIR)
     if plan.data.modality == "text":
-        first, _, second = text.partition(PAIR)
-        pair = {"text_pair": second} if "text_pair" in dict(plan.data.columns) else {}
-        return {"text": first, **pair}
+        return {"text": first, **({"text_pair": second} if "text_pair" in dict(plan.data.columns) else {})}
+    if plan.data.modality == "image-text":
+        return {"image": _open(first), "prompt": second}
+    return {"image": _open(text)}
+
+
+def _open(path: str) -> Any:
     from PIL import Image
 
     try:
-        return {"image": Image.open(text).convert("RGB")}
+        return Image.open(path).convert("RGB")
     except OSError as error:
-        raise DataError(f"{text} is no image that can be read; give the path of a PNG or JPEG file.") from error
+        raise DataError(f"{path} is no image that can be read; give the path of a PNG or JPEG file.") from error
 
 
 def _classify(plan: Plan, model: Any, collator: "Collator", row: Mapping[str, Any], text: str) -> Prediction:

@@ -43,11 +43,11 @@ def _effect(lever: str, value: str, stage: Stage, ranks: Sequence[int], before: 
 def _turned(outlook: Outlook) -> Iterator[tuple[str, str, Stage]]:
     """(lever, its other value, the stage that this makes)."""
     stage, conditions, recipe = outlook.stage, outlook.stage.conditions, outlook.recipe
-    if recipe.batch_size > 1:
-        half = recipe.batch_size // 2
-        batch = conditions.batch.with_rows(min(half, conditions.batch.rows))
+    half = recipe.batch_size // 2
+    batch = _with_rows(conditions.batch, min(half, conditions.batch.rows)) if half else None
+    if batch:
         yield BATCH, str(half), replace(stage, conditions=replace(conditions, batch=batch))
-    longest = _length(conditions.batch)
+    longest = None if conditions.batch.known else _length(conditions.batch)  # an image cannot be cut
     if longest is not None and longest >= 2 * FEWEST_TOKENS:
         batch = _shortened(conditions.batch, longest, longest // 2)
         yield LENGTH, str(longest // 2), replace(stage, conditions=replace(conditions, batch=batch))
@@ -62,6 +62,14 @@ def _turned(outlook: Outlook) -> Iterator[tuple[str, str, Stage]]:
             continue
         build = partial(empty_build, replace(outlook.backbone, quantization=bits), outlook.data, conditions.device)
         yield QUANTIZATION, bits or "none", replace(stage, build=build)
+
+
+def _with_rows(batch: BatchShape, rows: int) -> BatchShape | None:
+    """The batch with so many rows, None where its images are of several sizes."""
+    try:
+        return batch.with_rows(rows)
+    except RuntimeError:
+        return None
 
 
 def _length(batch: BatchShape) -> int | None:

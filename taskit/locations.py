@@ -41,6 +41,9 @@ _ATTENTION = re.compile(r"attn|attention", re.IGNORECASE)
 _CROSS = re.compile(r"cross|encoder_attn|encdec", re.IGNORECASE)
 # Routers of experts, and nets that make position biases, are no projections of the hidden states.
 _NOT_A_PROJECTION = re.compile(r"router|^gate$|_gate$|position_bias|^pos_|^rel_")
+# What Transformers calls the parts of a vision-language model (PreTrainedModel.get_encoder and get_decoder).
+_LANGUAGE = frozenset({"language_model", "text_model"})
+_VISION = frozenset({"vision_tower", "visual", "vision_model", "vision_encoder", "image_tower"})
 # PEFT refuses these model types' out_proj, because their kernels read its weight without calling it.
 _MAMBA = {"falcon_h1", "mamba", "mamba2", "falcon_mamba", "nemotron_h"}
 
@@ -59,12 +62,13 @@ class Location:
     out_features: int
 
 
-def find_locations(model: nn.Module) -> tuple[Location, ...]:
+def find_locations(model: nn.Module, vision_tower: bool = False) -> tuple[Location, ...]:
     """Every projection matrix that LoRA can adapt inside the repeated blocks of `model`, in forward order.
 
     Blocks are counted through the stages of a Swin and through encoder, then decoder, of a T5.  Heads,
     embeddings, patch projections and mergings, poolers, routers and position-bias nets are left out.
-    Of a model that holds a language model beside other towers (Janus-Pro), only the language model counts.
+    Of a model that holds a language model beside other towers (Janus-Pro), only the language model counts, and before
+    it, where the ``vision_tower`` is asked for, the encoder of its images.
     Experts that Transformers 5 stores as one three-dimensional parameter (Mixtral) are no modules, so
     LoRA cannot reach them by name: of such a block only the attention, and a shared expert, are candidates.
     Where PEFT takes the names of a shared expert for those of the experts, it is left out too.
@@ -74,7 +78,7 @@ def find_locations(model: nn.Module) -> tuple[Location, ...]:
     Location(name='layers.0.mlp.fc1', block=0, role='fc1', in_features=768, out_features=3072)
     """
     found = []
-    for index, (path, block) in enumerate(_blocks(model)):
+    for index, (path, block) in enumerate(_blocks(model, vision_tower)):
         for name, role, matrix in _in_order(_matrices(block)):
             found.append(Location(f"{path}.{name}", index, role, *_features(matrix)))
     if getattr(getattr(model, "config", None), "model_type", None) in _MAMBA:
@@ -103,9 +107,19 @@ def _peft_keeps(model: nn.Module, name: str) -> bool:
     return name in (config.target_modules or ())
 
 
-def _blocks(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+def _blocks(model: nn.Module, vision_tower: bool) -> Iterator[tuple[str, nn.Module]]:
     """Path and module of each repeated block, in forward order."""
-    root = next((name for name, _ in model.named_modules() if name.split(".")[-1] == "language_model"), "")
+    language, vision = (_first_named(model, names) for names in (_LANGUAGE, _VISION))
+    if vision_tower and vision and language:
+        yield from _blocks_below(model, vision)
+    yield from _blocks_below(model, language or "")
+
+
+def _first_named(model: nn.Module, names: frozenset[str]) -> str | None:
+    return next((name for name, _ in model.named_modules() if name.split(".")[-1] in names), None)
+
+
+def _blocks_below(model: nn.Module, root: str) -> Iterator[tuple[str, nn.Module]]:
     stacks = list(_outer_stacks(model.get_submodule(root), root))
     attending = [stack for stack in stacks if any(_attends(entry) for _, entry in stack)]
     for stack in attending or stacks:  # a model without any attention, such as Mamba, has blocks too

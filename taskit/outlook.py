@@ -102,7 +102,7 @@ def prepare(
     require_task(backbone, data.info.task)
     tell("tracing a training step without weights")
     collator = make_collator(backbone, data.info.task, recipe.max_length)
-    stage = set_stage(backbone, data, recipe, collator, tell)
+    stage = set_stage(backbone, data, recipe, collator, tell, constraints.vision_tower)
     wishes = _wishes(stage, constraints, gain)
     pricing = price(stage)
     tell("loading the backbone")
@@ -190,7 +190,8 @@ def compare(
     """Similarity and importance of every learned task, on a probe drawn from the training rows."""
     rows = min(len(data.train), max(HEAD_ROWS if data.info.labels else PROBE_ROWS, 4 * len(data.info.labels)))
     drawn = data.train.shuffle(seed=seed).select(range(rows))
-    step = recipe.batch_size
+    # images may take a batch by tiles or patches, so that only a batch of one row can be told apart by rows
+    step = 1 if data.info.modality == "image-text" else recipe.batch_size
     batches = [collator([drawn[i] for i in range(start, min(start + step, rows))]) for start in range(0, rows, step)]
     probed = -(-max(PROBE_ROWS, 4 * len(data.info.labels)) // step)
     head = final_linear(model) if data.info.labels else None

@@ -162,7 +162,7 @@ def reprice(plan: Plan, data: Dataset, collator: Collator) -> Plan:
         PlanError: the plan names a location that the backbone does not have.
         BudgetError: the ranks need more than the plan's budget.
     """
-    stage = set_stage(plan.backbone, data, plan.training, collator)
+    stage = set_stage(plan.backbone, data, plan.training, collator, vision_tower=plan.constraints.vision_tower)
     known = {place.name for place in stage.locations}
     stranger = next((name for name in plan.ranks if name not in known), None)
     if stranger:

@@ -124,8 +124,9 @@ def set_stage(
     recipe: Recipe,
     collator: Collator,
     tell: Callable[[str], None] = silent,
+    vision_tower: bool = False,
 ) -> Stage:
-    """Everything a rehearsal needs; reads no weight.
+    """Everything a rehearsal needs; reads no weight.  ``vision_tower`` is that of `find_locations`.
 
     Raises:
         PlanError: the backbone has nothing to adapt.
@@ -133,7 +134,7 @@ def set_stage(
     device = training_device()
     build = partial(empty_build, backbone, data.info, device)
     model = build()
-    locations, heads = find_locations(model), head_names(model, data.info.task)
+    locations, heads = find_locations(model, vision_tower), head_names(model, data.info.task)
     if not locations:
         raise PlanError(f"{backbone.id} has no projection matrix that LoRA could adapt; choose another backbone.")
     return Stage(

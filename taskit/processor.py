@@ -1,30 +1,33 @@
-"""What turns raw inputs into a backbone's own: its tokenizer or its image processor."""
+"""What turns raw inputs into a backbone's own: its tokenizer, its image processor, or both in one."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from taskit.backbone import modality_of_task, quiet
 from taskit.errors import BackboneError
 from taskit.source import Backbone, source_of
 
 if TYPE_CHECKING:
-    from transformers import BaseImageProcessor, PreTrainedTokenizerBase
+    from transformers import BaseImageProcessor, PreTrainedTokenizerBase, ProcessorMixin
 
 _TOKENIZER_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model")
 
 
-def load_processor(backbone: Backbone, *, task: str) -> PreTrainedTokenizerBase | BaseImageProcessor:
-    """What turns raw inputs into the model's: a fast tokenizer with a padding token, or a PIL image processor.
+def load_processor(backbone: Backbone, *, task: str) -> PreTrainedTokenizerBase | BaseImageProcessor | ProcessorMixin:
+    """What turns raw inputs into the model's: a fast tokenizer with a padding token, a PIL image processor, or both.
 
     Raises BackboneError when the backbone brings none.
     """
-    image = modality_of_task(task) == "image"
+    load, missing = {
+        "image": (_image_processor, "image processor (preprocessor_config.json)"),
+        "text": (_tokenizer, "tokenizer (tokenizer.json)"),
+        "image-text": (_visual_processor, "processor of images with text (processor_config.json)"),
+    }[modality_of_task(task)]
     try:
         with quiet():
-            return _image_processor(backbone) if image else _tokenizer(backbone)
-    except (OSError, ValueError, KeyError, AttributeError, ImportError) as error:
-        missing = "image processor (preprocessor_config.json)" if image else "tokenizer (tokenizer.json)"
+            return load(backbone)
+    except (OSError, ValueError, KeyError, AttributeError, ImportError, TypeError) as error:
         raise BackboneError(f'"{backbone.id}" has no usable {missing}: add it to its folder.') from error
 
 
@@ -54,3 +57,23 @@ def _image_processor(backbone: Backbone) -> BaseImageProcessor:
     name = settings.get("image_processor_type") or settings["feature_extractor_type"]
     family = name.replace("FeatureExtractor", "ImageProcessor").removesuffix("Fast").removesuffix("Pil")
     return getattr(transformers, f"{family}Pil").from_pretrained(source, local_files_only=True)
+
+
+def _visual_processor(backbone: Backbone) -> ProcessorMixin:
+    """The processor of the model's type around the tokenizer and the PIL image processor, videos left out.
+
+    AutoProcessor cannot be used: it insists on a video processor, which needs torchvision.
+    """
+    from transformers import AutoConfig
+    from transformers.models.auto.processing_auto import PROCESSOR_MAPPING
+
+    source = source_of(backbone)
+    config = AutoConfig.from_pretrained(source, local_files_only=True, trust_remote_code=False)
+    family: Any = PROCESSOR_MAPPING[type(config)]
+    parts = {"image_processor": _image_processor(backbone), "tokenizer": _tokenizer(backbone)}
+    names = [name for name in family.get_attributes() if name in parts]
+    # it takes as many parts as it says that it has
+    still = type(family.__name__, (family,), {"get_attributes": classmethod(lambda _: names)})
+    settings, options = family.get_processor_dict(source, local_files_only=True)
+    given = [parts.get(name) for name in family.get_attributes()]
+    return still.from_args_and_dict(given, settings, **options)

@@ -19,8 +19,10 @@ def recomputed(model: PreTrainedModel) -> Iterator[bool]:
     outer = {layer for layer in layers if any(part in layers for part in [*layer.modules()][1:])}
     blocks = [layer for layer in layers if layer not in outer]  # a stage of a Swin holds blocks of its own
     training = [block.training for block in blocks]
-    config = model.config.get_text_config()
-    cached, config.use_cache = getattr(config, "use_cache", False), False  # a recomputed block would fill it twice
+    configs = {id(config): config for config in (model.config, model.config.get_text_config())}.values()
+    cached = [getattr(config, "use_cache", False) for config in configs]
+    for config in configs:
+        config.use_cache = False  # a recomputed block would fill it twice
     use_checkpointing(model)
     try:
         for block in blocks:
@@ -29,6 +31,7 @@ def recomputed(model: PreTrainedModel) -> Iterator[bool]:
     finally:
         model.gradient_checkpointing_disable()
         model.disable_input_require_grads()
-        config.use_cache = cached
+        for config, before in zip(configs, cached, strict=True):
+            config.use_cache = before
         for block, mode in zip(blocks, training, strict=True):
             block.training = mode

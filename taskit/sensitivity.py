@@ -3,9 +3,9 @@
     s_k = (1 / n) sum_j || dL_j / dW_k ||_F^2
 
 summed over the entries of W_k, one example j at a time.  For a linear layer the gradient of one example is
-D^T X, with the gradients D (t, out) at its output and its inputs X (t, in); its squared norm is the sum of
-(D D^T) * (X X^T), so that no matrix of the size of W_k is ever made.  Blocks are recomputed in the backward pass
-where the model can do that: the memory is one example's, one block at a time.
+D^T X, with the gradients D (t, out) at its output and its inputs X (t, in); its squared norm is also
+the sum of (D D^T) * (X X^T), so that for few tokens no matrix of the size of W_k is made.  Blocks are recomputed in
+the backward pass where the model can do that: the memory is one example's, one block at a time.
 """
 
 from collections import defaultdict
@@ -39,7 +39,7 @@ def sensitivities(
         with squares.listening(model, locations), torch.enable_grad(), set_checkpoint_early_stop(False):
             for probe in probes:
                 for row in range(len(probe.x)):
-                    x = read({name: tensor[row : row + 1] for name, tensor in probe.inputs.items()})
+                    x = read(_row(probe, row))
                     squares.backward(x, probe.gradient[row : row + 1].to(x.dtype) * count)
     return tuple(squares.sums[name] / count for name in locations)
 
@@ -90,4 +90,18 @@ class _Squares:
         if len(xs) == len(ds) == self.calls[name]:
             ordered = xs if self.recomputing else xs[::-1]  # gradients, and what is recomputed, come last call first
             x, d = (torch.cat([one.flatten(0, -2) for one in many]).double() for many in (ordered, ds))
-            self.sums[name] += float(((d @ d.T) * (x @ x.T)).sum())
+            self.sums[name] += _squared_norm(d, x)
+
+
+def _row(probe: Probe, row: int) -> Mapping[str, Tensor]:
+    """The inputs of one example; of an only one whole, for its image may be several tiles or many patches."""
+    if len(probe.x) == 1:
+        return probe.inputs
+    return {name: tensor[row : row + 1] for name, tensor in probe.inputs.items()}
+
+
+def _squared_norm(d: Tensor, x: Tensor) -> float:
+    """|| D^T X ||_F^2 by the smaller of two products: of tokens with tokens, or of features with features."""
+    if len(x) ** 2 > d.shape[1] * x.shape[1]:
+        return float((d.T @ x).square().sum())
+    return float(((d @ d.T) * (x @ x.T)).sum())

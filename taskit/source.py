@@ -28,8 +28,8 @@ ATTENTIONS = (None, "sdpa", "eager")
 
 _HUB_ID = re.compile(r"(\w[\w.-]*/\w[\w.-]*)(?:@([\w./-]+))?")
 _WANTED: dict[str, Any] = {
-    # weights, configurations, tokenizers; never code or pickles
-    "allow_patterns": ["*.safetensors", "*.json", "*.txt", "*.model"],
+    # weights, configurations, tokenizers, chat templates; never code or pickles
+    "allow_patterns": ["*.safetensors", "*.json", "*.txt", "*.model", "*.jinja"],
     # exports in subfolders, and a second copy of the weights
     "ignore_patterns": ["*/*", "consolidated*"],
 }

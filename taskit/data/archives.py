@@ -1,4 +1,4 @@
-"""Zip archives of images, judged by their directory before one byte is expanded, and never written to disk."""
+"""Zip archives of images and tables, judged by their directory before a byte is expanded, never written to disk."""
 
 import stat
 import struct
@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from zlib import error as ZlibError
 
 from taskit.data.images import is_image
+from taskit.data.tables import is_table
 from taskit.errors import DataError
 
 MAX_MEMBERS = 200_000
@@ -19,7 +20,7 @@ ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 
 
 def read_zip(path: Path) -> list[tuple[PurePosixPath, bytes | None]]:
-    """Every image member of a zip, by name: (path inside, content), content None where the member is damaged.
+    """Every image and table in a zip, by name: (path inside, content), content None where the member is damaged.
 
     Raises DataError when the file is no zip, could harm (see `_refuse_danger`), or holds no image.
     """
@@ -28,10 +29,13 @@ def read_zip(path: Path) -> list[tuple[PurePosixPath, bytes | None]]:
             members = [member for member in archive.infolist() if not member.is_dir()]
             _refuse_danger(path.name, members)
             _refuse_bomb(path, members)
-            images = [(name, member) for member in members if is_image(name := _inside(member))]
-            if not images:
-                raise DataError(f"{path.name} holds no image: zip one folder of images per class.")
-            return [(name, _content(archive, member)) for name, member in sorted(images, key=lambda one: one[0])]
+            wanted = [(name, member) for member in members if is_image(name := _inside(member)) or is_table(name)]
+            if not any(is_image(name) for name, _ in wanted):
+                raise DataError(
+                    f"{path.name} holds no image: zip one folder of images per class, or a table with the images "
+                    "that it names."
+                )
+            return [(name, _content(archive, member)) for name, member in sorted(wanted, key=lambda one: one[0])]
     except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError, UnicodeDecodeError, struct.error) as error:
         raise DataError(f"{path.name} is not a zip archive, or is damaged: make it again and retry.") from error
 

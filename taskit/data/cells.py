@@ -69,6 +69,8 @@ def read_label(cell: object) -> str:
 def read_image(cell: Any) -> bytes:
     """Encoded bytes; a path is never followed, since an upload could name any file of this machine."""
     content = cell.get("bytes") if isinstance(cell, dict) else cell
+    if content is None:
+        raise UnusableError("missing image")
     if not content:
         raise UnusableError("empty image")
     return content

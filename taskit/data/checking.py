@@ -45,12 +45,12 @@ def _classes(labels: Sequence[str], train: Rows, evaluation: Rows) -> tuple[Clas
 
 
 def _spreads(values: Sequence[dict]) -> tuple[Spread, ...]:
-    """Characters and words of each text, or width and height of images."""
+    """Characters and words of each text, width and height of images."""
+    found = []
     if SIZE in values[0]:
         widths, heights = zip(*(row[SIZE] for row in values), strict=True)
-        return _spread("image", "pixels wide", widths), _spread("image", "pixels high", heights)
-    found = []
-    for role in (role for role in values[0] if role != "label"):
+        found += [_spread("image", "pixels wide", widths), _spread("image", "pixels high", heights)]
+    for role in (role for role in values[0] if role not in ("label", "image", SIZE)):
         texts = [_flat(row[role]) for row in values]
         found.append(_spread(role, "characters", [len(text) for text in texts]))
         found.append(_spread(role, "words", [len(text.split()) for text in texts]))

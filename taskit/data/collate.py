@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import datasets
 
 from taskit.data.generation import IGNORED, Encoder
+from taskit.data.visual import VisualEncoder
 
 if TYPE_CHECKING:
     import torch
@@ -16,23 +17,27 @@ MAX_LENGTH = 512  # tokens, where neither the user nor the tokenizer sets a lowe
 class Collator:
     """Turns a list of rows into one batch of tensors.
 
-    task: "image-classification", "text-classification" or "text-generation".
-    processor: an image processor of Transformers, or a tokenizer.
-    max_length: tokens per row; None means what the tokenizer allows, at most 512.
+    task: "image-classification", "text-classification", "text-generation" or "image-text-to-text".
+    processor: an image processor of Transformers, a tokenizer, or a processor that holds both.
+    max_length: tokens per row, beside those of an image; None means what the tokenizer allows, at most 512.
     encoder_decoder: for generation, the prompt becomes the encoder's input and the completion the labels.
 
     A batch of B rows holds `pixel_values` (B, channels, height, width) and `labels` (B), or `input_ids` and
-    `attention_mask` (B, T), T the longest row, with `labels` (B), or (B, T) for generation. Rows without a label
-    give a batch without labels. Raises DataError for rows that the tokenizer cannot express.
+    `attention_mask` (B, T), T the longest row, with `labels` (B), or (B, T) for generation; beside them, for images
+    with text, what the processor makes of the images. Rows without a label give a batch without labels. Raises
+    DataError for rows that the tokenizer cannot express.
     """
 
     def __init__(self, task: str, processor, max_length: int | None = None, *, encoder_decoder: bool = False):
         self.task = task
         self.processor = processor
+        self.tokenizer = getattr(processor, "tokenizer", processor)
         if task != "image-classification":
             # A tokenizer without a limit reports an absurdly large one.
-            self.max_length = max_length or min(processor.model_max_length, MAX_LENGTH)
-            self._encoder = Encoder(processor, self.max_length, encoder_decoder)
+            self.max_length = max_length or min(self.tokenizer.model_max_length, MAX_LENGTH)
+            self._encoder = Encoder(self.tokenizer, self.max_length, encoder_decoder)
+        if task == "image-text-to-text":
+            self.visual = VisualEncoder(processor, self.max_length)
 
     def __call__(self, rows: Sequence[dict]) -> "dict[str, torch.Tensor]":
         import torch
@@ -40,11 +45,28 @@ class Collator:
         if self.task == "image-classification":
             images = [row["image"].convert("RGB") for row in rows]
             batch = dict(self.processor(images=images, return_tensors="pt"))
+        elif self.task == "image-text-to-text":
+            encoded, pictures = self.visual(rows)
+            batch = {**self._pad(encoded), **pictures}
         else:
             batch = self._pad(self.encode(rows))
         if "label" in rows[0]:
             batch["labels"] = torch.tensor([row["label"] for row in rows])
         return batch
+
+    def question(self, row: dict) -> "dict[str, torch.Tensor]":
+        """What a model is to answer: a batch of one row with `prompt`, or `image` and maybe `prompt`, no labels."""
+        import torch
+
+        if self.task == "image-text-to-text":
+            batch = self([{role: row[role] for role in ("image", "prompt") if role in row}])
+            del batch["labels"]
+            return batch
+        (encoded,) = self.encode([{"prompt": row["prompt"], "completion": ""}])
+        ids = encoded["input_ids"]
+        if not self._encoder.encoder_decoder:
+            ids = [token for token, label in zip(ids, encoded["labels"], strict=True) if label == IGNORED]
+        return {"input_ids": torch.tensor([ids]), "attention_mask": torch.ones(1, len(ids), dtype=torch.long)}
 
     def encode(self, rows: Sequence[dict]) -> list[dict[str, list[int]]]:
         """Token ids per row, truncated and not yet padded."""
@@ -60,7 +82,7 @@ class Collator:
         import torch
         from torch.nn.utils.rnn import pad_sequence
 
-        tokenizer = self.processor
+        tokenizer = self.tokenizer
         pad = tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
         fill = {"input_ids": pad or 0, "token_type_ids": tokenizer.pad_token_type_id, "labels": IGNORED}
         return {
@@ -72,17 +94,21 @@ class Collator:
 def longest_rows(data: datasets.Dataset, collator: Collator, count: int) -> list[dict]:
     """The rows that make the largest batch of a size: the longest ones, in tokens.
 
-    Images reach the model at one size, so that the first rows do. Fewer rows come back when there are fewer.
+    Classified images reach the model at one size, so that the first rows do. Fewer rows come back when there are
+    fewer.
     """
     count = min(count, len(data))
     if collator.task == "image-classification":
         return [dict(data[position]) for position in range(count)]
-    sizes = [
-        (len(one["input_ids"]), len(one.get("labels", ()))) for one in collator.encode([dict(row) for row in data])
-    ]
+    if collator.task == "image-text-to-text":
+        sizes = collator.visual.sizes(data)
+    else:
+        encoded = collator.encode([dict(row) for row in data])
+        sizes = [(len(one["input_ids"]), len(one.get("labels", ()))) for one in encoded]
     order = sorted(range(len(data)), key=lambda position: -sum(sizes[position]))
     if count > 1:
-        # An encoder-decoder pads inputs and labels apart, so that the longest of each must be there.
+        # An encoder-decoder pads inputs and labels apart, so that the longest of each must be there; and the image
+        # that takes the most tiles may stand beside few words.
         peaks = (
             max(order, key=lambda position: sizes[position][0]),
             max(order, key=lambda position: sizes[position][1]),

@@ -38,7 +38,7 @@ def recognise(frame: DataFrame, chosen: Mapping[str, str] | None = None) -> Colu
     if spare:
         notes = (*notes, f"Columns left unused: {listed(spare)}.")
     if "label" not in found:
-        return Columns("text-generation", roles, notes)
+        return Columns("image-text-to-text" if "image" in found else "text-generation", roles, notes)
     cells.check_labels(frame[found["label"]].tolist(), found["label"])
     return Columns("image-classification" if "image" in found else "text-classification", roles, notes)
 
@@ -60,10 +60,11 @@ def _check_chosen(kinds: Mapping[str, str], chosen: dict[str, str]) -> dict[str,
             raise DataError(f"The column '{column}' does not hold {role}: name another, or leave {role} to TaskIT.")
     if len(set(chosen.values())) < len(chosen):
         raise DataError("One column was named for two roles: name a column of its own for each.")
-    if set(chosen) & set(GENERATION) and set(chosen) & {*CLASSIFICATION, "text"}:
+    about_image = set(chosen) <= {"image", "prompt", "completion"}
+    if set(chosen) & set(GENERATION) and set(chosen) & {*CLASSIFICATION, "text"} and not about_image:
         raise DataError(
             f"The roles {', '.join(chosen)} do not belong to one task: name prompt and completion, or messages, "
-            f"or an input and its label."
+            f"or an image with what is to be written about it, or an input and its label."
         )
     return chosen
 
@@ -72,8 +73,11 @@ def _generation(kinds: Mapping[str, str], chosen: Mapping[str, str]) -> dict[str
     """Roles of a generation task, where names or contents leave no doubt."""
     if "messages" in chosen:
         return {"messages": chosen["messages"]}
-    if set(chosen) & {*CLASSIFICATION, "text"}:
+    if set(chosen) & {"text_pair", "label", "text"}:
         return None
+    image = _image(kinds, chosen)
+    if image:
+        return _about_image(image, kinds, chosen)
     pairs = naming.INSTRUCTIONS
     if chosen or not any(naming.is_label(column) for column in kinds):
         pairs = (*naming.INSTRUCTIONS, *naming.QUESTIONS)
@@ -87,6 +91,26 @@ def _generation(kinds: Mapping[str, str], chosen: Mapping[str, str]) -> dict[str
     if len(talks) > 1:
         raise DataError(f"The columns {listed(talks)} all hold messages: pick one with --column messages=NAME.")
     return {"messages": talks[0]} if talks else None
+
+
+def _about_image(image: str, kinds: Mapping[str, str], chosen: Mapping[str, str]) -> dict[str, str] | None:
+    """An image with what is to be written about it, and the prompt where there is one; None for a class of images."""
+    texts = [column for column, kind in kinds.items() if kind in ("text", "number") and column not in chosen.values()]
+    if "completion" in chosen:
+        return {"image": image, **chosen}
+    labelled = any(naming.is_label(column) for column in texts)
+    pairs = naming.INSTRUCTIONS if labelled else (*naming.INSTRUCTIONS, *naming.QUESTIONS)
+    pair = None if "prompt" in chosen else naming.find_pair(texts, pairs)
+    if pair:
+        return {"image": image, "prompt": pair[0], "completion": pair[1]}
+    caption = naming.find_caption(texts)
+    if caption and ("prompt" in chosen or not labelled):
+        return {"image": image, **chosen, "completion": caption}
+    if "prompt" in chosen:
+        raise DataError(
+            f"No answer to the prompt was found: name it with --column completion=NAME among {listed(kinds)}."
+        )
+    return None
 
 
 def _classification(
@@ -146,8 +170,12 @@ def _plain_text(kinds: Mapping[str, str], chosen: Mapping[str, str]) -> tuple[di
         return {"text": text}, ("No column holds labels: the data is read as plain text to generate.",)
     raise DataError(
         f"No label column was found among {listed(kinds)}: name it with --column label=NAME, or name only "
-        f"--column text=NAME to learn to write such text."
+        f"--column {_written(kinds)}=NAME to learn to write such text."
     )
+
+
+def _written(kinds: Mapping[str, str]) -> str:
+    return "completion" if "image" in kinds.values() else "text"
 
 
 def _image(kinds: Mapping[str, str], chosen: Mapping[str, str]) -> str | None:
@@ -197,4 +225,6 @@ def _prose(frame: DataFrame, columns: list[str]) -> list[str]:
 def _refuse_paths(frame: DataFrame, column: str) -> None:
     values = [cell for cell in frame[column] if not cells.is_missing(cell)]
     if all("." + cell.strip().rpartition(".")[2].lower() in SUFFIXES for cell in values):
-        raise DataError(f"The column '{column}' names image files: give a folder or zip with one folder per class.")
+        raise DataError(
+            f"The column '{column}' names image files: give a folder or zip that holds them beside this table."
+        )

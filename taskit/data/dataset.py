@@ -15,13 +15,16 @@ from taskit.data.report import Dropped, Report, drop
 from taskit.data.rows import Rows
 from taskit.errors import DataError
 
+MODALITIES = {"image-classification": "image", "image-text-to-text": "image-text"}  # of other tasks: "text"
+
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
     """Both splits with normalised columns, and what is known about them.
 
     The columns are `image` (PIL) or `text` and maybe `text_pair`, with `label` (an index into `info.labels`); or, for
-    generation, `prompt` and `completion`, `messages` (a list of {role, content}), or `text`.
+    generation, `prompt` and `completion`, `messages` (a list of {role, content}), or `text`; or, for what is written
+    about images, `image`, maybe `prompt`, and `completion`.
     """
 
     info: DataInfo
@@ -56,7 +59,7 @@ def load(
     info = DataInfo(
         source=str(source),
         fingerprint=rows.fingerprint(train, evaluation),
-        modality="image" if found.task == "image-classification" else "text",
+        modality=MODALITIES.get(found.task, "text"),
         task=found.task,
         columns=found.roles,
         labels=labels,

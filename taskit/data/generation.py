@@ -28,7 +28,7 @@ class Encoder:
                 raise DataError("Plain text cannot teach an encoder-decoder: give columns prompt and completion.")
             ids, labels = prompt[: self.max_length], target[: self.max_length]
         else:
-            prompt, target = self._fit(prompt, target)
+            prompt, target = self.fit(prompt, target)
             ids, labels = prompt + target, [IGNORED] * len(prompt) + target
         return {"input_ids": ids, "attention_mask": [1] * len(ids), "labels": labels}
 
@@ -36,19 +36,21 @@ class Encoder:
         if "messages" in row:
             return self._talk(row["messages"])
         if "text" in row:
-            return [], self._close(self._ids(row["text"], special=True))
-        return self._opening(row["prompt"]), self._close(self._ids(row["completion"]))
+            return [], self.close(self.ids(row["text"], special=True))
+        return self._opening(row["prompt"]), self.close(self.ids(row["completion"]))
 
-    def _ids(self, text: str, special: bool = False) -> list[int]:
+    def ids(self, text: str, special: bool = False) -> list[int]:
+        """The tokens of a text alone, or with the special ones that a model expects."""
         return self.tokenizer(text, add_special_tokens=special, verbose=False)["input_ids"]
 
     def _opening(self, prompt: str) -> list[int]:
         """The prompt with the special tokens a model expects; a decoder's must not end before the answer."""
-        ids = self._ids(prompt, special=True)
+        ids = self.ids(prompt, special=True)
         eos = self.tokenizer.eos_token_id
         return ids[:-1] if ids and ids[-1] == eos and not self.encoder_decoder else ids
 
-    def _close(self, ids: list[int]) -> list[int]:
+    def close(self, ids: list[int]) -> list[int]:
+        """What is to be written, ended by an end-of-sequence token."""
         eos = self.tokenizer.eos_token_id
         return ids if eos is None or eos in ids[-2:] else [*ids, eos]
 
@@ -57,11 +59,11 @@ class Encoder:
         *before, last = ({"role": turn["role"], "content": turn["content"]} for turn in messages)
         if not self.tokenizer.chat_template:
             opening = "".join(f"{turn['role']}: {turn['content']}\n" for turn in before) + "assistant:"
-            return self._opening(opening), self._close(self._ids(f" {last['content']}"))
+            return self._opening(opening), self.close(self.ids(f" {last['content']}"))
         opening, whole = self._render(before, True), self._render([*before, last], False)
         # Some templates open the answer otherwise than they replay it; then the answer stands for itself.
         answer = whole.removeprefix(opening) if whole.startswith(opening) else last["content"]
-        return self._ids(opening), self._close(self._ids(answer))
+        return self.ids(opening), self.close(self.ids(answer))
 
     def _render(self, messages: Sequence[dict[str, str]], prompted: bool) -> str:
         from jinja2 import TemplateError
@@ -73,7 +75,7 @@ class Encoder:
                 f"The chat template of the model refuses a conversation ({error}): start each with a user's turn."
             ) from error
 
-    def _fit(self, prompt: list[int], target: list[int]) -> tuple[list[int], list[int]]:
+    def fit(self, prompt: list[int], target: list[int]) -> tuple[list[int], list[int]]:
         """Truncate: the answer keeps at least half of the room, the prompt loses its beginning but not its BOS."""
         target = target[: max(self.max_length - len(prompt), self.max_length // 2, 1)]
         room = self.max_length - len(target)

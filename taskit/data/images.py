@@ -34,8 +34,12 @@ def split_name(word: str) -> str | None:
 
 def is_image(path: PurePosixPath) -> bool:
     """Whether a path ends like an image and is no leftover of an operating system."""
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
-    return path.suffix.lower() in SUFFIXES and not hidden
+    return path.suffix.lower() in SUFFIXES and not is_leftover(path)
+
+
+def is_leftover(path: PurePosixPath) -> bool:
+    """Whether an operating system or an editor left the file at ``path``."""
+    return any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
 
 
 def arrange(paths: Sequence[PurePosixPath]) -> list[tuple[str, str] | None]:

@@ -22,6 +22,7 @@ INSTRUCTIONS = (
     ("instruction", "response"),
 )
 QUESTIONS = (("question", "answer"), ("input", "output"))  # generation only where no label stands beside them
+CAPTIONS = ("caption", "captions", "description", "completion", "answer", "response", "output", "text")
 TEXTS = ("text", "sentence", "content", "review", "utterance", "question", "query", "body", "message", "tweet")
 LABELS = frozenset({"label", "labels", "class", "target", "category", "intent", "sentiment", "topic", "emotion"})
 
@@ -49,8 +50,17 @@ def is_text(column: str) -> bool:
 
 def find_text(columns: Sequence[str]) -> str | None:
     """The column with the most telling name for a text."""
+    return _first_named(columns, TEXTS)
+
+
+def _first_named(columns: Sequence[str], names: Sequence[str]) -> str | None:
     by_name = {column.lower(): column for column in columns}
-    return next((by_name[name] for name in TEXTS if name in by_name), None)
+    return next((by_name[name] for name in names if name in by_name), None)
+
+
+def find_caption(columns: Sequence[str]) -> str | None:
+    """The column with the most telling name for what is to be written about an image."""
+    return _first_named(columns, CAPTIONS)
 
 
 def find_pair(columns: Sequence[str], pairs: Sequence[tuple[str, str]]) -> tuple[str, str] | None:

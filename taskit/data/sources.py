@@ -2,17 +2,19 @@
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
+from typing import TypeVar
 
 from pandas import DataFrame
 
 from taskit.data.archives import MAX_MEMBER_BYTES, read_zip
 from taskit.data.hub import PREFIX, read_hub
 from taskit.data.images import arrange, is_image, split_name
+from taskit.data.pictures import with_images
 from taskit.data.report import Dropped, drop
-from taskit.data.tables import READERS, read_table
+from taskit.data.tables import READERS, Table, is_table, parse_table, read_table
 from taskit.errors import DataError
 
 
@@ -37,7 +39,7 @@ def read(source: str | Path) -> Source:
     if path.stat().st_size == 0:
         raise DataError(f"{path.name} is empty: choose a file that holds rows or images.")
     if path.suffix.lower() == ".zip":
-        return _from_images(read_zip(path), path.name)
+        return _from_members(read_zip(path), path.name)
     if path.suffix.lower() not in READERS:
         known = ", ".join((*READERS, ".zip"))
         raise DataError(f"{path.name} has a type that TaskIT does not read: use one of {known}, or a folder.")
@@ -54,11 +56,11 @@ def _require_train(source: Source, name: str) -> Source:
 
 def _read_folder(folder: Path) -> Source:
     files = [Path(root, name) for root, _, names in os.walk(folder) for name in names]
-    images = sorted(inside for file in files if is_image(inside := PurePosixPath(file.relative_to(folder))))
-    if images:
-        members = [(inside, _content(folder / inside)) for inside in images]
-        return _from_images(members, folder.name)
-    tables = _split_files(folder)
+    inside = sorted(PurePosixPath(file.relative_to(folder)) for file in files)
+    if any(map(is_image, inside)):
+        wanted = (path for path in inside if is_image(path) or is_table(path))
+        return _from_members([(path, _content(folder / path)) for path in wanted], folder.name)
+    tables = _split_files([file for file in folder.iterdir() if file.suffix.lower() in READERS], folder.name)
     if not tables:
         raise DataError(
             f"{folder.name} holds neither images in class folders nor a train.csv (.tsv, .json, .jsonl, .parquet): "
@@ -74,16 +76,51 @@ def _content(file: Path) -> bytes | None:
     return file.read_bytes() if file.stat().st_size <= MAX_MEMBER_BYTES else None
 
 
-def _split_files(folder: Path) -> dict[str, Path]:
+File = TypeVar("File", bound=PurePath)
+
+
+def _split_files(files: Iterable[File], name: str) -> dict[str, File]:
     """The file of each split: train.csv, or PREFIX_train.csv as long as there is only one of them."""
-    found: dict[str, Path] = {}
-    for file in sorted(file for file in folder.iterdir() if file.suffix.lower() in READERS):
+    found: dict[str, File] = {}
+    for file in sorted(files):
         split = split_name(re.split(r"[-_. ]", file.stem)[-1])
         if split in found:
-            raise DataError(f"{folder.name} has two {split} files, {found[split].name} and {file.name}: keep one.")
+            raise DataError(f"{name} has two {split} files, {found[split].name} and {file.name}: keep one.")
         if split:
             found[split] = file
     return found
+
+
+def _from_members(members: Sequence[tuple[PurePosixPath, bytes | None]], name: str) -> Source:
+    """Images that a table beside them names, or else those of class folders."""
+    images = {path: content for path, content in members if is_image(path)}
+    named: dict[PurePosixPath, tuple[Table, DataFrame]] = {}
+    broken: list[DataError] = []
+    for path, content in members:
+        if not is_image(path):
+            try:
+                table = parse_table(path.name, content or b"")
+            except DataError as error:
+                broken.append(error)
+                continue
+            frame = with_images(path, table, images)
+            if frame is not None:
+                named[path] = table, frame
+    if not named:
+        classes = {home[1] for home in arrange(list(images)) if home}
+        if broken and len(classes) < 2:  # a table that was meant to name the images
+            raise broken[0]
+        return _from_images(list(images.items()), name)
+    only = next(iter(named))
+    files = _split_files(named, name) if len(named) > 1 else {split_name(only.stem) or "train": only}
+    stray = next((path.name for path in named if path not in files.values()), None)
+    if stray:
+        raise DataError(
+            f"{name} has several tables that name images, {stray} among them: keep one, or call them train.csv and "
+            "test.csv."
+        )
+    warnings = tuple(warning for table, _ in named.values() for warning in table.warnings)
+    return _require_train(Source({split: named[path][1] for split, path in files.items()}, warnings=warnings), name)
 
 
 def _from_images(members: Sequence[tuple[PurePosixPath, bytes | None]], name: str) -> Source:

@@ -7,7 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import datasets
@@ -16,6 +16,7 @@ import pyarrow.parquet
 from datasets.table import InMemoryTable
 from pandas import DataFrame
 
+from taskit.data.images import is_leftover
 from taskit.errors import DataError
 
 
@@ -27,17 +28,28 @@ class Table:
     warnings: tuple[str, ...] = ()
 
 
+def is_table(path: PurePosixPath) -> bool:
+    """Whether a path ends like a table and is no leftover of an operating system."""
+    return path.suffix.lower() in READERS and not is_leftover(path)
+
+
 def read_table(path: Path) -> Table:
-    """Read one file by its suffix; header names lose stray spaces, with a warning.
+    """Read one file as `parse_table` does."""
+    return parse_table(path.name, path.read_bytes())
+
+
+def parse_table(name: str, content: bytes) -> Table:
+    """The table in the ``content`` of a file, by the suffix of its ``name``; header names lose stray spaces, with a
+    warning.
 
     Raises DataError when the file is empty, broken or ragged, naming the line.
     """
-    if path.stat().st_size == 0:
-        raise DataError(f"{path.name} is empty: choose a file that holds rows.")
-    table = READERS[path.suffix.lower()](path)
+    if not content:
+        raise DataError(f"{name} is empty: choose a file that holds rows.")
+    table = READERS[PurePosixPath(name).suffix.lower()](content, name)
     if table.frame.empty:
-        raise DataError(f"{path.name} holds no rows: add at least two examples of each class.")
-    return _strip_header(table, path.name)
+        raise DataError(f"{name} holds no rows: add at least two examples of each class.")
+    return _strip_header(table, name)
 
 
 def frame_of(data: datasets.Dataset, name: str) -> DataFrame:
@@ -69,12 +81,11 @@ def _refuse_twins(columns: Sequence[str], name: str) -> None:
         raise DataError(f"{name} has more than one column called '{twins[0]}': rename all but one of them.")
 
 
-def _decode(path: Path) -> tuple[str, tuple[str, ...]]:
-    content = path.read_bytes()
+def _decode(content: bytes, name: str) -> tuple[str, tuple[str, ...]]:
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         encodings = ("utf-16",)
     elif b"\0" in content:
-        raise DataError(f"{path.name} is not a text file: save it as UTF-8 text and try again.")
+        raise DataError(f"{name} is not a text file: save it as UTF-8 text and try again.")
     else:
         encodings = ("utf-8-sig", "cp1252", "latin-1")  # utf-8-sig also reads UTF-8 without its mark
     for encoding in encodings:
@@ -83,24 +94,24 @@ def _decode(path: Path) -> tuple[str, tuple[str, ...]]:
         except UnicodeDecodeError:
             continue
         known = encoding.startswith("utf")
-        return text, () if known else (f"{path.name} is not UTF-8: it was read as {encoding}.",)
-    raise DataError(f"{path.name} is not readable text: save it as UTF-8 and try again.")
+        return text, () if known else (f"{name} is not UTF-8: it was read as {encoding}.",)
+    raise DataError(f"{name} is not readable text: save it as UTF-8 and try again.")
 
 
-def _read_csv(path: Path) -> Table:
-    text, warnings = _decode(path)
+def _read_csv(content: bytes, name: str) -> Table:
+    text, warnings = _decode(content, name)
     header = text.lstrip().partition("\n")[0]
     delimiter = ";" if ";" in header and "," not in header else ","
-    return Table(_parse(text, path.name, delimiter, csv.QUOTE_MINIMAL), warnings)
+    return Table(_parse(text, name, delimiter, csv.QUOTE_MINIMAL), warnings)
 
 
-def _read_tsv(path: Path) -> Table:
-    text, warnings = _decode(path)
+def _read_tsv(content: bytes, name: str) -> Table:
+    text, warnings = _decode(content, name)
     try:
-        return Table(_parse(text, path.name, "\t", csv.QUOTE_MINIMAL), warnings)
+        return Table(_parse(text, name, "\t", csv.QUOTE_MINIMAL), warnings)
     except DataError:
         # Many TSV files use no quoting at all, so that a lone quote mark is text.
-        return Table(_parse(text, path.name, "\t", csv.QUOTE_NONE), warnings)
+        return Table(_parse(text, name, "\t", csv.QUOTE_NONE), warnings)
 
 
 def _parse(text: str, name: str, delimiter: str, quoting: Any) -> DataFrame:
@@ -126,19 +137,19 @@ def _parse(text: str, name: str, delimiter: str, quoting: Any) -> DataFrame:
     return DataFrame(rows, columns=header or [], index=places, dtype=object)
 
 
-def _read_json(path: Path) -> Table:
-    text, warnings = _decode(path)
-    content = _loads(text, path.name, hint="mend it there, or call the file .jsonl if each line is one object")
-    rows = content.get("data") if isinstance(content, dict) else content
+def _read_json(content: bytes, name: str) -> Table:
+    text, warnings = _decode(content, name)
+    found = _loads(text, name, hint="mend it there, or call the file .jsonl if each line is one object")
+    rows = found.get("data") if isinstance(found, dict) else found
     if not isinstance(rows, list):
-        raise DataError(f"{path.name} must be a list of objects, or an object with a list called 'data'.")
-    return Table(_from_objects((f"{path.name} row {n}", row) for n, row in enumerate(rows, start=1)), warnings)
+        raise DataError(f"{name} must be a list of objects, or an object with a list called 'data'.")
+    return Table(_from_objects((f"{name} row {n}", row) for n, row in enumerate(rows, start=1)), warnings)
 
 
-def _read_jsonl(path: Path) -> Table:
-    text, warnings = _decode(path)
+def _read_jsonl(content: bytes, name: str) -> Table:
+    text, warnings = _decode(content, name)
     # Only \n ends a line of JSON Lines: str.splitlines would also cut at U+2028 inside a string.
-    lines = [(f"{path.name} line {n}", line) for n, line in enumerate(text.split("\n"), start=1) if line.strip()]
+    lines = [(f"{name} line {n}", line) for n, line in enumerate(text.split("\n"), start=1) if line.strip()]
     objects = ((place, _loads(line, place, hint="mend or remove that line", numbered=False)) for place, line in lines)
     return Table(_from_objects(objects), warnings)
 
@@ -163,14 +174,13 @@ def _from_objects(objects: Iterable[tuple[str, object]]) -> DataFrame:
     return DataFrame(rows, index=places, dtype=object)
 
 
-def _read_parquet(path: Path) -> Table:
+def _read_parquet(content: bytes, name: str) -> Table:
     try:
-        # memory_map off: the file may be a temporary upload that goes away.
-        table = pyarrow.parquet.read_table(path, memory_map=False)
+        table = pyarrow.parquet.read_table(pyarrow.BufferReader(content))
     except (pyarrow.ArrowException, OSError) as error:
-        raise DataError(f"{path.name} is not a readable Parquet file: write it again and retry.") from error
-    _refuse_twins(table.column_names, path.name)
-    return Table(frame_of(datasets.Dataset(InMemoryTable(table)), path.name))
+        raise DataError(f"{name} is not a readable Parquet file: write it again and retry.") from error
+    _refuse_twins(table.column_names, name)
+    return Table(frame_of(datasets.Dataset(InMemoryTable(table)), name))
 
 
 READERS = {

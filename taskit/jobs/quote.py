@@ -1,6 +1,7 @@
 """What a run would take on a rented machine, before anything is paid: hours and dollars."""
 
 import math
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,6 +12,7 @@ from taskit.budget import show_bytes
 from taskit.data import Dataset
 from taskit.errors import BudgetError
 from taskit.jobs.machine import Machine, find_machine
+from taskit.memory.known import KnownInputs
 from taskit.memory.posing import posing
 from taskit.memory.rehearsal import fill_with_zeros
 from taskit.plan import Plan
@@ -57,7 +59,7 @@ def make_quote(plan: Plan, flavor: str, api: HfApi, *, tighten: bool = False) ->
     machine = find_machine(api, flavor)
     data = load_data(plan)
     collator = make_collator(plan.backbone, plan.data.task, plan.training.max_length)
-    stage = set_stage(plan.backbone, data, plan.training, collator)
+    stage = set_stage(plan.backbone, data, plan.training, collator, vision_tower=plan.constraints.vision_tower)
     stage = replace(stage, conditions=replace(stage.conditions, device=machine.device))
     peak = stage.rehearse([plan.ranks.get(place.name, 0) for place in stage.locations])
     if peak > plan.budget_bytes and not tighten:
@@ -88,8 +90,9 @@ def forward_operations(stage: Stage) -> int:
     Those with weights: the products inside attention, fewer up to thousands of tokens, are left to the margin.
     """
     conditions, model = stage.conditions, stage.build()
+    known = bool(conditions.batch.known)
     try:
-        with posing("cpu"):
+        with posing("cpu", known), KnownInputs() if known else nullcontext():
             return _count(model, conditions.batch.empty())
     except RuntimeError:  # it wants numbers: those of one row
         fill_with_zeros(model)

@@ -13,13 +13,22 @@ CUDA_BLOCK = 512  # kMinBlockSize of PyTorch's caching allocator
 
 @dataclass(frozen=True, slots=True)
 class BatchShape:
-    """Name, shape and dtype of every tensor of the longest batch the data can produce."""
+    """Name, shape and dtype of every tensor of the longest batch the data can produce.
+
+    A batch of images with text is ``known``: the numbers in it decide what the model does with it.  Whole numbers are
+    kept as bytes; of pixels only whether an image of zeros pads a row that has fewer of them.
+    """
 
     tensors: tuple[tuple[str, tuple[int, ...], str], ...]
+    known: tuple[tuple[str, bytes], ...] = ()
 
     @classmethod
     def of(cls, batch: "Mapping[str, torch.Tensor]") -> "BatchShape":
-        return cls(tuple((k, tuple(v.shape), str(v.dtype).removeprefix("torch.")) for k, v in batch.items()))
+        shapes = tuple((k, tuple(v.shape), str(v.dtype).removeprefix("torch.")) for k, v in batch.items())
+        if not {"pixel_values", "input_ids"} <= batch.keys():
+            return cls(shapes)
+        padded = {**batch, "attention_mask": _padded(batch["attention_mask"])}
+        return cls(shapes, tuple((name, _content(tensor)) for name, tensor in padded.items()))
 
     @property
     def numbers(self) -> int:
@@ -31,14 +40,56 @@ class BatchShape:
         return self.tensors[0][1][0]
 
     def with_rows(self, rows: int) -> "BatchShape":
-        """The same batch with another number of rows."""
-        return BatchShape(tuple((name, (rows, *shape[1:]), dtype) for name, shape, dtype in self.tensors))
+        """The same batch with another number of rows; where it is known, its first row so many times.
+
+        Raises RuntimeError for a known batch whose rows have images of several sizes.
+        """
+        if not self.known:
+            return BatchShape(tuple((name, (rows, *shape[1:]), dtype) for name, shape, dtype in self.tensors))
+        if any(shape[0] % self.rows for _, shape, _ in self.tensors):
+            raise RuntimeError("rows with images of several sizes cannot be told apart in a batch")
+        shapes = tuple(
+            (name, (shape[0] // self.rows * rows, *shape[1:]), dtype) for name, shape, dtype in self.tensors
+        )
+        known = tuple((name, content[: len(content) // self.rows] * rows) for name, content in self.known)
+        return BatchShape(shapes, known)
 
     def empty(self) -> "dict[str, torch.Tensor]":
-        """A batch of zeros of this shape: real, or on meta where ``posing`` is."""
+        """A batch of this shape, of zeros where it is not known: real, or on meta where ``posing`` is."""
         import torch
 
-        return {name: torch.zeros(shape, dtype=getattr(torch, dtype)) for name, shape, dtype in self.tensors}
+        known = dict(self.known)
+        return {
+            name: _filled(known[name], shape, getattr(torch, dtype))
+            if name in known
+            else torch.zeros(shape, dtype=getattr(torch, dtype))
+            for name, shape, dtype in self.tensors
+        }
+
+
+def _padded(mask: "torch.Tensor") -> "torch.Tensor":
+    """A mask (rows, tokens) with a padded token: rows of another batch differ, and one without any is dropped."""
+    if len(mask) > 1 and mask.all():
+        mask = mask.clone()
+        mask[-1, -1] = 0
+    return mask
+
+
+def _content(tensor: "torch.Tensor") -> bytes:
+    if tensor.is_floating_point():
+        tensor = (tensor != 0).flatten(min(2, tensor.ndim - 1)).any(-1)
+    return tensor.cpu().contiguous().numpy().tobytes()
+
+
+def _filled(content: bytes, shape: tuple[int, ...], dtype: "torch.dtype") -> "torch.Tensor":
+    """Undo ``_content``: pixels are 1 where an image is."""
+    import torch
+
+    if not dtype.is_floating_point:
+        return torch.frombuffer(bytearray(content), dtype=dtype).view(shape).clone()
+    present = torch.frombuffer(bytearray(content), dtype=torch.bool)
+    lead = shape[: min(2, len(shape) - 1)]
+    return present.view(*lead, *(1 for _ in shape[len(lead) :])).expand(shape).to(dtype)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Count the bytes of live tensor storages, the CPU's stand-in for ``torch.cuda.max_memory_allocated``."""
 
 import weakref
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -80,8 +80,12 @@ class LiveStorages(TorchDispatchMode):
         del self._alive[key]
         self.now -= size
 
+    def result(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """What the operator ``func`` returns, by its rule where it has one."""
+        return (self.rules.get(func) or func)(*args, **kwargs)
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = (self.rules.get(func) or func)(*args, **(kwargs or {}))
+        result = self.result(func, args, kwargs or {})
         if isinstance(result, torch.Tensor):
             self.follow((result,))
         elif isinstance(result, (tuple, list)):  # operators return tensors, or a flat sequence with them

@@ -21,16 +21,20 @@ from taskit.memory.attention import attend
 _ATTENTION = torch.nn.functional.scaled_dot_product_attention
 _PROPERTIES: Any = torch.Tensor
 CODES = 256  # entries of an 8-bit code book
-_META = torch.device("meta")
+_META, _HERE = torch.device("meta"), torch.device("cpu")
 _MOVES = (torch.Tensor.to, torch.Tensor.cuda, torch.Tensor.cpu)
 
 
 @contextmanager
-def posing(device: str) -> Iterator[None]:
-    """Inside, every new tensor is on meta, and every tensor says that it is on ``device`` ("cpu" or "cuda")."""
+def posing(device: str, known: bool = False) -> Iterator[None]:
+    """Inside, every new tensor is on meta, and every tensor says that it is on ``device`` ("cpu" or "cuda").
+
+    Where inputs are ``known`` (known.py), what is not of floating point is made with its numbers, and what holds
+    numbers keeps them.
+    """
     from transformers.utils import import_utils
 
-    mode = _Posing(torch.device(device))
+    mode = _Posing(torch.device(device), known)
     run_backward: Any = getattr(torch.autograd, "_engine_run_backward", None)
 
     def go_on_posing(*args: Any, **kwargs: Any) -> Any:
@@ -39,7 +43,7 @@ def posing(device: str) -> Iterator[None]:
 
     with (
         # Transformers must not look into masks that hold no numbers; it spares traced tensors that
-        _replaced(import_utils, "is_fake_tensor", lambda _: True),
+        _replaced(import_utils, "is_fake_tensor", on_meta),
         # fused optimizers ask for the device in a place that no mode can see
         _replaced(fused, "_get_fused_kernels_supported_devices", lambda: ["cpu", "cuda", "meta"]),
         # a mode rests while it handles a call, and the call of backward recomputes blocks and runs Python functions
@@ -48,6 +52,12 @@ def posing(device: str) -> Iterator[None]:
         mode,
     ):
         yield
+
+
+def on_meta(value: Any) -> bool:
+    """Whether a tensor is on meta, whatever it says that it is on."""
+    with torch._C.DisableTorchFunction():
+        return isinstance(value, torch.Tensor) and value.is_meta
 
 
 @contextmanager
@@ -80,9 +90,10 @@ def _empty_code_books() -> Iterator[None]:
 
 
 class _Posing(TorchFunctionMode):
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, known: bool) -> None:
         self.constructors = _device_constructors()
         self.device = device
+        self.known = known
         # a property's getter is another object at every look, so that these are found by equality
         self.answers = {
             _PROPERTIES.device.__get__: device,
@@ -97,11 +108,18 @@ class _Posing(TorchFunctionMode):
             return self.answers[func]
         if func is _ATTENTION:
             return attend(self.device, *args, **kwargs)
+        place = _META
+        if self.known and args and isinstance(args[0], torch.Tensor) and not args[0].is_meta:
+            place = _HERE
         if func in _MOVES:
-            args = (args[0], *(_META if _names_device(a) else a for a in args[1:]))
+            args = (args[0], *(place if _names_device(a) else a for a in args[1:]))
         if func in self.constructors or kwargs.get("device") is not None:
-            kwargs["device"] = _META
-        return func(*args, **kwargs)
+            kwargs["device"] = place
+        made = func(*args, **kwargs)
+        if self.known and func in self.constructors and not made.is_floating_point():
+            del made
+            made = func(*args, **{**kwargs, "device": _HERE})
+        return made
 
 
 def _names_device(value: Any) -> bool:

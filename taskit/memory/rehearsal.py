@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from taskit.memory.conditions import Conditions
+from taskit.memory.known import KnownInputs
 from taskit.memory.live import LiveStorages, standing_tensors
 from taskit.memory.posing import posing
 from taskit.memory.shapes import RULES, SCRATCH
@@ -57,9 +58,11 @@ def take_step(
     model.train()
     if conditions.on_numbers:
         fill_with_zeros(model)
-    stage = nullcontext() if conditions.on_numbers else posing(conditions.device)
+    known = bool(conditions.batch.known)
+    stage = nullcontext() if conditions.on_numbers else posing(conditions.device, known)
     rules = {} if conditions.on_numbers else RULES
-    live = LiveStorages(conditions.granularity, rules, SCRATCH, keep=conditions.on_numbers)
+    follow = KnownInputs if known and not conditions.on_numbers else LiveStorages
+    live = follow(conditions.granularity, rules, SCRATCH, keep=conditions.on_numbers)
     with _no_collection(), stage, live:
         live.follow(standing_tensors(model))
         # one batch more than a step takes: Accelerate's loader holds the next one already

@@ -29,6 +29,7 @@ class Constraints:
         exclude: locations that match one of these globs are not.
         last_blocks: insert nothing more than this many blocks back from the output, so that the backward pass is
             short.
+        vision_tower: locations of a vision-language model's encoder of images are candidates too.
 
     Raises:
         PlanError: a value that no strategy can meet.
@@ -43,6 +44,7 @@ class Constraints:
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     last_blocks: int | None = None
+    vision_tower: bool = False
 
     def __post_init__(self) -> None:
         if not self.ranks:

@@ -8,6 +8,7 @@ from typing import Any, cast
 import torch
 from torch.nn.functional import cross_entropy
 
+from taskit.heads import WRITING
 from taskit.training.scores import HardRow, Scores
 
 HIGHER_IS_BETTER = {"accuracy": True, "loss": False}
@@ -16,7 +17,7 @@ CONFUSION_CLASSES = 100  # more classes make a matrix that nobody reads
 
 
 def metric_of(task: str) -> str:
-    return "loss" if task == "text-generation" else "accuracy"
+    return "loss" if task in WRITING else "accuracy"
 
 
 def better(metric: str, new: float, old: float) -> bool:

@@ -1,11 +1,12 @@
 """Let a model answer prompts, and compare its answers with the true ones."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 
+from taskit.backbone import quiet
 from taskit.data import Collator
 from taskit.training.scores import HardRow
 
@@ -13,42 +14,36 @@ COMPARED_ROWS = 32  # the first ones: writing an answer takes as long as many tr
 
 
 @torch.no_grad()
-def answer(model: Any, collator: Collator, prompt: str, longest: int = 128) -> str:
-    """What ``model`` writes after ``prompt``, greedily, at most ``longest`` tokens; the prompt as in training."""
-    (encoded,) = collator.encode([{"prompt": prompt, "completion": ""}])
-    ids = encoded["input_ids"]
-    if not model.config.is_encoder_decoder:
-        ids = [token for token, label in zip(ids, encoded["labels"], strict=True) if label == -100]
+def answer(model: Any, collator: Collator, row: Mapping[str, Any], longest: int = 128) -> str:
+    """What ``model`` writes about the `prompt` or `image` of ``row``, greedily, at most ``longest`` tokens."""
     device = next(model.parameters()).device
-    inputs = {"input_ids": torch.tensor([ids], device=device)}
-    inputs["attention_mask"] = torch.ones_like(inputs["input_ids"])
-    tokens = model.generate(**inputs, max_new_tokens=longest, do_sample=False)
-    skip = 0 if model.config.is_encoder_decoder else len(ids)
-    return collator.processor.decode(tokens[0, skip:], skip_special_tokens=True).strip()
+    inputs = {name: tensor.to(device) for name, tensor in collator.question(dict(row)).items()}
+    with quiet():  # some models have a default length, and warn at every answer
+        tokens = model.generate(**inputs, max_new_tokens=longest, do_sample=False)
+    skip = 0 if model.config.is_encoder_decoder else inputs["input_ids"].shape[1]
+    return collator.tokenizer.decode(tokens[0, skip:], skip_special_tokens=True).strip()
 
 
 def compare_answers(model: Any, collator: Collator, rows: Any) -> tuple[float, float] | None:
-    """(exact match, ROUGE-L) over the first rows, both 0 to 1; None where rows have no prompt and completion."""
+    """(exact match, ROUGE-L) over the first rows, both 0 to 1; None where rows have no completion."""
     if "completion" not in rows.column_names:
         return None
     chosen = rows.select(range(min(COMPARED_ROWS, len(rows))))
-    longest = 1 + max(len(collator.processor(text)["input_ids"]) for text in chosen["completion"])
-    answers = [answer(model, collator, prompt, longest) for prompt in chosen["prompt"]]
-    truths = [text.strip() for text in chosen["completion"]]
-    pairs = list(zip(answers, truths, strict=True))
+    longest = 1 + max(len(collator.tokenizer(text)["input_ids"]) for text in chosen["completion"])
+    pairs = [(answer(model, collator, row, longest), row["completion"].strip()) for row in chosen]
     exact = sum(given == true for given, true in pairs) / len(pairs)
     return exact, sum(rouge_l(given, true) for given, true in pairs) / len(pairs)
 
 
 def answer_hardest(model: Any, collator: Collator, rows: Any, hardest: Sequence[HardRow]) -> tuple[HardRow, ...]:
-    """The same rows with what should have been written and what the model writes, where rows have a prompt."""
+    """The same rows with what should have been written and what the model writes, where rows have a completion."""
     if "completion" not in rows.column_names:
         return tuple(hardest)
     found = []
     for hard in hardest:
-        prompt, truth = rows[hard.row]["prompt"], rows[hard.row]["completion"]
-        longest = 1 + len(collator.processor(truth)["input_ids"])
-        found.append(replace(hard, label=truth.strip(), answer=answer(model, collator, prompt, longest)))
+        row = rows[hard.row]
+        longest = 1 + len(collator.tokenizer(row["completion"])["input_ids"])
+        found.append(replace(hard, label=row["completion"].strip(), answer=answer(model, collator, row, longest)))
     return tuple(found)
 
 

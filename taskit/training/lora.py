@@ -8,7 +8,12 @@ if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
     from transformers import PreTrainedModel
 
-PEFT_TASKS = {"text-classification": "SEQ_CLS", "text-generation": "CAUSAL_LM", "image-classification": None}
+PEFT_TASKS = {
+    "text-classification": "SEQ_CLS",
+    "text-generation": "CAUSAL_LM",
+    "image-text-to-text": "CAUSAL_LM",
+    "image-classification": None,
+}
 SCALING = 1  # c in alpha = c * r: every location keeps the same scaling whatever its rank
 
 

@@ -11,7 +11,7 @@ from gradio.utils import get_space
 
 from taskit.budget import show_bytes
 from taskit.errors import DataError, RunError
-from taskit.inference import Prediction, compare
+from taskit.inference import PAIR, Prediction, compare
 from taskit.training.run_folder import Result
 from taskit.training.runs import Run
 from taskit.ui.markup import empty, figures, panel, share
@@ -49,15 +49,18 @@ class Results:
         found = self.shelf.find(visitor_of(request), name)
         if isinstance(found, Ticket) or found.result is None:
             return NOTHING, gr.skip(), gr.skip(), gr.Column(visible=False)
-        image = found.plan.data.modality == "image"
-        inputs = gr.Image(visible=image), gr.Textbox(visible=not image)
+        modality = found.plan.data.modality
+        inputs = gr.Image(visible="image" in modality), gr.Textbox(visible="text" in modality)
         return result_view(found, found.result), *inputs, gr.Column(visible=True)
 
     @told(outputs=1)
     def ask(self, name: str, image: str | None, words: str, request: gr.Request) -> tuple:
         """One prediction with and without the LoRA."""
         run = self._finished(name, request)
-        given = image if run.plan.data.modality == "image" else words.strip()
+        words = words.strip()
+        given = {"image": image, "text": words, "image-text": image and f"{image}{PAIR}{words}"}[
+            run.plan.data.modality
+        ]
         if not given:
             raise DataError("There is nothing to predict yet; give an image, a sentence or a prompt.")
         return (answer_view(*compare(run.path, given)),)

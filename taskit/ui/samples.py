@@ -58,11 +58,12 @@ def examples(data: Dataset) -> str:
     """A few training rows, of as many classes as there is room for."""
     rows = [data.train[place] for place in _spread_over_classes(data)]
     labels = data.info.labels
-    if data.info.modality == "image":
+    if "image" in data.info.modality:
         items = "".join(
-            f'<figure><img src="{thumbnail(row["image"])}" alt="{text(labels[row["label"]])}" loading="lazy">'
-            f"<figcaption>{text(labels[row['label']])}</figcaption></figure>"
+            f'<figure><img src="{thumbnail(row["image"])}" alt="{text(words)}" loading="lazy">'
+            f"<figcaption>{text(words)}</figcaption></figure>"
             for row in rows
+            for words in [labels[row["label"]] if labels else _shorten(row)]
         )
         return panel("Examples", "As they are in the training rows.", f'<div class="samples">{items}</div>')
     items = "".join(f"<li>{_chip(row, labels)}<span>{text(_shorten(row))}</span></li>" for row in rows)
