@@ -226,5 +226,6 @@ def _refuse_paths(frame: DataFrame, column: str) -> None:
     values = [cell for cell in frame[column] if not cells.is_missing(cell)]
     if all("." + cell.strip().rpartition(".")[2].lower() in SUFFIXES for cell in values):
         raise DataError(
-            f"The column '{column}' names image files: give a folder or zip that holds them beside this table."
+            f"The column '{column}' names image files: give a folder or zip with them beside this table, or with one "
+            "folder per class."
         )

@@ -112,4 +112,4 @@ def test_paths_inside_a_parquet_are_not_followed(tmp_path):
     frame = pandas.DataFrame({"image": cells, "label": ["a", "b"] * 3 + ["a"]})
     frame.to_parquet(tmp_path / "data.parquet")
     report = load(tmp_path / "data.parquet").report
-    assert [(one.reason, one.count) for one in report.dropped] == [("empty image", 1)]
+    assert [(one.reason, one.count) for one in report.dropped] == [("missing image", 1)]
