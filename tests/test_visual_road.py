@@ -8,6 +8,7 @@ from transformers import AutoModelForImageTextToText
 
 from taskit.backbone import find_backbone, load_model
 from taskit.errors import BackboneError, DataError, TaskITError
+from taskit.importance import TRIAL
 from taskit.inference import compare, evaluate_run, predict
 from taskit.locations import find_locations
 from taskit.plan import Plan
@@ -76,7 +77,7 @@ def test_its_adapter_is_a_learned_task_of_the_next_plan(trained):
     (found,) = plan.similarity
     assert (found.adapter, found.used) == ("run/adapter", True)
     assert found.phi > 0.05, "it was learned on this very task"
-    assert {source for place in plan.locations for source in place.sources} == {"run/adapter"}
+    assert {source for place in plan.locations for source in place.sources} == {"run/adapter", TRIAL}
 
 
 def test_the_vision_tower_is_chosen_from_where_it_is_asked_for(trained):
