@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from taskit.backbone import empty_model, find_backbone
 from taskit.data import load, write_digits
 from taskit.errors import BackboneError, BudgetError, PlanError, RunError, ZooError
+from taskit.importance import TRIAL
 from taskit.outlook import make_collator
 from taskit.plan import Plan
 from taskit.planning import make_plan, reprice, uniform_plan
@@ -65,8 +66,15 @@ def test_a_plan_survives_its_file(world, tmp_path):
     assert Plan.load(tmp_path / "plan.json") == plan
 
 
-def test_without_a_zoo_every_location_counts_alike(world):
-    assert {location.importance for location in plan_topics(world).locations} == {1.0}
+def test_without_a_zoo_the_trial_alone_says_what_matters(world):
+    locations = plan_topics(world).locations
+    assert all(location.sources.keys() == {TRIAL} for location in locations)
+    assert sum(location.importance for location in locations) == pytest.approx(len(locations))
+    assert len({location.importance for location in locations}) > 1
+
+
+def test_without_a_zoo_the_papers_importance_is_uniform(world):
+    assert {location.importance for location in plan_topics(world, importance="ratio").locations} == {1.0}
 
 
 def test_learned_tasks_shape_the_importance(world, tmp_path):
@@ -87,7 +95,7 @@ def test_learned_tasks_shape_the_importance(world, tmp_path):
     assert len({location.importance for location in plan.locations}) > 1
     for location in plan.locations:
         assert location.importance == pytest.approx(sum(location.sources.values()))
-        assert location.sources.keys() == {similarity.adapter}
+        assert location.sources.keys() == {TRIAL, similarity.adapter}
 
 
 def test_generation_is_planned_too(world):

@@ -22,7 +22,7 @@ def test_two_processes_train_one_run_within_the_plan_of_each(run, plan, tmp_path
     assert result["steps"] == 18, "90 rows in batches of 8 for each of two processes, three times"
     assert result["measured_peak_bytes"] <= plan.budget_bytes
     assert result["before"] == run[1].before
-    assert abs(result["after"] - run[1].after) <= 0.1
+    assert abs(result["after"] - run[1].after) <= 0.2  # two standard errors of an accuracy over 24 rows
     events = RunFolder(tmp_path / "run").read_events()
     assert [event.step for event in events if event.kind == "step"] == list(range(1, 19))
     assert [event.epoch for event in events if event.kind == "epoch"] == [1, 2, 3]
