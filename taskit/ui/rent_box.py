@@ -63,7 +63,7 @@ class Rent:
         chosen = rehearsed(made, chosen)
         quote = make_quote(chosen.plan, flavor, api, tighten=True)
         require_lasting_sign_in(quote, request)
-        start = gr.Button(f"Start it for at most {dollars(quote.most_dollars)}", visible=True)
+        start = gr.Button(f"Start it: {dollars(quote.most_dollars)} at most", visible=True)
         return chosen, Offer(chosen.plan, quote), quote_view(quote), start
 
     @told(outputs=7)

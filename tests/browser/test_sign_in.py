@@ -23,8 +23,8 @@ def provider(hub):
 @pytest.fixture
 def space(hub, provider, tmp_path):
     """A function that serves the app as a Space does; nothing of it is left on the disk that could spend a token."""
-    env = {**provider.env, "HF_HUB_OFFLINE": "0", "HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path / "home")}
-    with serving(tmp_path, env) as app:
+    env = {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path / "home")}
+    with serving(tmp_path, {**provider.env, **env, "HF_HUB_DISABLE_XET": "1"}) as app:
         yield app
         assert provider.token not in app.log.read_text()
         kept = [path for path in app.runs.rglob("*") if path.is_file()]
@@ -74,7 +74,7 @@ def test_who_signs_in_rents_a_machine_at_a_price_and_finds_the_run_again(hub, pr
     page.get_by_role("option", name="cpu-basic").click()
     page.get_by_text("costs at most").wait_for()
     assert not hub.state.jobs
-    button(page, "Start it for at most").click()
+    button(page, "Start it: less than 1 cent at most").click()
     page.get_by_text("cpu-basic at Hugging Face").wait_for()
     (job,) = hub.state.jobs.values()
     assert job.spec["secrets"] == {"HF_TOKEN": provider.token}

@@ -75,7 +75,7 @@ def test_machines_come_with_their_price_and_nothing_is_started_by_asking(shelf, 
     assert offer.quote.most_dollars == pytest.approx(offer.quote.timeout_seconds * 0.4 / 3600, rel=1e-3)
     for words in ("takes about", "costs about", "is ended after", "costs at most"):
         assert words in view
-    assert button.value == f"Start it for at most ${offer.quote.most_dollars:.2f}"
+    assert button.value == f"Start it: ${offer.quote.most_dollars:.2f} at most"
     assert posted(hub) == []
 
 
