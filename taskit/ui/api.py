@@ -21,6 +21,7 @@ from taskit.planning import decide
 from taskit.training.recipe import Recipe
 from taskit.ui.commands import public_source
 from taskit.ui.examples import EXAMPLES, example
+from taskit.ui.heap import trims
 from taskit.ui.shelf import Shelf, Ticket, describe
 from taskit.ui.told import sentence
 from taskit.ui.visitors import visitor_of
@@ -44,6 +45,7 @@ class Endpoints:
         report["info"]["source"] = public_source(report["info"]["source"])
         return report
 
+    @trims
     def plan(
         self,
         data: str,

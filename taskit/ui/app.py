@@ -18,6 +18,7 @@ from taskit.ui.theme import STYLE, make_theme
 from taskit.ui.train_step import train_step
 from taskit.ui.visitors import VisitorCookie, read_secret
 
+SESSIONS = 200  # whose choices are kept: Gradio never forgets a session of the API by itself
 HEADING = '<div class="title"><h1>TaskIT</h1><p>Fine-tune inside your memory. See why.</p></div>'
 
 
@@ -68,6 +69,7 @@ def launch(host: str, port: int, runs: str | Path) -> None:
         footer_links=["api"],
         mcp_server=True,
         ssr_mode=False,
+        state_session_capacity=SESSIONS,
         quiet=True,
         show_error=False,
     )

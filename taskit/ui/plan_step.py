@@ -15,6 +15,7 @@ from taskit.pricing import silent
 from taskit.training.recipe import Recipe
 from taskit.ui.board import board, effect
 from taskit.ui.commands import save
+from taskit.ui.heap import trims
 from taskit.ui.lever_fields import draw_levers, infos, read_levers
 from taskit.ui.markup import empty
 from taskit.ui.page import PLAN, Checked, Chosen, Page, tab
@@ -127,6 +128,7 @@ def open_plan(
     return made, *_draw(made, budget_of(card, percent)), gr.Column(visible=True), gr.Row(visible=True)
 
 
+@trims
 def look_into(
     checked: Checked | None,
     backbone: str,

@@ -1,0 +1,23 @@
+"""Memory that planning has freed, given back to the system: glibc keeps it, and an app runs for weeks."""
+
+import ctypes
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+Handler = TypeVar("Handler", bound=Callable[..., Any])
+
+
+def trims(handler: Handler) -> Handler:
+    """Decorate what frees much when it returns; does nothing where the C library is not glibc."""
+
+    @functools.wraps(handler)
+    def trimmed(*args: Any, **options: Any) -> Any:
+        try:
+            return handler(*args, **options)
+        finally:
+            trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+            if trim:
+                trim(0)
+
+    return trimmed  # type: ignore[return-value]
