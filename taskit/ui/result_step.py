@@ -54,10 +54,10 @@ class Results:
         return result_view(found, found.result), *inputs, gr.Column(visible=True)
 
     @told(outputs=1)
-    def ask(self, name: str, image: str | None, words: str, request: gr.Request) -> tuple:
+    def ask(self, name: str, image: str | None, words: str | None, request: gr.Request) -> tuple:
         """One prediction with and without the LoRA."""
         run = self._finished(name, request)
-        words = words.strip()
+        words = (words or "").strip()  # a hidden textbox holds nothing
         given = {"image": image, "text": words, "image-text": image and f"{image}{PAIR}{words}"}[
             run.plan.data.modality
         ]
