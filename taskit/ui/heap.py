@@ -2,6 +2,7 @@
 
 import ctypes
 import functools
+import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -16,8 +17,7 @@ def trims(handler: Handler) -> Handler:
         try:
             return handler(*args, **options)
         finally:
-            trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-            if trim:
+            if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
                 trim(0)
 
     return trimmed  # type: ignore[return-value]
