@@ -60,13 +60,14 @@ def one_task(options: argparse.Namespace, family: Family, task: str, seed: int, 
         bench = Bench.open(family, source, seed)
         tell("opened")
         if part == "learn":
-            learn(bench, folder, bench.test if task in family.new else bench.test[::8], tell)
+            learn(bench, folder, bench.test if task in family.ablated else bench.test[::8], tell)
         elif part == "insert":
             insert(bench, folder, 2, bench.test, tell)
         elif part == "gather":
             learned = [name for name in family.learned if name != task]
             adapters = {name: place(options.work, family, name, 0) for name in learned}
-            gather(bench, adapters, folder, folder / FILES[part])
+            owns = [place(options.work, family, task, one) for one in options.seeds]
+            gather(bench, adapters, owns, folder / FILES[part])
         elif part == "worth":
             evidence, truth = (dict(np.load(folder / FILES[of])) for of in ("gather", "learn"))
             ways = importances(evidence, truth, seed, predictions(evidence)["blend"])

@@ -20,16 +20,12 @@ from taskit.head import SOFTENED, Head, fit_head
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One batch: its inputs, x(theta; d) and grad_x L, both (n, d) or (n, t, d), and the tokens (n, t) that count.
-
-    ``tried`` are the features x(theta + w_0; d) after a trial (`taskit.trial`).
-    """
+    """One batch: its inputs, x(theta; d) and grad_x L, both (n, d) or (n, t, d), and the tokens (n, t) that count."""
 
     inputs: Mapping[str, Tensor]
     x: Tensor
     gradient: Tensor
     mask: Tensor | None
-    tried: Tensor | None = None
 
 
 def class_probes(

@@ -3,12 +3,14 @@
     raw       phi_i = cos(x*, x(theta + w_i; d))                           Eq. (4), the paper's
     delta     phi_i = cos(-grad_x L, x(theta + w_i; d) - x(theta; d))      centred at 0, the same for every eta
     gradient  phi_i = <-grad_W L, dW_i> / (||grad_W L|| ||dW_i||)          between updates of weights, as in TGLoRA
-    trial     phi_i = cos(x(theta + w_0; d) - x(theta; d), x(theta + w_i; d) - x(theta; d))    w_0: see `taskit.trial`
+    trial     phi_i = cos(u_0 + DRIFT u_{-i}, u_i)                        between displacements, w_0 of `taskit.trial`
 
-raw, delta and trial flatten the tokens that are no padding, example by example, and are averaged over examples: our
-reading.
+raw and delta flatten the tokens that are no padding, trial averages over them; all work example by example and are
+averaged over examples: our reading.
 For gradient the learned task's update dW_i = s B A stands for its gradient; the product is that of grad_x L with the
 features' derivative along dW_i, which a small step shows, so that no gradient of a weight is ever made.
+For trial u_i is the direction of x(theta + w_i; d) - x(theta; d), and u_{-i} that of the mean of all u_j, j > 0 and
+j != i.  Whole trainings also drift in a direction that they all share, and a trial is too short to have gone there.
 """
 
 from collections.abc import Sequence
@@ -19,6 +21,7 @@ from torch import Tensor
 
 SMALL = 0.01  # of an adapter: a step so small that the features answer it linearly
 STEP = 0.1  # ||eta grad|| / ||x||; the paper's eta = 10 depends on the reduction of the loss
+DRIFT = 0.5  # of a trial's own direction: near the best on MiniLM's tasks, see benchmarks/transfer.py
 TINY = 1e-300  # a vector that vanishes has cosine 0
 THRESHOLDS = {
     "raw": 0.35,
@@ -63,9 +66,23 @@ def delta_cosine(gradient: Tensor, x: Tensor, moved: Tensor, mask: Tensor | None
     return _cosine(-gradient, moved - x, mask)
 
 
-def trial_cosine(tried: Tensor, x: Tensor, moved: Tensor, mask: Tensor | None = None) -> Tensor:
-    """cos(x(theta + w_0) - x(theta), x(theta + w_i) - x(theta)) for each example, (n,); 0 where either vanishes."""
-    return _cosine(tried - x, moved - x, mask)
+def displacement(x: Tensor, moved: Tensor, mask: Tensor | None = None) -> Tensor:
+    """u (n, d): the direction of ``moved`` - ``x`` for each example, its tokens averaged; 0 where it vanishes."""
+    step = (moved - x).double()
+    if step.ndim == 3:
+        mask = torch.ones(step.shape[:2]) if mask is None else mask
+        step = torch.where(mask.to(step.device).bool()[..., None], step, 0.0).sum(1)  # a direction needs no division
+    return _unit(step)
+
+
+def trial_similarities(tried: Tensor, moves: Sequence[Tensor]) -> list[float]:
+    """phi of trial for each learned task, from the `displacement` (n, d) of the trial and of every task."""
+    total = torch.stack([move.double() for move in moves]).sum(0) if moves else tried
+    phis = []
+    for move in moves:
+        aim = tried.double() + DRIFT * _unit(total - move.double())
+        phis.append(float(_cosine(aim, move, None).mean()))
+    return phis
 
 
 def gradient_cosine(slope: float, update_norm: float, gradient_norm: float) -> float:
@@ -84,6 +101,10 @@ def judge(named: Sequence[tuple[str, str]], phis: Sequence[float], kind: str) ->
     return tuple(
         TaskSimilarity(task, adapter, phi, phi > threshold) for (task, adapter), phi in zip(named, phis, strict=True)
     )
+
+
+def _unit(x: Tensor) -> Tensor:
+    return x / x.norm(dim=-1, keepdim=True).clamp_min(TINY)
 
 
 def _cosine(left: Tensor, right: Tensor, mask: Tensor | None) -> Tensor:

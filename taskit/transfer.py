@@ -8,7 +8,7 @@ grow with the zoo.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -26,12 +26,13 @@ from taskit.similarity import (
     SMALL,
     TaskSimilarity,
     delta_cosine,
+    displacement,
     gradient_cosine,
     ideal_feature,
     judge,
     raw_cosine,
     slope_along,
-    trial_cosine,
+    trial_similarities,
 )
 from taskit.training.step import loss_of
 from taskit.trial import Loss, run_trial
@@ -90,40 +91,66 @@ def measure(
             raise BackboneError("The backbone has no head to read the features from; load it for a task.")
         sensitivity = sensitivities(model, probes, partial(read, graph=True), locations)
         tried = run_trial(model, (*others, *moved), loss, locations)
-        probes, own = _after_trial(model, probes, read, tried, locations)
-        similarities, importances, skipped = _compare(
-            model, probes, read, locations, tasks, tried, kind, importance, sensitivity
-        )
-        return Measurement(similarities, importances, own, sensitivity, skipped)
+        trials = _Trials(model, probes, read, math.sqrt(sum(sensitivity)))
+        own = Loudness()
+        aim = trials.rows(tried, own, _displacement)
+        compared = _compare(trials, tasks, tried, locations, kind, importance)
+        importances = tuple(one for one, _ in compared.tried)
+        rows = [rows for _, rows in compared.tried]
+        phis = trial_similarities(aim, rows) if kind == "trial" else [float(row.mean()) for row in rows]
+        found = judge([(one.task, one.adapter) for one in importances], phis, kind)
+        return Measurement(found, importances, own.values(locations), sensitivity, compared.skipped)
 
 
-def _after_trial(
-    model: PreTrainedModel,
-    probes: Sequence[Probe],
-    read: Read,
-    tried: Mapping[str, Branch],
-    locations: Sequence[str],
-) -> tuple[list[Probe], tuple[float, ...]]:
-    loudness = Loudness()
-    with attached(model, tried, loudness.observe):
-        probes = [replace(probe, tried=_moved(probe, read, loudness)) for probe in probes]
-    return probes, loudness.values(locations)
+@dataclass(frozen=True, slots=True)
+class _Trials:
+    """Where adapters are tried, on all probes; ``gradient_norm`` is the root mean square over examples."""
+
+    model: PreTrainedModel
+    probes: Sequence[Probe]
+    read: Read
+    gradient_norm: float
+
+    def rows(
+        self, branches: Mapping[str, Branch], loudness: Loudness, compare: Callable[[Probe, Tensor], Tensor]
+    ) -> Tensor:
+        """What ``compare`` makes of the features with the adapter, (n,) or (n, d) over the examples of all probes."""
+        with attached(self.model, branches, loudness.observe):
+            return torch.cat([compare(probe, self._moved(probe, loudness)) for probe in self.probes])
+
+    def along(self, branches: Mapping[str, Branch], loudness: Loudness) -> Tensor:
+        """phi of gradient (1,) by a small step along the adapter; how loud it is shows in the same step."""
+        small = {name: branch.scaled(SMALL) for name, branch in branches.items()}
+        loudness.step = SMALL
+        with attached(self.model, small, loudness.observe):
+            slope = sum(slope_along(p.gradient, p.x, self._moved(p, loudness), p.mask) for p in self.probes)
+        update_norm = math.sqrt(sum(branch.norm**2 for branch in branches.values()))
+        return torch.tensor([gradient_cosine(slope, update_norm, self.gradient_norm)])
+
+    def _moved(self, probe: Probe, loudness: Loudness) -> Tensor:
+        loudness.mask = probe.inputs.get("attention_mask")
+        return self.read(probe.inputs)
+
+
+@dataclass(frozen=True, slots=True)
+class _Compared:
+    """Each learned task that could be tried, with its rows of similarity, and the others with the reason."""
+
+    tried: tuple[tuple[TaskImportance, Tensor], ...]
+    skipped: tuple[tuple[str, str], ...]
 
 
 def _compare(
-    model: PreTrainedModel,
-    probes: Sequence[Probe],
-    read: Read,
-    locations: Sequence[str],
+    trials: _Trials,
     tasks: Sequence[LearnedTask],
     tried: Mapping[str, Branch],
+    locations: Sequence[str],
     kind: str,
     importance: str,
-    sensitivity: tuple[float, ...],
-) -> tuple[tuple[TaskSimilarity, ...], tuple[TaskImportance, ...], tuple[tuple[str, str], ...]]:
-    shapes, current = linear_shapes(model), current_name(model)
+) -> _Compared:
+    shapes, current = linear_shapes(trials.model), current_name(trials.model)
     chosen, left_out = shortlist(tasks, tried, shapes, current)
-    phis, importances, skipped = [], [], [*left_out]
+    found, skipped = [], [*left_out]
     for task in chosen:
         try:
             branches = read_tensors(task.folder, read_config(task.folder), shapes, current)
@@ -131,52 +158,13 @@ def _compare(
             skipped.append((task.adapter, str(error)))
             continue
         loudness = Loudness()
-        phi = _SIMILARITY[kind](model, probes, read, branches, loudness, math.sqrt(sum(sensitivity)))
+        rows = _SIMILARITY[kind](trials, branches, loudness)
         values = loudness.values(locations, importance)
-        if not all(map(math.isfinite, (phi, *values))):
+        if not (bool(rows.isfinite().all()) and all(map(math.isfinite, values))):
             skipped.append((task.adapter, "Its outputs on the probe are not finite; train it again."))
             continue
-        phis.append(phi)
-        importances.append(TaskImportance(task.task, task.adapter, values))
-    found = judge([(one.task, one.adapter) for one in importances], phis, kind)
-    return found, tuple(importances), tuple(skipped)
-
-
-def _by_features(
-    compare: Callable[[Probe, Tensor], Tensor],
-    model: PreTrainedModel,
-    probes: Sequence[Probe],
-    read: Read,
-    branches: Mapping[str, Branch],
-    loudness: Loudness,
-    _: float,
-) -> float:
-    """phi by the features with the whole adapter, averaged over the examples of all probes."""
-    with attached(model, branches, loudness.observe):
-        rows = [compare(probe, _moved(probe, read, loudness)) for probe in probes]
-    return float(torch.cat(rows).mean())
-
-
-def _by_gradient(
-    model: PreTrainedModel,
-    probes: Sequence[Probe],
-    read: Read,
-    branches: Mapping[str, Branch],
-    loudness: Loudness,
-    gradient_norm: float,
-) -> float:
-    """phi by a small step along the adapter; how loud it is shows in the same step."""
-    small = {name: branch.scaled(SMALL) for name, branch in branches.items()}
-    loudness.step = SMALL
-    with attached(model, small, loudness.observe):
-        slope = sum(slope_along(p.gradient, p.x, _moved(p, read, loudness), p.mask) for p in probes)
-    update_norm = math.sqrt(sum(branch.norm**2 for branch in branches.values()))
-    return gradient_cosine(slope, update_norm, gradient_norm)
-
-
-def _moved(probe: Probe, read: Read, loudness: Loudness) -> Tensor:
-    loudness.mask = probe.inputs.get("attention_mask")
-    return read(probe.inputs)
+        found.append((TaskImportance(task.task, task.adapter, values), rows))
+    return _Compared(tuple(found), tuple(skipped))
 
 
 def _raw(probe: Probe, moved: Tensor) -> Tensor:
@@ -187,14 +175,13 @@ def _delta(probe: Probe, moved: Tensor) -> Tensor:
     return delta_cosine(probe.gradient, probe.x, moved, probe.mask)
 
 
-def _trial(probe: Probe, moved: Tensor) -> Tensor:
-    assert probe.tried is not None
-    return trial_cosine(probe.tried, probe.x, moved, probe.mask)
+def _displacement(probe: Probe, moved: Tensor) -> Tensor:
+    return displacement(probe.x, moved, probe.mask).half()  # kept for every task: memory may not grow with the zoo
 
 
-_SIMILARITY = {
-    "raw": partial(_by_features, _raw),
-    "delta": partial(_by_features, _delta),
-    "gradient": _by_gradient,
-    "trial": partial(_by_features, _trial),
+_SIMILARITY: Mapping[str, Callable[[_Trials, Mapping[str, Branch], Loudness], Tensor]] = {
+    "raw": partial(_Trials.rows, compare=_raw),
+    "delta": partial(_Trials.rows, compare=_delta),
+    "gradient": _Trials.along,
+    "trial": partial(_Trials.rows, compare=_displacement),
 }

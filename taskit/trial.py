@@ -1,8 +1,9 @@
 """The trial: the first steps of the training to come, LoRA everywhere, in the memory of a few rows and one block.
 
 Where a learned task moves the features says little by itself: every training also moves them in directions that all
-trainings share.  So the new task is moved as well, by sixteen real optimizer steps, and displacements are compared
-with a displacement.  What it has become by then, w_0, is the one adapter that was learned on the new task itself.
+trainings share.  So the new task is moved as well, by real optimizer steps under the schedule of training, and
+displacements are compared with a displacement.  What it has become by then, w_0, is the one adapter that was learned
+on the new task itself.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,16 +11,17 @@ from itertools import cycle, islice
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, get_cosine_schedule_with_warmup
 
 from taskit.branch import Branch, attached, linear_shapes
 from taskit.recomputed import recomputed
 from taskit.training.evaluation import target_count
 from taskit.training.step import CLIP_NORM, make_optimizer
 
-STEPS = 16
+STEPS = 32
 RANK = 8
 LEARNING_RATE = 2e-3
+WARMUP = 2  # steps
 SEED = 0
 STEP_ROWS = 16
 ROWS = 4  # that pass at once: a trial may not need what a budget does not give
@@ -39,6 +41,7 @@ def run_trial(
     branches = _start(model, locations)
     trained = [matrix for branch in branches.values() for matrix in (branch.a, branch.b)]
     optimizer = make_optimizer("adamw", trained, LEARNING_RATE, 0.0)
+    schedule = get_cosine_schedule_with_warmup(optimizer, WARMUP, STEPS)
     with recomputed(model), attached(model, branches), torch.enable_grad():
         for parts in islice(_steps(batches), STEPS):
             targets = [target_count(part, model.config.is_encoder_decoder) for part in parts]
@@ -46,6 +49,7 @@ def run_trial(
                 (loss(part) * (count / max(sum(targets), 1))).backward()
             torch.nn.utils.clip_grad_norm_(trained, CLIP_NORM, foreach=False)
             optimizer.step()
+            schedule.step()
             optimizer.zero_grad()
     return {name: Branch(one.a.detach(), one.b.detach(), one.scaling) for name, one in branches.items()}
 

@@ -1,9 +1,19 @@
-"""Eq. (4), raw and delta, by hand and against the literal equation."""
+"""Every measure of similarity, by hand and against the literal equation."""
 
 import pytest
 import torch
 
-from taskit.similarity import TaskSimilarity, delta_cosine, gradient_cosine, ideal_feature, judge, raw_cosine
+from taskit.similarity import (
+    DRIFT,
+    TaskSimilarity,
+    delta_cosine,
+    displacement,
+    gradient_cosine,
+    ideal_feature,
+    judge,
+    raw_cosine,
+    trial_similarities,
+)
 
 
 @pytest.fixture
@@ -68,3 +78,37 @@ def test_thresholds():
     assert judge(named, (0.36, 0.35), "raw")[1] == TaskSimilarity("b", "zoo/b", 0.35, False)
     assert [s.used for s in judge(named, (0.36, 0.35), "raw")] == [True, False]
     assert [s.used for s in judge(named, (0.01, -0.01), "delta")] == [True, False]
+
+
+def test_a_displacement_is_the_direction_of_the_mean_over_the_tokens_that_count(tensors):
+    x, moved, _ = tensors
+    mask = (torch.arange(6) < torch.tensor([[6], [3], [1], [5]])).long()
+    found = displacement(x, moved, mask)
+    for i in range(4):
+        mean = (moved - x)[i][mask[i] == 1].mean(0).double()
+        assert torch.allclose(found[i], mean / mean.norm())
+    assert torch.equal(displacement(x[:, 0], moved[:, 0]), displacement(x[:, :1], moved[:, :1]))
+    assert displacement(x, x).abs().max() == 0
+    moved[:, 5] = torch.nan
+    assert not displacement(x, moved, mask * torch.tensor([[1, 1, 1, 1, 1, 0]])).isnan().any()
+
+
+def test_trial_by_hand():
+    """The other task's direction is that of the drift; with one task alone there is none."""
+    tried, first, second = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.6, 0.8]]), torch.tensor([[0.0, 1.0]])
+    assert trial_similarities(tried, [first]) == pytest.approx([0.6])
+    aim = torch.tensor([1.0, DRIFT]) / (1 + DRIFT**2) ** 0.5
+    assert trial_similarities(tried, [first, second])[0] == pytest.approx(float(first[0] @ aim))
+    assert trial_similarities(tried, []) == []
+
+
+def test_trial_is_the_mean_over_examples_of_the_literal_equation():
+    choose = torch.Generator().manual_seed(1)
+    tried, *moves = (torch.nn.functional.normalize(torch.randn(7, 5, generator=choose), dim=1) for _ in range(4))
+    for i, phi in enumerate(trial_similarities(tried, moves)):
+        expected = []
+        for n in range(7):
+            drift = sum(move[n] for j, move in enumerate(moves) if j != i)
+            aim = tried[n] + DRIFT * drift / drift.norm()
+            expected.append(float(aim @ moves[i][n] / aim.norm()))
+        assert phi == pytest.approx(sum(expected) / 7, abs=1e-6)

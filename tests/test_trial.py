@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from transformers import get_cosine_schedule_with_warmup
 
 from taskit import trial
 from taskit.branch import attached
@@ -23,6 +24,7 @@ def literal(model, batch, names):
     b = {name: one.b.detach().clone().requires_grad_() for name, one in start.items()}
     trained = [matrix for name in names for matrix in (a[name], b[name])]
     optimizer = torch.optim.AdamW(trained, lr=trial.LEARNING_RATE, weight_decay=0.0)
+    schedule = get_cosine_schedule_with_warmup(optimizer, trial.WARMUP, STEPS)
     rows = torch.arange(STEPS * STEP_ROWS) % len(batch["labels"])
     for step in rows.split(STEP_ROWS):
         weights = {f"{name}.weight": model.get_submodule(name).weight + b[name] @ a[name] for name in names}
@@ -31,6 +33,7 @@ def literal(model, batch, names):
         F.cross_entropy(logits, batch["labels"][step]).backward()
         torch.nn.utils.clip_grad_norm_(trained, CLIP_NORM)
         optimizer.step()
+        schedule.step()
     return {name: (b[name] @ a[name]).detach() for name in names}
 
 

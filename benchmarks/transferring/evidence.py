@@ -1,8 +1,8 @@
 """Everything on which a prediction could rest, measured on the probe of a new task before any training of it.
 
 Kept as raw sums and features, so that every measure of similarity and importance can be computed and compared
-afterwards.  Indices: i adapter (the learned ones, the trial, the one that training gave), k location, n example of
-the probe, d feature.
+afterwards.  Indices: i adapter (the learned ones, the trial, those that training gave with every seed), k location, n
+example of the probe, d feature.
 """
 
 from collections.abc import Mapping, Sequence
@@ -96,8 +96,8 @@ def features_with_graph(bench: Bench, inputs: Batch) -> Tensor:
     return seen[0]
 
 
-def gather(bench: Bench, adapters: Mapping[str, Path], own: Path, out: Path) -> None:
-    """Measure everything for one new task; ``adapters`` are the learned ones, ``own`` is what training gave."""
+def gather(bench: Bench, adapters: Mapping[str, Path], owns: Sequence[Path], out: Path) -> None:
+    """Measure everything for one new task; ``adapters`` are the learned ones, ``owns`` what training gave."""
     if out.exists():
         return
     probe = bench.probe()
@@ -106,7 +106,7 @@ def gather(bench: Bench, adapters: Mapping[str, Path], own: Path, out: Path) -> 
         read = partial(example_features, bench.model, bench.head)
         x = torch.cat([read(unlabelled(batch)) for batch in probe])
         learned = [load(bench, folder) for folder in adapters.values()]
-        loaded = [*learned, trial(bench, probe), load(bench, own)]
+        loaded = [*learned, trial(bench, probe), *(load(bench, own) for own in owns)]
         rows = [moved(bench, branches, probe) for branches in loaded]
         facts: dict[str, Any] = {"x": x, "moved": torch.stack([row[0] for row in rows])}
         facts["sums"] = np.stack([row[1] for row in rows])
@@ -120,10 +120,10 @@ def gather(bench: Bench, adapters: Mapping[str, Path], own: Path, out: Path) -> 
             facts[f"spt_{name}"] = np.array(
                 sensitivities(bench.model, probes, partial(read, graph=True), bench.names)
             )
-    named = np.array([*adapters, "trial", "own"])
+    named = np.array([*adapters, "trial", *(["own"] * len(owns))])
     shapes = np.array([(place.in_features, place.out_features, place.block) for place in bench.locations])
     part = out.with_name("part.npz")
-    np.savez(part, learned=named, locations=np.array(bench.names), shapes=shapes, **facts)
+    np.savez(part, adapters=named, locations=np.array(bench.names), shapes=shapes, **facts)
     part.rename(out)
 
 

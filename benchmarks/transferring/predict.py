@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import torch
+
+from taskit.similarity import displacement, trial_similarities
 
 Evidence = Mapping[str, Any]
 TINY = 1e-300
@@ -16,31 +19,43 @@ def cosines(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 
 
 def similarities(e: Evidence) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """By kind: predicted and true similarity to every learned adapter; the true one needs the own adapter, the last.
+    """By kind: predicted and true similarity to every learned adapter; the true one is the mean over all trainings.
 
-    raw: cos(x*, x(w_i)) against cos(x(w_new), x(w_i)).  delta: cos(-grad, x(w_i) - x) against the cosine of both
-    displacements.  trial: that of the trial's displacement instead.  Each per example and averaged, or of the batch
-    as one vector (pooled).
+    raw: cos(x*, x(w_i)) against cos(x(w_new), x(w_i)).  All others against the cosine of both displacements.
+    delta: cos(-grad, x(w_i) - x).  trial: the product's own.  trial alone: without the common drift.  Each per
+    example and averaged, or of the batch as one vector (pooled).  ceiling: another training in the place of the trial.
     """
-    x, moved = e["x"].astype(float), e["moved"].astype(float)
-    others, tried, own = moved[:-2], moved[-2], moved[-1]
+    x, moved, count = e["x"].astype(float), e["moved"].astype(float), learned(e)
+    others, tried, owns = moved[:count], moved[count], moved[count + 1 :]
     shift = others - x
-    true = {"each": cosines(shift, own - x).mean(1), "pooled": cosines(flat(shift), flat((own - x)[None]))}
+    truth = np.mean([cosines(shift, own - x).mean(1) for own in owns], 0)
+    raw = np.mean([cosines(own, others).mean(1) for own in owns], 0)
+    pooled = np.mean([cosines(flat(shift), flat((own - x)[None])) for own in owns], 0)
+    units = [displacement(torch.from_numpy(x), torch.from_numpy(one)) for one in moved[: count + 1]]
     found = {
-        "trial": (cosines(shift, tried - x).mean(1), true["each"]),
-        "trial pooled": (cosines(flat(shift), flat((tried - x)[None])), true["pooled"]),
-        "raw trial": (cosines(tried, others).mean(1), cosines(own, others).mean(1)),
+        "trial": (np.array(trial_similarities(units[-1], units[:-1])), truth),
+        "trial alone": (cosines(shift, tried - x).mean(1), truth),
+        "trial pooled": (cosines(flat(shift), flat((tried - x)[None])), pooled),
     }
     for head in ("fold", "head", "soft"):
         gradient = e[f"direction_{head}"].astype(float)
         eta = 0.1 * np.linalg.norm(x) / max(np.linalg.norm(gradient), TINY)
-        found[f"raw {head}"] = cosines(x - eta * gradient, others).mean(1), cosines(own, others).mean(1)
-        found[f"delta {head}"] = cosines(-gradient, shift).mean(1), true["each"]
-        found[f"delta pooled {head}"] = cosines(flat(-gradient[None]), flat(shift)), true["pooled"]
-        slope, size = e[f"taylor_{head}"][:-2, :, 0].sum(1), np.linalg.norm(e[f"taylor_{head}"][:-2, :, 1], axis=1)
+        found[f"raw {head}"] = cosines(x - eta * gradient, others).mean(1), raw
+        found[f"delta {head}"] = cosines(-gradient, shift).mean(1), truth
+        found[f"delta pooled {head}"] = cosines(flat(-gradient[None]), flat(shift)), pooled
+        slope = e[f"taylor_{head}"][:count, :, 0].sum(1)
+        size = np.linalg.norm(e[f"taylor_{head}"][:count, :, 1], axis=1)
         whole = np.linalg.norm(e[f"norms_{head}"][:, 0])
-        found[f"gradient {head}"] = -slope / np.maximum(size * whole, TINY), true["pooled"]
+        found[f"gradient {head}"] = -slope / np.maximum(size * whole, TINY), pooled
+    if len(owns) > 1:
+        rest = np.mean([cosines(shift, own - x).mean(1) for own in owns[1:]], 0)
+        found["ceiling"] = cosines(shift, owns[0] - x).mean(1), rest
     return found
+
+
+def learned(e: Evidence) -> int:
+    """How many of the adapters are learned ones; the trial and the trained ones follow."""
+    return list(e["adapters"]).index("trial")
 
 
 def flat(x: np.ndarray) -> np.ndarray:
@@ -49,7 +64,7 @@ def flat(x: np.ndarray) -> np.ndarray:
 
 def branch_measures(e: Evidence, own: np.ndarray | None = None) -> dict[str, np.ndarray]:
     """lambda_i^k (i, k) of every measure of one learned module; ``own`` are its sums on its own data (i, k, 4)."""
-    found = {name: rows[:-2] for name, rows in adapter_measures(e).items()}
+    found = {name: rows[: learned(e)] for name, rows in adapter_measures(e).items()}
     if own is not None:
         found["own data"] = own[..., 0] / (own[..., 1] + 1e-8)
     return found
@@ -79,7 +94,7 @@ def data_measures(e: Evidence) -> dict[str, np.ndarray]:
         found |= {f"spt {head}": e[f"spt_{head}"], f"spt mean {head}": e[f"spt_{head}"] / area}
         found |= {f"gradient per row {head}": frobenius / np.sqrt(sizes)}
     for name, rows in adapter_measures(e).items():
-        found |= {f"{name} of the trial": rows[-2], f"{name} of the trained adapter": rows[-1]}
+        found |= {f"{name} of the trial": rows[learned(e)], f"{name} of the trained": rows[learned(e) + 1 :].mean(0)}
     found["depth"] = e["shapes"][:, 2].astype(float)
     found["size"] = sizes.astype(float)
     return found
