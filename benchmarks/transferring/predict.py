@@ -23,7 +23,7 @@ def similarities(e: Evidence) -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
     raw: cos(x*, x(w_i)) against cos(x(w_new), x(w_i)).  All others against the cosine of both displacements.
     delta: cos(-grad, x(w_i) - x).  trial: the product's own.  trial alone: without the common drift.  Each per
-    example and averaged, or of the batch as one vector (pooled).  ceiling: another training in the place of the trial.
+    example and averaged, or of the batch as one vector (pooled).  ceiling: another training for the trial.
     """
     x, moved, count = e["x"].astype(float), e["moved"].astype(float), learned(e)
     others, tried, owns = moved[:count], moved[count], moved[count + 1 :]
