@@ -235,6 +235,7 @@ def _add_plan(sub: argparse.ArgumentParser) -> None:
         default=None,
         help="recompute blocks instead of keeping activations",
     )
+    sub.add_argument("--shards", type=int, metavar="N", help="processes that share out the backbone (FSDP2)")
     sub.add_argument("--optimizer", choices=("adamw", "adamw8bit", "sgd"), help="default adamw")
     sub.add_argument("--out", required=True, metavar="plan.json", help="where to write the plan")
     sub.add_argument("--explain", action="store_true", help="say of every location why it got its rank or none")
@@ -257,7 +258,7 @@ def _add_train(sub: argparse.ArgumentParser) -> None:
 def recipe_of(options: argparse.Namespace) -> Any:
     from taskit.training.recipe import Recipe
 
-    names = ("batch_size", "max_length", "epochs", "learning_rate", "gradient_checkpointing", "optimizer")
+    names = ("batch_size", "max_length", "epochs", "learning_rate", "gradient_checkpointing", "shards", "optimizer")
     names += ("label_smoothing", "mixup", "cutmix", "randaugment", "patience")
     given = {name: getattr(options, name) for name in names}
     return Recipe(**{name: value for name, value in given.items() if value is not None})

@@ -17,6 +17,7 @@ from taskit.memory.profile import MemoryProfile
 from taskit.memory.quantized import quantize_empty
 from taskit.memory.rehearsal import rehearse, take_step
 from taskit.memory.runtime import runtime_bytes, training_device
+from taskit.memory.sharding import sharing_bytes
 from taskit.memory.trace import trace
 from taskit.plan import MemoryEstimate, PlannedLocation
 from taskit.scheduler import sole_bytes
@@ -47,6 +48,7 @@ class Stage:
     conditions: Conditions
     tell: Callable[[str], None] = silent
     quantization: str | None = None
+    sharing_bytes: int = 0  # what a device needs beyond the whole backbone where several share it, mostly below 0
 
     def rehearse(self, ranks: Sequence[int]) -> int:
         """The peak, in bytes, of training with these ranks, one for each location.
@@ -55,7 +57,8 @@ class Stage:
             PlanError: no step can be taken with the model; names what stopped it.
         """
         step = self._step(ranks)
-        return self._measure(partial(rehearse, *step), partial(extrapolate_peak, partial(take_step, *step)))
+        peak = self._measure(partial(rehearse, *step), partial(extrapolate_peak, partial(take_step, *step)))
+        return peak + self.sharing_bytes
 
     def trace(self) -> MemoryProfile:
         """The additive profile, its transient bytes those of full LoRA.
@@ -64,7 +67,8 @@ class Stage:
             PlanError: as ``rehearse``.
         """
         measure = partial(trace, self.build, self.locations, self.heads, self.task)
-        return self._measure(measure, partial(self._trace_on_numbers, measure))
+        profile = self._measure(measure, partial(self._trace_on_numbers, measure))
+        return replace(profile, constant_bytes=profile.constant_bytes + self.sharing_bytes)
 
     def _trace_on_numbers(
         self, measure: Callable[[Conditions], MemoryProfile], conditions: Conditions
@@ -137,6 +141,8 @@ def set_stage(
     locations, heads = find_locations(model, vision_tower), head_names(model, data.info.task)
     if not locations:
         raise PlanError(f"{backbone.id} has no projection matrix that LoRA could adapt; choose another backbone.")
+    if backbone.quantization and recipe.shards > 1:
+        raise PlanError("A quantised backbone cannot be shared out; plan without --quantize or without --shards.")
     return Stage(
         build=build,
         locations=locations,
@@ -153,6 +159,7 @@ def set_stage(
         ),
         tell=cache(tell),  # once is enough
         quantization=backbone.quantization,
+        sharing_bytes=sharing_bytes(model, heads, recipe.shards),
     )
 
 

@@ -9,15 +9,20 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from taskit.training.step import use_checkpointing
 
 
+def blocks_of(model: PreTrainedModel) -> list[GradientCheckpointingLayer]:
+    """The blocks of which the model is a pile, in the order in which it names them."""
+    layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    outer = {layer for layer in layers if any(part in layers for part in [*layer.modules()][1:])}
+    return [layer for layer in layers if layer not in outer]  # a stage of a Swin holds blocks of its own
+
+
 @contextmanager
 def recomputed(model: PreTrainedModel) -> Iterator[bool]:
     """Whether blocks of ``model`` are recomputed in the backward passes inside; afterwards it is what it was."""
     if not model.supports_gradient_checkpointing:
         yield False
         return
-    layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
-    outer = {layer for layer in layers if any(part in layers for part in [*layer.modules()][1:])}
-    blocks = [layer for layer in layers if layer not in outer]  # a stage of a Swin holds blocks of its own
+    blocks = blocks_of(model)
     training = [block.training for block in blocks]
     configs = {id(config): config for config in (model.config, model.config.get_text_config())}.values()
     cached = [getattr(config, "use_cache", False) for config in configs]

@@ -11,12 +11,13 @@ from taskit.memory.shapes import SCRATCH
 class PeakMeter:
     """Measures while entered, as often as one likes; on a GPU always, because there it costs nothing.
 
-    ``follow`` the weights once they are loaded, since no operator returns those.
+    ``follow`` the weights once they are loaded, since no operator returns those; ``shared`` says whether with other
+    processes.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, shared: bool = False) -> None:
         self.device = device
-        self._live = None if device.type == "cuda" else LiveStorages(scratch=SCRATCH)
+        self._live = None if device.type == "cuda" else LiveStorages(scratch=SCRATCH, resized=shared)
         if self._live is None:
             torch.cuda.reset_peak_memory_stats(device)
 

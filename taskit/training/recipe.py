@@ -17,6 +17,7 @@ class Recipe:
     ``label_smoothing`` (0 to 1) is for classifiers, ``mixup`` and ``cutmix`` (the parameter alpha of their beta
     distribution, 0 for off) for images; where both are on, each step draws one of them.  ``randaugment`` is the
     magnitude (0 for off, to 30) by which training images are distorted.
+    ``shards`` processes share out the frozen backbone among them; with 1 each holds it whole.
     ``patience`` epochs without a better one end the run; a checkpoint is written every ``checkpoint_seconds``.
 
     Raises:
@@ -32,6 +33,7 @@ class Recipe:
     warmup: float = 0.06
     optimizer: str = "adamw"
     gradient_checkpointing: bool = False
+    shards: int = 1
     label_smoothing: float = 0.0
     mixup: float = 0.0
     cutmix: float = 0.0
@@ -40,7 +42,7 @@ class Recipe:
     checkpoint_seconds: float = 20.0
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "gradient_accumulation"):
+        for name in ("epochs", "batch_size", "gradient_accumulation", "shards"):
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
                 raise PlanError(f"{name} is {value}; give a whole number of at least 1.")

@@ -14,12 +14,12 @@ from taskit.errors import RunError
 from taskit.plan import Plan
 from taskit.training.run_folder import Event
 
-# What accelerate launch sets for those who share out one model; left unsaid, it would be trained as by DDP.
+# What accelerate launch sets for those who share out one model: only a plan with shards foresees that.
 SHARDED = {f"ACCELERATE_USE_{name.upper()}": name for name in ("FSDP", "DeepSpeed", "Megatron_LM")}
 Tracker = str | GeneralTracker  # a package (tensorboard, trackio, wandb), or a tracker of one's own
 
 
-def make_accelerator(tracker: Tracker | None, folder: Path) -> Accelerator:
+def make_accelerator(tracker: Tracker | None, folder: Path, shards: int = 1) -> Accelerator:
     """Accelerate's view of the devices and processes, with a tracker that writes under ``folder`` if it writes.
 
     Raises:
@@ -28,10 +28,10 @@ def make_accelerator(tracker: Tracker | None, folder: Path) -> Accelerator:
     if isinstance(tracker, str) and find_spec(tracker) is None:
         raise RunError(f"--track {tracker} needs a package of that name; run pip install {tracker}.")
     for flag, name in SHARDED.items():
-        if parse_flag_from_env(flag):
+        if parse_flag_from_env(flag) and not (name == "FSDP" and shards > 1):
             raise RunError(
-                f"A run cannot be trained with {name}, since each process holds the whole backbone; choose DDP "
-                "(accelerate launch --multi_gpu)."
+                f"A run cannot be trained with {name}; make the plan with --shards N, and its backbone is shared out "
+                "among N processes by FSDP2."
             )
     return Accelerator(log_with=tracker, project_dir=folder)
 

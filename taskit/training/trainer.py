@@ -33,6 +33,7 @@ from taskit.training.peak import PeakMeter, cap_allocator
 from taskit.training.probe_head import fit_linear_head
 from taskit.training.run_folder import Event, Result, RunFolder, Watch, stamped
 from taskit.training.scores import Scores
+from taskit.training.sharding import require_processes, share_out
 from taskit.training.tracking import Tracker, make_accelerator, track, tracked
 
 VALIDATION = 0.1  # of the training rows: chooses the epoch, so that the evaluation rows choose nothing
@@ -62,7 +63,8 @@ def train(
     folder = RunFolder(out)
     if resume:
         plan = _begun(folder)
-    accelerator = make_accelerator(tracker, folder.path)
+    accelerator = make_accelerator(tracker, folder.path, plan.training.shards)
+    require_processes(plan, accelerator)
     prepared = None if resume else _prepare(plan, tighten)  # before the folder, which bad input should not make
     if not resume and accelerator.is_main_process:
         folder.reserve()
@@ -148,15 +150,13 @@ class _Training:
         kept, held_out = split(strata, VALIDATION, self.plan.seed)
         self.train_rows, self.validation_rows = self.data.train.select(kept), self.data.train.select(held_out)
         self.batches = Batches(self.collator, self.plan.training, self.accelerator, self.plan.seed)
-        self.meter = PeakMeter(self.accelerator.device)
+        self.meter = PeakMeter(self.accelerator.device, shared=self.plan.training.shards > 1)
 
     def run(self) -> Result:
-        task, labels = self.plan.data.task, self.plan.data.labels
+        task = self.plan.data.task
         set_seed(self.plan.seed)
         cap_allocator(self.accelerator.device, self.plan.budget_bytes)
-        with self.meter:
-            model = load_model(self.plan.backbone, task=task, labels=labels, device=self.accelerator.device)
-            self.meter.follow(standing_tensors(model))
+        model = self._load()
         # a checkpoint holds the head, and the score that came before
         before = None if find_checkpoints(self.folder.checkpoints) else self._before(model)
         adapted = adapt(model, self.plan.ranks, head_names(model, task), task)
@@ -195,6 +195,18 @@ class _Training:
             self._tell(Event("done", step=result.steps, metric=result.after))
             self.folder.write_json("result.json", asdict(result))
         return result
+
+    def _load(self) -> Any:
+        """The frozen model on this process's device, or its share of it."""
+        task, labels, backbone = self.plan.data.task, self.plan.data.labels, self.plan.backbone
+        if self.plan.training.shards == 1:
+            with self.meter:
+                model = load_model(backbone, task=task, labels=labels, device=self.accelerator.device)
+        else:
+            model = load_model(backbone, task=task, labels=labels)  # the whole of it: on no device
+            share_out(model, head_names(model, task), self.accelerator)
+        self.meter.follow(standing_tensors(model))
+        return model
 
     def _tell(self, event: Event) -> None:
         if self.accelerator.is_main_process:

@@ -129,9 +129,19 @@ def test_a_folder_that_may_not_be_written(own, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["FSDP", "DEEPSPEED", "MEGATRON_LM"])
-def test_a_model_in_pieces_is_refused_and_ddp_named(name, own, tmp_path, monkeypatch):
+def test_a_model_in_pieces_is_refused_where_the_plan_does_not_foresee_it(name, own, tmp_path, monkeypatch):
     """As accelerate launch asks for it, whose --use_fsdp sets no more than this."""
     monkeypatch.setenv(f"ACCELERATE_USE_{name}", "true")
-    with pytest.raises(RunError, match=r"whole backbone; choose DDP .*\.$"):
+    with pytest.raises(
+        RunError,
+        match=r"cannot be trained with .*; make the plan with --shards N, .*\.$",
+    ):
         train(own, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_shares_that_are_not_the_processes(own, tmp_path):
+    shared = replace(own, training=replace(own.training, shards=2))
+    with pytest.raises(RunError, match=r"among 2 processes and this is a run of 1; .* --num_processes 2\.$"):
+        train(shared, tmp_path / "run")
     assert not (tmp_path / "run").exists()

@@ -1,0 +1,43 @@
+"""Share out the frozen backbone among the processes of a run; LoRA and heads stay whole in each of them."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from accelerate import Accelerator
+
+from taskit.errors import RunError
+from taskit.plan import Plan
+from taskit.recomputed import blocks_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+
+def require_processes(plan: Plan, accelerator: Accelerator) -> None:
+    """Refuse to train a plan with another number of shares than there are processes.
+
+    Raises:
+        RunError: the number of processes is not that of the plan's shards.
+    """
+    shards = plan.training.shards
+    if shards not in (1, accelerator.num_processes):
+        raise RunError(
+            f"The plan shares its backbone among {shards} processes and this is a run of "
+            f"{accelerator.num_processes}; start it with accelerate launch --num_processes {shards}."
+        )
+
+
+def share_out(model: "PreTrainedModel", heads: Sequence[str], accelerator: Accelerator) -> None:
+    """Leave each process its piece of every frozen weight, on its device; blocks are gathered when they compute.
+
+    What is put into the model later, a LoRA for example, is not shared.
+    """
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import fully_shard
+
+    whole = {p for name in heads for p in model.get_submodule(name).parameters()}
+    for name in heads:
+        model.get_submodule(name).to(accelerator.device)
+    mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))
+    for module in (*blocks_of(model), model):
+        fully_shard(module, mesh=mesh, ignored_params=whole)
