@@ -5,6 +5,7 @@ metering and its checkpoints would cost more than these small trainings.
 """
 
 import copy
+import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +57,7 @@ class Bench:
         model = load_model(backbone, task=data.info.task, labels=data.info.labels)
         head = final_linear(model)
         recipe = Recipe(epochs=family.epochs, batch_size=family.batch_size, max_length=family.max_length)
+        random.Random(seed).shuffle(kept)  # images come class by class, and a probe is the first rows
         rows = [data.train[i] for i in kept]
 
         def batches(chosen: Sequence[Any]) -> list[Batch]:
