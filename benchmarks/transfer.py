@@ -25,13 +25,13 @@ from benchmarks.transferring.evidence import gather
 from benchmarks.transferring.families import Family, draw, families
 from benchmarks.transferring.tables import importance_rows, predictions, report, similarity_rows, summary, worth_rows
 from benchmarks.transferring.truth import insert, learn
-from benchmarks.transferring.worth import importances, worth
+from benchmarks.transferring.worth import SHARES, importances, worth
 
 FILES = {
     "learn": "truth.npz",
     "insert": "insertion.npz",
     "gather": "evidence.npz",
-    "worth": "done",
+    "worth": "worth.done",
     "cost": "cost.json",
 }
 PARTS = (*FILES, "report")
@@ -71,8 +71,7 @@ def one_task(options: argparse.Namespace, family: Family, task: str, seed: int, 
         elif part == "worth":
             evidence, truth = (dict(np.load(folder / FILES[of])) for of in ("gather", "learn"))
             ways = importances(evidence, truth, seed, predictions(evidence)["blend"])
-            worth(bench, source, ways, folder / "worth.json", tell)
-            (folder / FILES[part]).touch()
+            worth(bench, source, ways, options.shares, folder / "worth.json", tell)
         else:
             row = cost_row(bench, source, {name: place(options.work, family, name, 0) for name in family.learned})
             (folder / FILES[part]).write_text(json.dumps(row))
@@ -81,7 +80,8 @@ def one_task(options: argparse.Namespace, family: Family, task: str, seed: int, 
 def run(options: argparse.Namespace, family: Family, part: str) -> None:
     for seed in options.seeds:
         for task in family.tasks if part == "learn" and seed == 0 else family.new:
-            if not (place(options.work, family, task, seed) / FILES[part]).exists():
+            wanted = not options.tasks or task in options.tasks or part == "learn"
+            if wanted and not (place(options.work, family, task, seed) / FILES[part]).exists():
                 one_task(options, family, task, seed, part)
 
 
@@ -110,6 +110,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="where trained adapters and truths are kept")
     parser.add_argument("--families", nargs="+", default=["text", "image", "vit-tiny"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--tasks", nargs="+", help="of the new ones; all without it")
+    parser.add_argument("--shares", nargs="+", type=int, default=SHARES, help="budgets, in per cent")
     parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS)
     parser.add_argument("--out", type=Path, default=Path("transfer.json"))
     options = parser.parse_args()

@@ -3,14 +3,15 @@
     raw       phi_i = cos(x*, x(theta + w_i; d))                           Eq. (4), the paper's
     delta     phi_i = cos(-grad_x L, x(theta + w_i; d) - x(theta; d))      centred at 0, the same for every eta
     gradient  phi_i = <-grad_W L, dW_i> / (||grad_W L|| ||dW_i||)          between updates of weights, as in TGLoRA
-    trial     phi_i = cos(u_0 + DRIFT u_{-i}, u_i)                        between displacements, w_0 of `taskit.trial`
+    trial     phi_i = cos(u_0 + c u_{-i}, u_i)                            between displacements, w_0 of `taskit.trial`
 
 raw and delta flatten the tokens that are no padding, trial averages over them; all work example by example and are
 averaged over examples: our reading.
 For gradient the learned task's update dW_i = s B A stands for its gradient; the product is that of grad_x L with the
 features' derivative along dW_i, which a small step shows, so that no gradient of a weight is ever made.
 For trial u_i is the direction of x(theta + w_i; d) - x(theta; d), and u_{-i} that of the mean of all u_j, j > 0 and
-j != i.  Whole trainings also drift in a direction that they all share, and a trial is too short to have gone there.
+j != i.  Whole trainings also drift in a direction that they share, and a trial is too short to have gone there; how
+much they share is c, the mean cosine between the u of two learned tasks.
 """
 
 from collections.abc import Sequence
@@ -21,7 +22,6 @@ from torch import Tensor
 
 SMALL = 0.01  # of an adapter: a step so small that the features answer it linearly
 STEP = 0.1  # ||eta grad|| / ||x||; the paper's eta = 10 depends on the reduction of the loss
-DRIFT = 0.5  # of a trial's own direction: near the best on MiniLM's tasks, see benchmarks/transfer.py
 TINY = 1e-300  # a vector that vanishes has cosine 0
 THRESHOLDS = {
     "raw": 0.35,
@@ -75,12 +75,23 @@ def displacement(x: Tensor, moved: Tensor, mask: Tensor | None = None) -> Tensor
     return _unit(step)
 
 
+def shared_cosine(moves: Sequence[Tensor]) -> float:
+    """c: the mean cosine between two of the directions ``moves``, each (n, d); 0 where it is below 0."""
+    if len(moves) < 2:
+        return 0.0
+    total = sum((move.double() for move in moves), torch.zeros(()))
+    themselves = sum((move.double().square() for move in moves), torch.zeros(()))
+    pairs = (total.square() - themselves).sum(1).mean()
+    return max(float(pairs) / (len(moves) * (len(moves) - 1)), 0.0)
+
+
 def trial_similarities(tried: Tensor, moves: Sequence[Tensor]) -> list[float]:
     """phi of trial for each learned task, from the `displacement` (n, d) of the trial and of every task."""
-    total = torch.stack([move.double() for move in moves]).sum(0) if moves else tried
+    total = sum((move.double() for move in moves), torch.zeros(()))
+    shared = shared_cosine(moves)
     phis = []
     for move in moves:
-        aim = tried.double() + DRIFT * _unit(total - move.double())
+        aim = tried.double() + shared * _unit(total - move.double())
         phis.append(float(_cosine(aim, move, None).mean()))
     return phis
 

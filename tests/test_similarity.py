@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from taskit.similarity import (
-    DRIFT,
     TaskSimilarity,
     delta_cosine,
     displacement,
@@ -94,21 +93,25 @@ def test_a_displacement_is_the_direction_of_the_mean_over_the_tokens_that_count(
 
 
 def test_trial_by_hand():
-    """The other task's direction is that of the drift; with one task alone there is none."""
+    """The other task's direction is that of the drift, as strong as both are alike; one task alone has none."""
     tried, first, second = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.6, 0.8]]), torch.tensor([[0.0, 1.0]])
     assert trial_similarities(tried, [first]) == pytest.approx([0.6])
-    aim = torch.tensor([1.0, DRIFT]) / (1 + DRIFT**2) ** 0.5
+    aim = torch.tensor([1.0, 0.8]) / (1 + 0.8**2) ** 0.5
     assert trial_similarities(tried, [first, second])[0] == pytest.approx(float(first[0] @ aim))
+    assert trial_similarities(tried, [first, -first]) == pytest.approx([0.6, -0.6])
     assert trial_similarities(tried, []) == []
 
 
 def test_trial_is_the_mean_over_examples_of_the_literal_equation():
     choose = torch.Generator().manual_seed(1)
-    tried, *moves = (torch.nn.functional.normalize(torch.randn(7, 5, generator=choose), dim=1) for _ in range(4))
+    draws = (1 + torch.randn(7, 5, generator=choose) for _ in range(4))
+    tried, *moves = (torch.nn.functional.normalize(draw, dim=1) for draw in draws)
+    shared = sum(float((moves[i] * moves[j]).sum(1).mean()) for i, j in ((0, 1), (0, 2), (1, 2))) / 3
+    assert shared > 0.05
     for i, phi in enumerate(trial_similarities(tried, moves)):
         expected = []
         for n in range(7):
             drift = sum(move[n] for j, move in enumerate(moves) if j != i)
-            aim = tried[n] + DRIFT * drift / drift.norm()
+            aim = tried[n] + shared * drift / drift.norm()
             expected.append(float(aim @ moves[i][n] / aim.norm()))
         assert phi == pytest.approx(sum(expected) / 7, abs=1e-6)

@@ -16,14 +16,14 @@ from taskit.pricing import price, set_stage
 from taskit.scheduler import Constraints, schedule, schedule_uniform
 from taskit.training.recipe import Recipe
 
-SHARES = (40, 60, 80)  # per cent of the way from no update to LoRA r = 8 everywhere
+SHARES = (40, 60, 80)  # the default; per cent of the way from no update to LoRA r = 8 everywhere
 RATES = (1e-3, 2e-3, 4e-3)  # chosen on the validation rows, for every strategy anew
 
 Ranks = tuple[int, ...]
 
 
 def strategies(
-    bench: Bench, source: Path, importances: Mapping[str, Sequence[float]]
+    bench: Bench, source: Path, importances: Mapping[str, Sequence[float]], shares: Sequence[int]
 ) -> dict[tuple[str, int], Ranks]:
     """Ranks by (way of choosing, share): of every importance, uniform everywhere, and uniform on the last blocks."""
     recipe = Recipe(batch_size=bench.family.batch_size, max_length=bench.family.max_length)
@@ -38,7 +38,7 @@ def strategies(
     }
     ways["uniform"] = partial(schedule_uniform, pricing.profile, ones)
     found = {}
-    for share in SHARES:
+    for share in shares:
         limit = low + (high - low) * share // 100
         floor = pricing.profile.bytes((0,) * len(ones))
         for name, solve in ways.items():
@@ -64,14 +64,19 @@ def best_of_rates(bench: Bench, ranks: Ranks) -> dict[str, Any]:
 
 
 def worth(
-    bench: Bench, source: Path, importances: Mapping[str, Sequence[float]], out: Path, tell: Callable[[str], None]
+    bench: Bench,
+    source: Path,
+    importances: Mapping[str, Sequence[float]],
+    shares: Sequence[int],
+    out: Path,
+    tell: Callable[[str], None],
 ) -> None:
     """Train every strategy; worth.json keeps a row for each, and a stopped run goes on where it was."""
     rows = json.loads(out.read_text()) if out.exists() else []
     done = {(row["way"], row["share"]) for row in rows}
     trained: dict[Ranks, dict[str, Any]] = {}
     head = accuracy(bench.model, bench.test)
-    for (way, share), ranks in strategies(bench, source, importances).items():
+    for (way, share), ranks in strategies(bench, source, importances, shares).items():
         if (way, share) in done:
             continue
         if ranks not in trained:
