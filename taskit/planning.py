@@ -99,6 +99,8 @@ def decide(outlook: Outlook, budget: Budget, *, tell: Callable[[str], None] = la
         raise BudgetError(
             f"The budget of {show_bytes(limit)} admits no LoRA at all; give {show_bytes(best.shortfall_bytes)} more."
         )
+    if any(best.ranks):
+        outlook.settled.require(outlook.stage.locations, outlook.stage.strategy(best.ranks))
     return plan_of(outlook, best, limit, peak)
 
 

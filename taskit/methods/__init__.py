@@ -4,8 +4,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from taskit.errors import PlanError
+from taskit.methods.cdra import Cdra
 from taskit.methods.form import Form
 from taskit.methods.method import Method, PlainMethod
+from taskit.methods.pear import Pear
 from taskit.methods.pi_tuning import PiTuning
 from taskit.scheduler import schedule, schedule_uniform
 
@@ -28,6 +30,10 @@ _ALL: tuple[Method, ...] = (
     UNIFORM,
     PiTuning("pi", schedule_uniform),
     PiTuning("taskit+pi", schedule),
+    Pear("pear", schedule_uniform),
+    Pear("taskit+pear", schedule),
+    Cdra("cdra"),
+    Cdra("taskit+cdra", taskit=True),
 )
 METHODS: Mapping[str, Method] = {method.name: method for method in _ALL}
 

@@ -166,7 +166,8 @@ class _Training:
         form = form_of(self.plan) if any(self.plan.ranks.values()) else PLAIN
         adapted = adapt(model, self.plan.ranks, head_names(model, task), task, form)
         self._make_ready(form, adapted)
-        fitting = self._fitting(adapted, self.plan, self.folder, self._tell)
+        recipe = replace(self.plan.training, epochs=form.epochs(self.plan.training.epochs))
+        fitting = self._fitting(adapted, replace(self.plan, training=recipe), self.folder, self._tell)
         progress = fitting.fit(before)
         trained = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
         discarded = form.collapse(adapted)
