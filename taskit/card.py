@@ -100,8 +100,8 @@ class Publication:
 def write_card(plan: Plan, result: "Result", folder: Path, publication: Publication) -> None:
     """Write README.md beside the adapter_config.json in ``folder``; every figure is the run's own."""
     metadata = _metadata(plan, result, publication).to_yaml()
-    kind = json.loads((folder / CONFIG).read_text()).get("task_type")
-    body = BODY.format(**_fields(plan, result, publication, kind == "SEQ_2_SEQ_LM"))
+    config = json.loads((folder / CONFIG).read_text())
+    body = BODY.format(**_fields(plan, result, publication, config))
     (folder / "README.md").write_text(f"---\n{metadata}\n---\n{body}", encoding="utf-8")
 
 
@@ -134,8 +134,10 @@ def _metadata(plan: Plan, result: "Result", publication: Publication) -> "ModelC
     )
 
 
-def _fields(plan: Plan, result: "Result", publication: Publication, encoder_decoder: bool) -> dict:
-    ranks = {x: rank for x, rank in plan.ranks.items() if rank}
+def _fields(plan: Plan, result: "Result", publication: Publication, config: Mapping[str, Any]) -> dict:
+    # by the configuration: a method may ship another rank than the one that was planned
+    pattern = config.get("rank_pattern", {}) if any(plan.ranks.values()) else {}
+    ranks = {re.sub(r"\\(.)", r"\1", key.removeprefix("^")): rank for key, rank in pattern.items()}
     base, licence, dataset = plan.backbone.id, publication.licence, publication.dataset
     return {
         "name": _plain(publication.name),
@@ -158,7 +160,9 @@ def _fields(plan: Plan, result: "Result", publication: Publication, encoder_deco
         "measured": show_bytes(result.measured_peak_bytes),
         "measured_with": result.measured_with,
         "full": show_bytes(plan.memory.full_lora_bytes),
-        "auto_class": "AutoModelForSeq2SeqLM" if encoder_decoder else AUTO_CLASSES[plan.data.task],
+        "auto_class": "AutoModelForSeq2SeqLM"
+        if config.get("task_type") == "SEQ_2_SEQ_LM"
+        else AUTO_CLASSES[plan.data.task],
         "arguments": _arguments(plan),
         "labels": _labels(plan),
         "similar": _similar(plan, publication) or "none, so every location counted alike",

@@ -5,7 +5,9 @@ from typing import TYPE_CHECKING, Any
 
 from taskit.errors import PlanError
 from taskit.methods.cdra import Cdra
+from taskit.methods.eva import Eva
 from taskit.methods.form import Form
+from taskit.methods.head import HeadAlone
 from taskit.methods.method import Method, PlainMethod
 from taskit.methods.pear import Pear
 from taskit.methods.pi_tuning import PiTuning
@@ -34,6 +36,8 @@ _ALL: tuple[Method, ...] = (
     Pear("taskit+pear", schedule),
     Cdra("cdra"),
     Cdra("taskit+cdra", taskit=True),
+    Eva(),
+    HeadAlone(),
 )
 METHODS: Mapping[str, Method] = {method.name: method for method in _ALL}
 

@@ -4,21 +4,23 @@ import pytest
 
 from taskit.errors import PlanError
 from taskit.levers import BATCH, CHECKPOINTING, QUANTIZATION, Effect
+from taskit.methods import METHODS
 from taskit.training.recipe import Recipe
-from taskit.ui.lever_fields import infos, read_levers
+from taskit.ui.lever_fields import explanations, infos, read_levers
 
 MIB = 2**20
 
 
 def test_fields_become_a_recipe_and_a_quantization():
-    assert read_levers(16, None, 10, 2e-3, "adamw", "none", False) == (Recipe(), None)
-    recipe, bits = read_levers(4, 64, 2, 1e-3, "sgd", "4bit", True)
+    assert read_levers(16, None, 10, 2e-3, "adamw", "none", False, "taskit") == (Recipe(), None, "taskit")
+    recipe, bits, method = read_levers(4, 64, 2, 1e-3, "sgd", "4bit", True, "pi")
+    assert method == "pi"
     assert (recipe.batch_size, recipe.max_length, recipe.gradient_checkpointing, bits) == (4, 64, True, "4bit")
 
 
 def test_an_empty_field_is_one_sentence():
     with pytest.raises(PlanError, match="fill them in"):
-        read_levers(None, None, 10, 2e-3, "adamw", "none", False)
+        read_levers(None, None, 10, 2e-3, "adamw", "none", False, "taskit")
 
 
 def test_each_effect_stands_under_its_field():
@@ -29,3 +31,9 @@ def test_each_effect_stands_under_its_field():
         Effect(QUANTIZATION, "4bit", None, "It needs bitsandbytes."),
     )
     assert infos(found) == ("8: −3 MiB", "", "8bit: −1 MiB · 4bit: not possible here", "on: +1 MiB")
+
+
+def test_every_method_is_explained():
+    told = explanations()
+    assert all(f"<dt>{name}</dt><dd>" in told for name in METHODS)
+    assert all(len(method.explanation.split()) > 20 for method in METHODS.values())
