@@ -185,7 +185,7 @@ def report(family: Family, means: list[dict[str, Any]], refused: list[dict[str, 
             size = f"{one['adapter_bytes'] / 1e3:.0f} kB" if one["adapter_bytes"] else ""
             table.add_row(
                 one["method"], f"{one['accuracy']:.4f}", spread, f"{one['trainable_parameters']:,.0f}", size,
-                *(peak or "" for peak in peaks), f"{one['train_seconds']:.0f}",
+                *peaks, f"{one['train_seconds']:.0f}",
             )  # fmt: skip
         console.print(table)
     for row in refused:

@@ -1,4 +1,4 @@
-"""What PEFT and Transformers offer beside plain LoRA, trained by TaskIT's own loop: DoRA, AdaLoRA, BitFit, everything.
+"""What PEFT and Transformers offer beside plain LoRA, in TaskIT's own loop: DoRA, AdaLoRA, BitFit, everything.
 
 None of them ships a plain LoRA, so they are measured here and are no `--method`.
 """

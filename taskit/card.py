@@ -137,6 +137,7 @@ def _metadata(plan: Plan, result: "Result", publication: Publication) -> "ModelC
 def _fields(plan: Plan, result: "Result", publication: Publication, config: Mapping[str, Any]) -> dict:
     # by the configuration: a method may ship another rank than the one that was planned
     pattern = config.get("rank_pattern", {}) if any(plan.ranks.values()) else {}
+    encoder_decoder = config.get("task_type") == "SEQ_2_SEQ_LM"
     ranks = {re.sub(r"\\(.)", r"\1", key.removeprefix("^")): rank for key, rank in pattern.items()}
     base, licence, dataset = plan.backbone.id, publication.licence, publication.dataset
     return {
@@ -160,9 +161,7 @@ def _fields(plan: Plan, result: "Result", publication: Publication, config: Mapp
         "measured": show_bytes(result.measured_peak_bytes),
         "measured_with": result.measured_with,
         "full": show_bytes(plan.memory.full_lora_bytes),
-        "auto_class": "AutoModelForSeq2SeqLM"
-        if config.get("task_type") == "SEQ_2_SEQ_LM"
-        else AUTO_CLASSES[plan.data.task],
+        "auto_class": "AutoModelForSeq2SeqLM" if encoder_decoder else AUTO_CLASSES[plan.data.task],
         "arguments": _arguments(plan),
         "labels": _labels(plan),
         "similar": _similar(plan, publication) or "none, so every location counted alike",

@@ -58,8 +58,8 @@ def _with_experts(packed: ZipFile, plan: Plan) -> Plan:
         return plan
     if Path(plan.backbone.id).is_absolute():
         raise PlanError(
-            f"The method {plan.method} mixes adapters of {plan.backbone.id}, a folder of this machine; train it here, "
-            "or push the backbone and the adapters to the Hub."
+            f"The method {plan.method} mixes adapters of {plan.backbone.id}, a folder of this machine; "
+            "train it here, or push the backbone and the adapters to the Hub."
         )
     for task in find_zoo(zoo, plan.backbone).tasks:
         if task.adapter in names:

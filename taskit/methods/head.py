@@ -1,8 +1,9 @@
 """The linear head alone: nothing is inserted, so that no gradient passes through the backbone."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from taskit.errors import PlanError
 from taskit.memory.profile import MemoryProfile
@@ -34,12 +35,7 @@ class HeadAlone:
         return PLAIN
 
 
-def insert_nothing(
-    profile: MemoryProfile,
-    importance: Sequence[float],
-    budget_bytes: int,
-    **wishes: object,  # noqa: ARG001
-) -> Schedule:
+def insert_nothing(profile: MemoryProfile, *_: Any, **__: Any) -> Schedule:
     """Called as `taskit.scheduler.schedule`."""
     ranks = (0,) * len(profile.locations)
     return Schedule(ranks, 0.0, profile.bytes(ranks))
