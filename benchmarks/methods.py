@@ -101,7 +101,7 @@ def trained(
     shutil.rmtree(run, ignore_errors=True)
     if method in REFERENCES:
         return train_reference(method, uniform(options, family, task, seed), run) | {"adapter_bytes": None}
-    bound = ""
+    bound = None
     if regime == PARAMETERS:
         count = uniform(options, family, task, seed).trainable_parameters
         bound = SHARING * count if method.endswith("pear") else count
@@ -112,7 +112,7 @@ def trained(
         zoo=learned(options, family, recipe),
         recipe=recipe,
         method=method,
-        constraints=Constraints(max_parameters=bound or None),
+        constraints=Constraints(max_parameters=bound),
         seed=seed,
     )
     planned = time.perf_counter() - start

@@ -13,10 +13,10 @@ from peft import AdaLoraConfig, get_peft_model
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from taskit.backbone import head_names, load_model
+from taskit.head import SOFTENED
 from taskit.memory.live import standing_tensors
 from taskit.plan import Plan
 from taskit.training import trainer
-from taskit.training.batches import Batches
 from taskit.training.interrupt import Interrupts
 from taskit.training.lora import lora_config
 from taskit.training.run_folder import RunFolder
@@ -71,7 +71,7 @@ REFERENCES: dict[str, Callable[[Any, Plan, tuple[str, ...]], Any]] = {
     "bitfit": bitfit,
     "full": everything,
 }
-RATES = {"full": 5e-5, "bitfit": 2e-3}  # others train at the plan's
+RATES = {"full": 5e-5, "bitfit": 2e-3}  # of all but LoRA, which trains at the plan's
 
 
 class Reference(trainer._Training):
@@ -114,12 +114,12 @@ class _Allocating:
 
 def train_reference(name: str, plan: Plan, out: Path) -> dict[str, Any]:
     """Train ``name`` on the data of ``plan`` and where it has a LoRA; the fields are those of a run's result."""
-    recipe = replace(plan.training, learning_rate=RATES.get(name, plan.training.learning_rate))
+    # the trainer lets whatever is no LoRA learn SOFTENED times as fast
+    rate = RATES[name] / SOFTENED if name in RATES else plan.training.learning_rate
+    recipe = replace(plan.training, learning_rate=rate)
     plan = replace(plan, training=recipe, budget_bytes=UNBOUNDED)
     data = trainer.load_data(plan)
     collator = trainer.make_collator(plan.backbone, plan.data.task, recipe.max_length)
     folder, accelerator = RunFolder(out), make_accelerator(None, out)
     out.mkdir(parents=True, exist_ok=True)
-    run = Reference(plan, data, collator, accelerator, folder, lambda _: None, Interrupts())
-    assert isinstance(run.batches, Batches)
-    return run.train(name)
+    return Reference(plan, data, collator, accelerator, folder, lambda _: None, Interrupts()).train(name)

@@ -51,6 +51,7 @@ class Directed(Form):
             peft_config=config,
             prepare_model_inputs_fn=_mask,
             prepare_layer_inputs_fn=_tokens,
+            gather_distributed_inputs=False,  # every process sees all of them
             show_progress_bar=False,
         )
         with torch.no_grad():
