@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from taskit.errors import TaskITError
-from taskit.flags import add_constraints, add_measures, constraints_of
+from taskit.flags import add_constraints, add_measures, constraints_of, method_options_of
 from taskit.source import DTYPES
 from taskit.terminal import progress_bar, quiet_libraries, status
 
@@ -40,6 +40,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def methods(options: argparse.Namespace) -> None:
+    from taskit.display import methods_table
+    from taskit.methods import METHODS
+
+    show(options, {name: one.explanation for name, one in METHODS.items()}, lambda: methods_table(METHODS))
+
+
 def check(options: argparse.Namespace) -> None:
     from taskit.data import check as check_data
     from taskit.display import report_table
@@ -51,7 +58,7 @@ def check(options: argparse.Namespace) -> None:
 def zoo(options: argparse.Namespace) -> None:
     from taskit.backbone import find_backbone
     from taskit.display import zoo_table
-    from taskit.outlook import find_zoo
+    from taskit.zoo import find_zoo
 
     found = find_zoo(options.zoo, find_backbone(options.backbone), ask=True)
     if found.note:
@@ -78,6 +85,7 @@ def plan(options: argparse.Namespace) -> None:
             similarity=options.similarity,
             importance=options.importance,
             method=options.method,
+            method_options=method_options_of(options),
             gain=options.gain,
             constraints=constraints_of(options),
             seed=options.seed,
@@ -161,6 +169,7 @@ def build_parser() -> argparse.ArgumentParser:
         return sub
 
     _add_zoo(add(zoo, "List the learned tasks of a backbone."))
+    add(methods, "Explain the ways of training that plan --method chooses from.")
     _add_data(add(check, "Look at a dataset: rows, classes, lengths, duplicates, what would be dropped."))
     _add_plan(add(plan, "Plan where LoRA goes and at which rank, inside a memory budget."))
     _add_train(add(train, "Train a plan into a run folder."))
