@@ -24,7 +24,8 @@ TASKIT = PlainMethod(
 )
 UNIFORM = PlainMethod(
     "uniform",
-    "The usual LoRA: every projection matrix gets the same rank, the largest that fits the memory budget.",
+    "The usual LoRA: every projection matrix gets the same rank, the largest that fits the memory budget. It is the "
+    "yardstick for everything else.",
     schedule_uniform,
 )
 _ALL: tuple[Method, ...] = (

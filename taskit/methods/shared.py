@@ -81,7 +81,8 @@ def contributions(model: Any, names: Sequence[str], batches: Any) -> dict[str, f
         count += 1
         for name in names:
             weight = lora_pair(model, name)[1].weight
-            sums[name] += abs(float((weight.detach() * weight.grad).sum()))
+            if weight.grad is not None:  # a place that the loss does not depend on has none
+                sums[name] += abs(float((weight.detach() * weight.grad).sum()))
     model.zero_grad()
     return {name: sums[name] / count for name in names}
 

@@ -63,7 +63,7 @@ def test_kills_change_nothing(pi_run, tmp_path):
     killed(often, killed_run, lambda: kill_at_call(Checkpoints, "_write", 3), resume=False)
     assert (killed_run / "warm-up").exists()  # the target was learning alone
     killed(often, killed_run, lambda: kill_at_call(os, "fsync", 1))
-    killed(often, killed_run, lambda: kill_at_call(RunFolder, "append", 12))
+    killed(often, killed_run, lambda: kill_at_call(RunFolder, "append", 5))
     assert (killed_run / KEPT).exists()
     assert not (killed_run / "warm-up").exists()
     resumed = train(plan, killed_run, resume=True)
