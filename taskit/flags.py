@@ -28,9 +28,10 @@ def add_measures(sub: argparse.ArgumentParser) -> None:
     )
     sub.add_argument(
         "--similarity",
-        choices=("trial", "gradient", "delta", "raw"),
+        choices=("trial", "fisher", "gradient", "delta", "raw"),
         default="trial",
-        help="with a short trial (default), with the gradient by weights or by features, or the paper's raw one",
+        help="with a short trial (default), by Fisher information, with the gradient by weights or by features, or "
+        "the paper's raw one",
     )
     sub.add_argument(
         "--importance",

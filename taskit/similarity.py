@@ -6,7 +6,7 @@
     trial     phi_i = cos(u_0 + c u_{-i}, u_i)                            between displacements, w_0 of `taskit.trial`
 
 raw and delta flatten the tokens that are no padding, trial averages over them; all work example by example and are
-averaged over examples: our reading.
+averaged over examples: our reading.  fisher is in `taskit.fisher`.
 For gradient the learned task's update dW_i = s B A stands for its gradient; the product is that of grad_x L with the
 features' derivative along dW_i, which a small step shows, so that no gradient of a weight is ever made.
 For trial u_i is the direction of x(theta + w_i; d) - x(theta; d), and u_{-i} that of the mean of all u_j, j > 0 and
@@ -28,6 +28,7 @@ THRESHOLDS = {
     "delta": 0.0,
     "gradient": 0.0,
     "trial": 0.0,
+    "fisher": 0.0,
 }  # 0.35 is the paper's; 0: the adapter helps rather than hurts, to first order
 MEASURES = tuple(THRESHOLDS)
 

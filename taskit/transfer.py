@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 from taskit.adapter import read_config, read_tensors
 from taskit.branch import Branch, attached, current_name, linear_shapes
 from taskit.errors import BackboneError, ZooError
+from taskit.fisher import Embedding, embed, likeness_of
 from taskit.importance import Loudness, TaskImportance
 from taskit.probe import Probe, class_probes, example_features, frozen, stand_in_loss, text_probes, token_features
 from taskit.sensitivity import Read, row_of, sensitivities
@@ -128,7 +129,7 @@ def weigh(
     """The second part of `measure`: all learned tasks against what was seen."""
     sensitivity = sensitivities(sight.model, sight.probes, sight.read_graph, locations)
     tried = run_trial(sight.model, sight.rows, sight.loss, locations)
-    trials = _Trials(sight.model, sight.probes, sight.read, math.sqrt(sum(sensitivity)))
+    trials = _Trials(sight, locations, tried, math.sqrt(sum(sensitivity)))
     own = Loudness()
     aim = trials.rows(tried, own, _displacement)
     compared = _compare(trials, tasks, tried, locations, kind, importance)
@@ -139,34 +140,47 @@ def weigh(
     return Measurement(found, importances, own.values(locations), sensitivity, compared.skipped)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _Trials:
     """Where adapters are tried, on all probes; ``gradient_norm`` is the root mean square over examples."""
 
-    model: PreTrainedModel
-    probes: Sequence[Probe]
-    read: Read
+    sight: Sight
+    locations: Sequence[str]
+    own: Mapping[str, Branch]  # w_0
     gradient_norm: float
 
     def rows(
         self, branches: Mapping[str, Branch], loudness: Loudness, compare: Callable[[Probe, Tensor], Tensor]
     ) -> Tensor:
         """What ``compare`` makes of the features with the adapter, (n,) or (n, d) over the examples of all probes."""
-        with attached(self.model, branches, loudness.observe):
-            return torch.cat([compare(probe, self._moved(probe, loudness)) for probe in self.probes])
+        with attached(self.sight.model, branches, loudness.observe):
+            return torch.cat([compare(probe, self._moved(probe, loudness)) for probe in self.sight.probes])
 
     def along(self, branches: Mapping[str, Branch], loudness: Loudness) -> Tensor:
         """phi of gradient (1,) by a small step along the adapter; how loud it is shows in the same step."""
         small = {name: branch.scaled(SMALL) for name, branch in branches.items()}
         loudness.step = SMALL
-        with attached(self.model, small, loudness.observe):
-            slope = sum(slope_along(p.gradient, p.x, self._moved(p, loudness), p.mask) for p in self.probes)
+        with attached(self.sight.model, small, loudness.observe):
+            slope = sum(slope_along(p.gradient, p.x, self._moved(p, loudness), p.mask) for p in self.sight.probes)
         update_norm = math.sqrt(sum(branch.norm**2 for branch in branches.values()))
         return torch.tensor([gradient_cosine(slope, update_norm, self.gradient_norm)])
 
+    def fisher(self, branches: Mapping[str, Branch], loudness: Loudness) -> Tensor:
+        """phi of fisher (1,); how loud the adapter is shows in a forward of its own."""
+        self.rows(branches, loudness, _displacement)
+        return torch.tensor([likeness_of(self._target, self._embedding(branches))])
+
+    @cached_property
+    def _target(self) -> Embedding:
+        return self._embedding(self.own)
+
+    def _embedding(self, branches: Mapping[str, Branch]) -> Embedding:
+        sight = self.sight
+        return embed(sight.model, sight.examples(), sight.loss, branches, self.locations)
+
     def _moved(self, probe: Probe, loudness: Loudness) -> Tensor:
         loudness.mask = probe.inputs.get("attention_mask")
-        return self.read(probe.inputs)
+        return self.sight.read(probe.inputs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +199,7 @@ def _compare(
     kind: str,
     importance: str,
 ) -> _Compared:
-    shapes, current = linear_shapes(trials.model), current_name(trials.model)
+    shapes, current = linear_shapes(trials.sight.model), current_name(trials.sight.model)
     chosen, left_out = shortlist(tasks, tried, shapes, current)
     found, skipped = [], [*left_out]
     for task in chosen:
@@ -220,5 +234,6 @@ _SIMILARITY: Mapping[str, Callable[[_Trials, Mapping[str, Branch], Loudness], Te
     "raw": partial(_Trials.rows, compare=_raw),
     "delta": partial(_Trials.rows, compare=_delta),
     "gradient": _Trials.along,
+    "fisher": _Trials.fisher,
     "trial": partial(_Trials.rows, compare=_displacement),
 }

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from taskit.methods.fisher import likeness_of, task2vec_cosine
+from taskit.fisher import likeness_of, task2vec_cosine
 from taskit.sensitivity import fisher_filters
 
 VECTORS = st.lists(st.floats(1e-3, 1e3), min_size=3, max_size=3).map(torch.tensor)
