@@ -1,15 +1,18 @@
-"""Importance of a location for the new task: how loud each learned LoRA branch is there, Eqs. (3) and (2).
+"""Importance of a location for the new task: how much each learned task has made of it, Eqs. (3) and (2).
 
     ratio     lambda_i^k = ||x(w_i^k; d)||_1 / (||x(W_k; d)||_1 + eps)     Eq. (3)
     absolute  lambda_i^k = ||x(w_i^k; d)||_1                               Table 7, no denominator
     l2        lambda_i^k = ||x(w_i^k; d)||_2 / (||x(W_k; d)||_2 + eps)     Table 7
+    blend     lambda_i^k = ||dW_i^k||_F, the update of the weights         the default
 
     Eq. (2)   lambda_{n+1}^k = sum over used tasks i of phi_i lambda_i^k
 
-blend, the default, is Eq. (2) over ratios with two changes.  Each task's ratios are divided by their mean over all
-locations, so that one with large weights does not drown the others.  And the trial w_0 (`taskit.trial`) counts as
-one more task, similar to the new one as nothing else can be: phi_0 = 1.  So the blend passes to what the new data say
-themselves as similarity falls, and a place at which every similar task is sparse is not lost for ever.
+What a LoRA gains alone agrees with the norm of its update, and disagrees with Eq. (3), which is large where the
+frozen matrix is silent: see benchmarks/transfer.py.  blend changes Eq. (2) too.  Each task's norms are divided by
+their mean over all locations, so that one with large weights does not drown the others.  And the trial w_0
+(`taskit.trial`) counts as one more task, similar to the new one as nothing else can be: phi_0 = 1.  So the blend
+passes to what the new data say themselves as similarity falls, and a place at which every similar task is sparse is
+not lost for ever.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,6 +21,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from taskit.branch import Branch
 from taskit.similarity import TaskSimilarity
 
 EPS = 1e-8
@@ -59,7 +63,7 @@ class Loudness:
         self.base[name] = self.base.get(name, 0.0) + self._sums(output)
 
     def values(self, locations: Sequence[str], kind: str = "ratio") -> tuple[float, ...]:
-        """lambda_i^k by ``kind``, one of IMPORTANCES, for each of ``locations``; 0 where this task has no LoRA."""
+        """lambda_i^k by ``kind``, ratio, absolute or l2, for each of ``locations``; 0 where this task has no LoRA."""
         return tuple(self._value(name, kind) if name in self.branch else 0.0 for name in locations)
 
     def _value(self, name: str, kind: str) -> float:
@@ -74,6 +78,11 @@ class Loudness:
         if self.mask is not None and x.ndim == 3 and x.shape[:2] == self.mask.shape:
             x = x[self.mask.bool()]
         return torch.stack([x.abs().sum(dtype=torch.float64), x.double().square().sum()])
+
+
+def update_norms(branches: Mapping[str, Branch], locations: Sequence[str]) -> tuple[float, ...]:
+    """||dW^k||_F of one task for each of ``locations``; 0 where it has no LoRA."""
+    return tuple(branches[name].norm if name in branches else 0.0 for name in locations)
 
 
 def transfer(

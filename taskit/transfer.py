@@ -20,7 +20,7 @@ from taskit.adapter import read_config, read_tensors
 from taskit.branch import Branch, attached, current_name, linear_shapes
 from taskit.errors import BackboneError, ZooError
 from taskit.fisher import Embedding, embed, likeness_of
-from taskit.importance import Loudness, TaskImportance
+from taskit.importance import Loudness, TaskImportance, update_norms
 from taskit.probe import Probe, class_probes, example_features, frozen, stand_in_loss, text_probes, token_features
 from taskit.sensitivity import Read, row_of, sensitivities
 from taskit.shortlist import shortlist
@@ -130,14 +130,13 @@ def weigh(
     sensitivity = sensitivities(sight.model, sight.probes, sight.read_graph, locations)
     tried = run_trial(sight.model, sight.rows, sight.loss, locations)
     trials = _Trials(sight, locations, tried, math.sqrt(sum(sensitivity)))
-    own = Loudness()
-    aim = trials.rows(tried, own, _displacement)
+    aim = trials.rows(tried, Loudness(), _displacement)
     compared = _compare(trials, tasks, tried, locations, kind, importance)
     importances = tuple(one for one, _ in compared.tried)
     rows = [rows for _, rows in compared.tried]
     phis = trial_similarities(aim, rows) if kind == "trial" else [float(row.mean()) for row in rows]
     found = judge([(one.task, one.adapter) for one in importances], phis, kind)
-    return Measurement(found, importances, own.values(locations), sensitivity, compared.skipped)
+    return Measurement(found, importances, update_norms(tried, locations), sensitivity, compared.skipped)
 
 
 @dataclass(frozen=True)
@@ -210,7 +209,8 @@ def _compare(
             continue
         loudness = Loudness()
         rows = _SIMILARITY[kind](trials, branches, loudness)
-        values = loudness.values(locations, importance)
+        by_weights = importance == "blend"
+        values = update_norms(branches, locations) if by_weights else loudness.values(locations, importance)
         if not (bool(rows.isfinite().all()) and all(map(math.isfinite, values))):
             skipped.append((task.adapter, "Its outputs on the probe are not finite; train it again."))
             continue

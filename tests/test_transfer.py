@@ -54,12 +54,24 @@ def peft_outputs(peft, batch, names):
 
 def test_importance_equals_equation_3_computed_with_peft(tiny_vit, images, vit_zoo):
     pefts, tasks = vit_zoo
-    found = measure(tiny_vit, cut(images, 5, 7), LOCATIONS, tiny_vit.classifier, tasks, kind="delta")
+    ways = {"kind": "delta", "importance": "ratio"}
+    found = measure(tiny_vit, cut(images, 5, 7), LOCATIONS, tiny_vit.classifier, tasks, **ways)
     for peft, task, importance in zip(pefts, tasks, found.importances, strict=True):
         seen, _ = peft_outputs(peft, images, [name for name, _ in task.ranks])
         for name, value in zip(LOCATIONS, importance.values, strict=True):
             branch, base = seen.get(name, (torch.zeros(1), torch.ones(1)))
             assert value == pytest.approx(float(branch.abs().sum() / base.abs().sum()), rel=1e-5)
+
+
+def test_the_default_importance_is_the_norm_of_the_update_that_peft_would_merge(tiny_vit, images, vit_zoo):
+    pefts, tasks = vit_zoo
+    found = measure(tiny_vit, [images], LOCATIONS, tiny_vit.classifier, tasks)
+    for peft, task, importance in zip(pefts, tasks, found.importances, strict=True):
+        inserted = {name for name, _ in task.ranks}
+        for name, value in zip(LOCATIONS, importance.values, strict=True):
+            layer = peft.get_submodule(f"base_model.model.{name}") if name in inserted else None
+            assert value == pytest.approx(float(layer.get_delta_weight("default").norm()) if layer else 0.0, rel=1e-5)
+    assert min(found.own) > 0
 
 
 def test_similarity_equals_equation_4_computed_with_peft(tiny_vit, images, vit_zoo):

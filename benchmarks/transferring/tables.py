@@ -69,8 +69,8 @@ def predictions(found: Any) -> dict[str, np.ndarray]:
     for measure, rows in branch_measures(found).items():
         own = data_measures(found)[f"{measure} of the trial"]
         result[f"{measure} x trial, blended"] = result[f"{measure} x trial, normalised"] + own / own.mean()
-        if measure == "ratio":
-            result["blend"] = result["ratio x trial, blended"]  # the default
+        if measure == "update":
+            result["blend"] = result["update x trial, blended"]  # the default
         result[f"{measure} x all alike"] = transferred(np.ones(len(rows)), rows, normalised=True)
     result["ratio x raw fold (paper)"] = transferred(phi["raw fold"], branch_measures(found)["ratio"], threshold=0.35)
     for other in ("gradient soft", "spt soft", "nuclear soft"):
