@@ -18,6 +18,7 @@ from taskit.terminal import progress_bar, quiet_libraries, status
 if TYPE_CHECKING:
     from taskit.plan import Plan
 
+UNTOLD = ("folder", "embedding")  # of a learned task: of this machine, and hundreds of numbers
 Verb = Callable[[argparse.Namespace], None]
 
 
@@ -56,7 +57,7 @@ def zoo(options: argparse.Namespace) -> None:
     found = find_zoo(options.zoo, find_backbone(options.backbone), ask=True)
     if found.note:
         print(found.note, file=sys.stderr)
-    tasks = [{name: value for name, value in asdict(task).items() if name != "folder"} for task in found.tasks]
+    tasks = [{name: value for name, value in asdict(task).items() if name not in UNTOLD} for task in found.tasks]
     show(options, {"tasks": tasks, "skipped": found.skipped}, lambda: zoo_table(found))
 
 

@@ -14,6 +14,7 @@ from accelerate.utils import set_seed
 from taskit.backbone import final_linear, head_names, load_model
 from taskit.data import Collator, Dataset, load
 from taskit.data.splitting import split
+from taskit.embedding import embed_rows
 from taskit.errors import BudgetError, RunError
 from taskit.export import write_adapter
 from taskit.head import SOFTENED
@@ -157,6 +158,7 @@ class _Training:
         with self.meter:
             model = load_model(self.plan.backbone, task=task, labels=labels, device=self.accelerator.device)
             self.meter.follow(standing_tensors(model))
+        embedding = embed_rows(model, self.data.train, self.collator, self.plan.training.batch_size, self.plan.seed)
         # a checkpoint holds the head, and the score that came before
         before = None if find_checkpoints(self.folder.checkpoints) else self._before(model)
         adapted = adapt(model, self.plan.ranks, head_names(model, task), task)
@@ -191,7 +193,7 @@ class _Training:
             details_after=after,
         )
         if self.accelerator.is_main_process:
-            write_adapter(adapted, self.plan, result, self.folder.adapter)
+            write_adapter(adapted, self.plan, result, embedding, self.folder.adapter)
             self._tell(Event("done", step=result.steps, metric=result.after))
             self.folder.write_json("result.json", asdict(result))
         return result

@@ -1,0 +1,1 @@
+"""The sister methods of TaskIT: other ways to spend a budget, one file each."""
