@@ -46,10 +46,7 @@ def gradient_similarity(g: Tensor, h: Tensor) -> float:
 
 
 def similarity_matrix(gradients: Sequence[Sequence[Tensor]]) -> np.ndarray:
-    """S (T, T) from a few gradients of each task, each of one batch; the mean over all pairs of batches.
-
-    Within a task a batch is not compared with itself, where there are several.
-    """
+    """S (T, T), its diagonal 1, from a few flat gradients of each task, one a batch: means over pairs of batches."""
     count = len(gradients)
     found = np.eye(count)
     for t in range(count):
