@@ -29,7 +29,7 @@ def embed_rows(model: Any, rows: Any, collator: Any, batch_size: int, seed: int)
 
 
 def mean_feature(model: Any, task: str, batches: Iterable[Mapping[str, Tensor]]) -> tuple[float, ...]:
-    """Mean x (d,) over the examples of all batches, rounded; of each example over its tokens where text is written."""
+    """Mean x (d,) over the examples of all batches, rounded; where text is written, of each over its tokens."""
     device = next(model.parameters()).device
     with frozen(model):
         means = [_features(model, task, {k: v.to(device) for k, v in batch.items()}) for batch in batches]

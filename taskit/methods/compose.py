@@ -25,7 +25,8 @@ def by_factors(adapters: Sequence[Adapter], weights: Sequence[float]) -> dict[st
     for module in adapters[0]:
         branches = [adapter[module] for adapter in adapters]
         a = _weighted([one.a for one in branches], weights)
-        b = _weighted([one.b for one in branches], [w * one.scaling for w, one in zip(weights, branches, strict=True)])
+        scaled = [w * one.scaling for w, one in zip(weights, branches, strict=True)]
+        b = _weighted([one.b for one in branches], scaled)
         composed[module] = Branch(a, b, 1.0)
     return composed
 

@@ -8,7 +8,7 @@ later stage refine those of an earlier one.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -30,12 +30,11 @@ class TaskTree:
     similarity: tuple[tuple[float, ...], ...]
     stages: tuple[Groups, ...]
 
-    def group(self, stage: int, task: int) -> tuple[int, ...]:
-        """The tasks with which ``task`` shares at ``stage``, itself included."""
-        return next(group for group in self.stages[stage] if task in group)
-
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "TaskTree":
+        """Rebuild a tree from its `asdict`, also after a trip through a file."""
+        stages = tuple(tuple(map(tuple, groups)) for groups in values["stages"])
+        return cls(tuple(values["tasks"]), tuple(map(tuple, values["similarity"])), stages)
 
 
 def gradient_similarity(g: Tensor, h: Tensor) -> float:

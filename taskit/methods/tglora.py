@@ -1,9 +1,9 @@
 """TGLoRA: several tasks over one frozen backbone, whose pairs are shared by groups of tasks, ever smaller with depth.
 
-Every task has a plain PEFT model of its own.  Their frozen weights are the same tensors, and so are the ``lora_A`` and
-``lora_B`` of a location for all tasks that are one group at its stage: a tied pair gets the sum of its tasks'
-gradients, the frozen backbone is held once, and what a task exports is an ordinary LoRA, the pairs on its path through
-the tree.  Where groups part, features part too, since each task's forward is its own.
+Every task has a plain PEFT model of its own.  Their frozen weights are the same tensors, and so are the ``lora_A``
+and ``lora_B`` of a location for all tasks that are one group at its stage: a tied pair gets the sum of its tasks'
+gradients, the frozen backbone is held once, and what a task exports is an ordinary LoRA, the pairs on its path
+through the tree.  Where groups part, features part too, since each task's forward is its own.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -68,10 +68,11 @@ def join(models: Sequence["PreTrainedModel"], ranks: Mapping[str, int], tree: Ta
             adapted.append(adapt(model, ranks, heads, task))
     for name in (name for name, rank in ranks.items() if rank):
         layers: list[Any] = [model.get_submodule(f"base_model.model.{name}") for model in adapted]
-        for group in tree.stages[stages[name]]:
-            for member in group[1:]:
-                for side in ("lora_A", "lora_B"):
-                    getattr(layers[member], side)["default"].weight = getattr(layers[group[0]], side)["default"].weight
+        for owner, *members in tree.stages[stages[name]]:
+            for side in ("lora_A", "lora_B"):
+                pair = getattr(layers[owner], side)["default"]
+                for member in members:
+                    getattr(layers[member], side)["default"].weight = pair.weight
     return JointModel(adapted)
 
 
@@ -96,6 +97,6 @@ def shared_gradient(joint: JointModel) -> Tensor:
     return flat.cpu()
 
 
-def together(batches: Sequence[Mapping[str, Tensor]]) -> Iterator[dict[str, Any]]:
-    """One batch of each task, marked with its task."""
-    return ({**batch, "task": task} for task, batch in enumerate(batches))
+def together(batches: Sequence[Mapping[str, Tensor]], tasks: int) -> Iterator[dict[str, Any]]:
+    """The batches marked with their tasks, which take turns."""
+    return ({**batch, "task": position % tasks} for position, batch in enumerate(batches))

@@ -1,6 +1,7 @@
 """The search for weights: known optima, bounds, budget of evaluations, determinism."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -55,7 +56,7 @@ def test_the_best_so_far_never_grows_and_is_what_comes_back():
     seen = []
     found = seek_weights(bowl, 3, seed=2, tell=lambda n, least: seen.append((n, least)))
     assert [n for n, _ in seen] == list(range(1, EVALUATIONS + 1))
-    assert all(later <= earlier for (_, earlier), (_, later) in zip(seen, seen[1:], strict=False))
+    assert all(later <= earlier for (_, earlier), (_, later) in pairwise(seen))
     assert seen[-1][1] == objective(found)
 
 

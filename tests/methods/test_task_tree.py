@@ -1,5 +1,7 @@
 """S and the tree against hand-computed numbers, scipy, and brute force over nested partitions."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -82,7 +84,7 @@ def test_the_cuts_are_those_of_scipy_and_nested(seed, tasks):
         assert {tuple(np.flatnonzero(labels == label).tolist()) for label in labels} == set(groups)
         assert len(groups) == number
         assert sorted(task for group in groups for task in group) == list(range(tasks))
-    for coarse, fine in zip(stages, stages[1:], strict=False):
+    for coarse, fine in pairwise(stages):
         assert all(any(set(group) <= set(wide) for wide in coarse) for group in fine)
 
 
