@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from taskit.errors import TaskITError
-from taskit.flags import add_constraints, add_measures, constraints_of
+from taskit.flags import add_constraints, add_measures, constraints_of, method_options_of
 from taskit.source import DTYPES
 from taskit.terminal import progress_bar, quiet_libraries, status
 
@@ -52,7 +52,7 @@ def check(options: argparse.Namespace) -> None:
 def zoo(options: argparse.Namespace) -> None:
     from taskit.backbone import find_backbone
     from taskit.display import zoo_table
-    from taskit.outlook import find_zoo
+    from taskit.zoo import find_zoo
 
     found = find_zoo(options.zoo, find_backbone(options.backbone), ask=True)
     if found.note:
@@ -79,6 +79,7 @@ def plan(options: argparse.Namespace) -> None:
             similarity=options.similarity,
             importance=options.importance,
             method=options.method,
+            method_options=method_options_of(options),
             gain=options.gain,
             constraints=constraints_of(options),
             seed=options.seed,

@@ -11,11 +11,20 @@ if TYPE_CHECKING:
 
 def add_measures(sub: argparse.ArgumentParser) -> None:
     """Give the verb the choices of method, similarity and importance."""
+    from taskit.methods import METHODS
+
     sub.add_argument(
         "--method",
-        choices=("taskit", "uniform"),
+        choices=tuple(METHODS),
         default="taskit",
-        help="how importance becomes ranks: the best plan (default), or the largest rank that fits everywhere",
+        help="how to train: taskit (default) or another one that `taskit methods` explains",
+    )
+    sub.add_argument(
+        "--method-option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a setting of the method, as experts=3; may be repeated",
     )
     sub.add_argument(
         "--similarity",
@@ -29,6 +38,15 @@ def add_measures(sub: argparse.ArgumentParser) -> None:
         default="blend",
         help="of learned tasks and the trial (default), or of learned tasks as in the paper's Eq. 3 and Table 7",
     )
+
+
+def method_options_of(options: argparse.Namespace) -> dict[str, str]:
+    """Raises PlanError for one that is no NAME=VALUE."""
+    pairs = [item.partition("=") for item in options.method_option]
+    for name, equals, value in pairs:
+        if not (name and equals and value):
+            raise PlanError(f"--method-option {name}{equals}{value} is not understood; write for example experts=3.")
+    return {name: value for name, _, value in pairs}
 
 
 def add_constraints(sub: argparse.ArgumentParser) -> None:

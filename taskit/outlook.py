@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,19 +17,24 @@ from taskit.backbone import (
 from taskit.data import Collator, DataInfo, Dataset, load
 from taskit.errors import PlanError
 from taskit.importance import IMPORTANCES, Sources, transfer
+from taskit.locations import Location
+from taskit.memory.profile import MemoryProfile
+from taskit.methods import find_method
+from taskit.methods.form import Form, Ranks
+from taskit.methods.method import Scene, Settled, read_options
 from taskit.plan import SkippedAdapter
 from taskit.pricing import Pricing, Stage, price, set_stage
 from taskit.processor import load_processor
-from taskit.scheduler import ANY, Constraints, rank_gain, schedule, schedule_uniform
+from taskit.scheduler import ANY, Constraints, rank_gain
 from taskit.similarity import MEASURES, TaskSimilarity
 from taskit.training.recipe import Recipe
-from taskit.transfer import Measurement, measure
-from taskit.zoo import Zoo, bundled_zoo, open_zoo
+from taskit.transfer import sighted, weigh
+from taskit.zoo import find_zoo
 
 if TYPE_CHECKING:
+    from torch import nn
     from transformers import PreTrainedModel
 
-METHODS = {"taskit": schedule, "uniform": schedule_uniform}  # how importance becomes ranks
 PROBE_ROWS = 128  # on which every learned task is tried
 HEAD_ROWS = 1024  # on which the head that stands for the one to come is fitted
 
@@ -48,6 +54,7 @@ class Outlook:
     skipped: tuple[SkippedAdapter, ...]
     sources: tuple[Sources, ...]  # of the importance of each location
     method: str
+    settled: Settled
     gain: str
     constraints: Constraints
     wishes: Mapping[str, Any]  # what the scheduler has to obey
@@ -78,6 +85,7 @@ def prepare(
     similarity: str = "trial",
     importance: str = "blend",
     method: str = "taskit",
+    method_options: Mapping[str, Any] | None = None,
     gain: str = "sqrt_ln1p",
     constraints: Constraints = ANY,
     seed: int = 0,
@@ -88,12 +96,13 @@ def prepare(
 
     ``zoo`` is a folder of PEFT adapters or a part of the Hub (see `open_zoo`), which ``token`` may read; without
     one, the bundled adapters of the backbone.  ``similarity`` is one of MEASURES, ``importance`` of IMPORTANCES,
-    ``method`` of METHODS, ``gain`` a form of h (rank_gain), and ``constraints`` bound all that is trained, heads
-    included.
+    ``method`` of METHODS, with ``method_options`` of its own, ``gain`` a form of h (rank_gain), and ``constraints``
+    bound all that is trained, heads included.
     """
     _require("similarity", similarity, MEASURES)
     _require("importance", importance, IMPORTANCES)
-    _require("method", method, METHODS)
+    chosen = find_method(method)
+    given = read_options(chosen, method_options or {})
     rank_gain(0, 1, gain)  # refuses an unknown form before anything is read
     recipe = recipe or Recipe()
     backbone = find_backbone(backbone_id, dtype=dtype, quantization=quantization, attention=attention)
@@ -112,24 +121,28 @@ def prepare(
     model = load_model(backbone, task=data.info.task, labels=data.info.labels)
     tell(f"comparing the task with {len(learned.tasks)} learned ones")
     names = [place.name for place in stage.locations]
-    found = compare(model, data, collator, names, learned, recipe, seed, similarity, importance)
-    revisions = {task.adapter: task.revision for task in learned.tasks}
-    similarities = tuple(replace(s, revision=revisions[s.adapter]) for s in found.similarities)
+    with sighted(model, *draw(model, data, collator, recipe, seed)) as sight:
+        found = weigh(sight, names, learned.tasks, similarity, importance)
+        revisions = {task.adapter: task.revision for task in learned.tasks}
+        similarities = tuple(replace(s, revision=revisions[s.adapter]) for s in found.similarities)
+        scene = Scene(sight, stage.locations, learned, None if zoo is None else str(zoo), similarities, stage.heads)
+        settled = chosen.settle(scene, given)
     return Outlook(
         backbone=backbone,
         data=data.info,
         recipe=recipe,
-        stage=stage,
-        pricing=pricing,
+        stage=replace(stage, form_of=partial(_form_of, method, settled)),
+        pricing=replace(pricing, profile=_copied(pricing.profile, settled)),
         similarity_measure=similarity,
         importance_measure=importance,
         similarity=similarities,
         skipped=tuple(SkippedAdapter(*item) for item in (*learned.skipped, *found.skipped)),
         sources=transfer(similarities, found.importances, found.own, importance),
         method=method,
+        settled=settled,
         gain=gain,
         constraints=constraints,
-        wishes=wishes,
+        wishes={**wishes, "rank_parameters": _rank_parameters(stage.locations, settled.copies)},
         seed=seed,
     )
 
@@ -139,11 +152,15 @@ def _require(what: str, name: str, known: Iterable[str]) -> None:
         raise PlanError(f"There is no {what} called {name!r}; choose one of {', '.join(known)}.")
 
 
-def find_zoo(zoo: str | Path | None, backbone: Backbone, token: str | None = None, *, ask: bool = False) -> Zoo:
-    """The zoo that a person named, or the bundled one, for exactly this backbone."""
-    if zoo is None:
-        return bundled_zoo(backbone.id, backbone.revision)
-    return open_zoo(zoo, backbone.id, revision=backbone.revision, token=token, ask=ask)
+def _form_of(method: str, settled: Settled, ranks: Ranks) -> Form:
+    """By the method's name and by what the plan would keep, so that it can be pickled, and the plan reproduces it."""
+    return find_method(method).form(settled.options(ranks))
+
+
+def _copied(profile: MemoryProfile, settled: Settled) -> MemoryProfile:
+    """The profile where a method inserts several times the rank that it chooses."""
+    copies = (settled.copies.get(name, 1) for name in profile.locations)
+    return replace(profile, rank_bytes=tuple(a * b for a, b in zip(profile.rank_bytes, copies, strict=True)))
 
 
 def _wishes(stage: Stage, constraints: Constraints, gain: str) -> dict[str, Any]:
@@ -161,8 +178,12 @@ def _wishes(stage: Stage, constraints: Constraints, gain: str) -> dict[str, Any]
                 f"{constraints.max_parameters:,} allowed; allow more."
             )
         constraints = replace(constraints, max_parameters=left)
-    per_rank = [place.in_features + place.out_features for place in stage.locations]
-    return {"constraints": constraints, "gain": gain, "rank_parameters": per_rank}
+    return {"constraints": constraints, "gain": gain, "rank_parameters": _rank_parameters(stage.locations, {})}
+
+
+def _rank_parameters(places: Sequence[Location], copies: Mapping[str, int]) -> list[int]:
+    """Trained parameters of each place per unit of rank."""
+    return [copies.get(place.name, 1) * (place.in_features + place.out_features) for place in places]
 
 
 def make_collator(backbone: Backbone, task: str, max_length: int | None) -> Collator:
@@ -176,18 +197,10 @@ def make_collator(backbone: Backbone, task: str, max_length: int | None) -> Coll
     return Collator(task, processor, max_length, encoder_decoder=bool(config.is_encoder_decoder))
 
 
-def compare(
-    model: "PreTrainedModel",
-    data: Dataset,
-    collator: Collator,
-    names: Sequence[str],
-    zoo: Zoo,
-    recipe: Recipe,
-    seed: int,
-    kind: str,
-    importance: str,
-) -> Measurement:
-    """Similarity and importance of every learned task, on a probe drawn from the training rows."""
+def draw(
+    model: "PreTrainedModel", data: Dataset, collator: Collator, recipe: Recipe, seed: int
+) -> "tuple[list[dict], nn.Linear | None, list[dict]]":
+    """A probe of the training rows, the last linear of the head, and further rows: what `sighted` takes."""
     rows = min(len(data.train), max(HEAD_ROWS if data.info.labels else PROBE_ROWS, 4 * len(data.info.labels)))
     drawn = data.train.shuffle(seed=seed).select(range(rows))
     # images may take a batch by tiles or patches, so that only a batch of one row can be told apart by rows
@@ -195,6 +208,4 @@ def compare(
     batches = [collator([drawn[i] for i in range(start, min(start + step, rows))]) for start in range(0, rows, step)]
     probed = -(-max(PROBE_ROWS, 4 * len(data.info.labels)) // step)
     head = final_linear(model) if data.info.labels else None
-    return measure(
-        model, batches[:probed], names, head, zoo.tasks, batches[probed:], kind=kind, importance=importance
-    )
+    return batches[:probed], head, batches[probed:]

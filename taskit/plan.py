@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from taskit.backbone import Backbone
 from taskit.data.info import DataInfo
@@ -59,7 +60,8 @@ class Plan:
     """A complete decision; ``locations`` holds every candidate, rank 0 included.
 
     ``shortfall_bytes`` is what the budget lacks for the cheapest insertion where nothing is inserted, else 0.
-    The explanation is missing where a person or a baseline chose the ranks.
+    The explanation is missing where a person or a baseline chose the ranks.  ``method_options`` are JSON, and the
+    method's own.
     """
 
     method: str
@@ -80,6 +82,7 @@ class Plan:
     shortfall_bytes: int = 0
     explanation: Explanation | None = None
     importance_measure: str = "ratio"
+    method_options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def ranks(self) -> dict[str, int]:
@@ -145,6 +148,7 @@ class Plan:
                 shortfall_bytes=values.get("shortfall_bytes", 0),
                 explanation=Explanation.from_json(values["explanation"]) if values.get("explanation") else None,
                 importance_measure=values.get("importance_measure", "ratio"),
+                method_options=dict(values.get("method_options", {})),
             )
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise PlanError(f"{source} misses or misnames a field ({error}); run taskit plan again.") from error

@@ -12,10 +12,11 @@ from taskit.budget import Budget, parse_budget, show_bytes
 from taskit.data import Collator, Dataset, load
 from taskit.errors import BudgetError, PlanError
 from taskit.importance import UNIFORM
-from taskit.outlook import METHODS, Outlook, make_collator, prepare
+from taskit.methods import form_of
+from taskit.outlook import Outlook, make_collator, prepare
 from taskit.plan import Plan, PlannedLocation
 from taskit.pricing import Pricing, Stage, estimate, planned_locations, price, set_stage
-from taskit.scheduler import RANKS, Schedule, explain, objective
+from taskit.scheduler import RANKS, Schedule, explain, objective, schedule
 from taskit.training.recipe import Recipe
 
 TOLERANCE = 0.005  # of the budget above no update: a plan that leaves less unspent is not searched further
@@ -92,7 +93,7 @@ def decide(outlook: Outlook, budget: Budget, *, tell: Callable[[str], None] = la
     pricing = outlook.pricing
     limit = budget.resolve(pricing.no_update_bytes, pricing.full_lora_bytes)
     tell("scheduling ranks inside the budget")
-    solve = partial(METHODS[outlook.method], pricing.profile, outlook.importance, **outlook.wishes)
+    solve = partial(outlook.settled.solve, pricing.profile, outlook.importance, **outlook.wishes)
     best, peak = search(outlook.stage, pricing, solve, limit, outlook.floor)
     if not any(best.ranks) and not outlook.stage.heads:
         raise BudgetError(
@@ -104,7 +105,7 @@ def decide(outlook: Outlook, budget: Budget, *, tell: Callable[[str], None] = la
 def plan_of(outlook: Outlook, found: Schedule, budget_bytes: int, peak_bytes: int) -> Plan:
     """A schedule written up as a plan; ``peak_bytes`` is rehearsed, or the additive profile's for a draft."""
     stage, pricing, importance = outlook.stage, outlook.pricing, outlook.importance
-    chosen = outlook.method == "taskit"  # one by one: only then has a rank a reason
+    chosen = outlook.settled.solve is schedule  # one by one: only then has a rank a reason
     reasons = explain(pricing.profile, importance, found.ranks, **outlook.wishes) if chosen else None
     return Plan(
         method=outlook.method,
@@ -125,6 +126,7 @@ def plan_of(outlook: Outlook, found: Schedule, budget_bytes: int, peak_bytes: in
         constraints=outlook.constraints,
         shortfall_bytes=found.shortfall_bytes,
         explanation=reasons,
+        method_options=outlook.settled.options(stage.strategy(found.ranks)),
     )
 
 
@@ -155,6 +157,12 @@ def uniform_plan(
     )
 
 
+def stage_of(plan: Plan, data: Dataset, collator: Collator) -> Stage:
+    """What the plan's strategy, or a person's other one, is rehearsed on, in the form in which it is trained."""
+    form, tower = form_of(plan), plan.constraints.vision_tower
+    return set_stage(plan.backbone, data, plan.training, collator, vision_tower=tower, form_of=lambda _: form)
+
+
 def reprice(plan: Plan, data: Dataset, collator: Collator) -> Plan:
     """The plan with its memory recomputed, after a person may have changed its ranks.
 
@@ -162,7 +170,7 @@ def reprice(plan: Plan, data: Dataset, collator: Collator) -> Plan:
         PlanError: the plan names a location that the backbone does not have.
         BudgetError: the ranks need more than the plan's budget.
     """
-    stage = set_stage(plan.backbone, data, plan.training, collator, vision_tower=plan.constraints.vision_tower)
+    stage = stage_of(plan, data, collator)
     known = {place.name for place in stage.locations}
     stranger = next((name for name in plan.ranks if name not in known), None)
     if stranger:

@@ -18,6 +18,7 @@ from taskit.memory.quantized import quantize_empty
 from taskit.memory.rehearsal import rehearse, take_step
 from taskit.memory.runtime import runtime_bytes, training_device
 from taskit.memory.trace import trace
+from taskit.methods.form import PLAIN, Form, Ranks
 from taskit.plan import MemoryEstimate, PlannedLocation
 from taskit.scheduler import sole_bytes
 from taskit.training.recipe import Recipe
@@ -35,6 +36,11 @@ def silent(_: str) -> None:
     """Tell nobody."""
 
 
+def plain(_: Ranks) -> Form:
+    """The form of any strategy where a method asks for none of its own."""
+    return PLAIN
+
+
 @dataclass(frozen=True, slots=True)
 class Stage:
     """What a strategy is rehearsed on: the empty model, its candidates and heads, and the conditions."""
@@ -47,6 +53,7 @@ class Stage:
     conditions: Conditions
     tell: Callable[[str], None] = silent
     quantization: str | None = None
+    form_of: Callable[[Ranks], Form] = plain  # the form in which a strategy is trained
 
     def rehearse(self, ranks: Sequence[int]) -> int:
         """The peak, in bytes, of training with these ranks, one for each location.
@@ -54,8 +61,9 @@ class Stage:
         Raises:
             PlanError: no step can be taken with the model; names what stopped it.
         """
-        step = self._step(ranks)
-        return self._measure(partial(rehearse, *step), partial(extrapolate_peak, partial(take_step, *step)))
+        step, form = self._step(ranks), self.form_of(self.strategy(ranks))
+        on_numbers = partial(extrapolate_peak, partial(take_step, *step, form=form))
+        return self._measure(partial(rehearse, *step, form=form), on_numbers)
 
     def trace(self) -> MemoryProfile:
         """The additive profile, its transient bytes those of full LoRA.
@@ -76,8 +84,11 @@ class Stage:
 
     def _step(self, ranks: Sequence[int]) -> tuple[Any, ...]:
         """What to rehearse: all but the conditions."""
-        strategy = {place.name: rank for place, rank in zip(self.locations, ranks, strict=True)}
-        return self.build, strategy, self.heads, self.task
+        return self.build, self.strategy(ranks), self.heads, self.task
+
+    def strategy(self, ranks: Sequence[int]) -> dict[str, int]:
+        """The rank of each location by its name."""
+        return {place.name: rank for place, rank in zip(self.locations, ranks, strict=True)}
 
     def _measure(
         self, measure: "Callable[[Conditions], Found]", on_numbers: "Callable[[Conditions], Found]"
@@ -105,8 +116,8 @@ class Stage:
             ) from error
 
     def trainable_parameters(self, ranks: Sequence[int]) -> int:
-        lora = (rank * (x.in_features + x.out_features) for x, rank in zip(self.locations, ranks, strict=True))
-        return self.head_parameters + sum(lora)
+        strategy = self.strategy(ranks)
+        return self.head_parameters + self.form_of(strategy).parameters(self.locations, strategy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +136,7 @@ def set_stage(
     collator: Collator,
     tell: Callable[[str], None] = silent,
     vision_tower: bool = False,
+    form_of: Callable[[Ranks], Form] = plain,
 ) -> Stage:
     """Everything a rehearsal needs; reads no weight.  ``vision_tower`` is that of `find_locations`.
 
@@ -153,6 +165,7 @@ def set_stage(
         ),
         tell=cache(tell),  # once is enough
         quantization=backbone.quantization,
+        form_of=form_of,
     )
 
 

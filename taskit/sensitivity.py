@@ -9,7 +9,7 @@ the backward pass where the model can do that: the memory is one example's, one 
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 
@@ -22,6 +22,7 @@ from taskit.probe import Probe
 from taskit.recomputed import recomputed
 
 Read = Callable[[Mapping[str, Tensor]], Tensor]
+Measure = Callable[[Tensor, Tensor], Tensor]  # of D (t, out) and X (t, in) of one example
 
 
 def sensitivities(
@@ -32,24 +33,63 @@ def sensitivities(
     ``read`` gives the features x of some inputs *with* their graph; the loss is the one whose gradient at x the
     probes hold.  0 for a location that the features do not depend on.
     """
+    found = _means(model, _features(probes, read), locations, _squared_norm)
+    return tuple(float(found[name]) if name in found else 0.0 for name in locations)
+
+
+def entry_sensitivities(
+    model: PreTrainedModel, probes: Sequence[Probe], read: Read, locations: Sequence[str]
+) -> dict[str, Tensor]:
+    """The addends of `sensitivities`, (1 / n) sum_j (dL_j / dW_k)^2 of every entry, (out, in), by location."""
+    return _means(model, _features(probes, read), locations, lambda d, x: (d.T @ x).square())
+
+
+def fisher_filters(
+    model: PreTrainedModel,
+    examples: Iterable[Mapping[str, Tensor]],
+    loss: Callable[[Mapping[str, Tensor]], Tensor],
+    locations: Sequence[str],
+) -> dict[str, Tensor]:
+    """Diagonal Fisher information of each location's matrix, averaged over the inputs of each output, (out,).
+
+    ``examples`` are batches of one row, ``loss`` gives their loss with its graph.
+    """
+    roots = ((loss(example), torch.ones(())) for example in examples)
+    return _means(model, roots, locations, lambda d, x: (d.T @ x).square().mean(1))
+
+
+def _features(probes: Sequence[Probe], read: Read) -> Iterator[tuple[Tensor, Tensor]]:
+    """Features x of each example, and the gradient of its own loss at them."""
     count = sum(len(probe.x) for probe in probes)
+    for probe in probes:
+        for row in range(len(probe.x)):
+            yield read(row_of(probe.inputs, row, len(probe.x))), probe.gradient[row : row + 1] * count
+
+
+def _means(
+    model: PreTrainedModel, roots: Iterable[tuple[Tensor, Tensor]], locations: Sequence[str], measure: Measure
+) -> dict[str, Tensor]:
+    """The mean of ``measure`` over the examples, by location; a location that no root depends on is left out.
+
+    ``roots`` are made one at a time: where a backward pass starts, and the gradient there.
+    """
     with recomputed(model) as recomputing:
-        squares = _Squares(recomputing)
+        squares = _Squares(recomputing, measure)
         # no early stop: a block's last linear needs no recomputed input for the backward pass, but we do
         with squares.listening(model, locations), torch.enable_grad(), set_checkpoint_early_stop(False):
-            for probe in probes:
-                for row in range(len(probe.x)):
-                    x = read(_row(probe, row))
-                    squares.backward(x, probe.gradient[row : row + 1].to(x.dtype) * count)
-    return tuple(squares.sums[name] / count for name in locations)
+            count = 0
+            for root, gradient in roots:
+                squares.backward(root, gradient.to(root))
+                count += 1
+    return {name: total / count for name, total in squares.sums.items()}
 
 
 class _Squares:
     """Inputs X and output gradients D of every call of a location, kept until all calls of an example are there."""
 
-    def __init__(self, recomputing: bool) -> None:
-        self.recomputing = recomputing
-        self.sums: dict[str, float] = defaultdict(float)
+    def __init__(self, recomputing: bool, measure: Measure) -> None:
+        self.recomputing, self.measure = recomputing, measure
+        self.sums: dict[str, Tensor] = {}
         self.calls: dict[str, int] = defaultdict(int)  # of one example: more than one where blocks share weights
         self.inputs: dict[str, list[Tensor]] = defaultdict(list)
         self.gradients: dict[str, list[Tensor]] = defaultdict(list)
@@ -90,18 +130,19 @@ class _Squares:
         if len(xs) == len(ds) == self.calls[name]:
             ordered = xs if self.recomputing else xs[::-1]  # gradients, and what is recomputed, come last call first
             x, d = (torch.cat([one.flatten(0, -2) for one in many]).double() for many in (ordered, ds))
-            self.sums[name] += _squared_norm(d, x)
+            value = self.measure(d, x)
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
 
 
-def _row(probe: Probe, row: int) -> Mapping[str, Tensor]:
-    """The inputs of one example; of an only one whole, for its image may be several tiles or many patches."""
-    if len(probe.x) == 1:
-        return probe.inputs
-    return {name: tensor[row : row + 1] for name, tensor in probe.inputs.items()}
+def row_of(batch: Mapping[str, Tensor], row: int, rows: int) -> Mapping[str, Tensor]:
+    """One of the ``rows`` of a batch; of an only one whole, for its image may be several tiles or many patches."""
+    if rows == 1:
+        return batch
+    return {name: tensor[row : row + 1] for name, tensor in batch.items()}
 
 
-def _squared_norm(d: Tensor, x: Tensor) -> float:
+def _squared_norm(d: Tensor, x: Tensor) -> Tensor:
     """|| D^T X ||_F^2 by the smaller of two products: of tokens with tokens, or of features with features."""
     if len(x) ** 2 > d.shape[1] * x.shape[1]:
-        return float((d.T @ x).square().sum())
-    return float(((d @ d.T) * (x @ x.T)).sum())
+        return (d.T @ x).square().sum()
+    return ((d @ d.T) * (x @ x.T)).sum()

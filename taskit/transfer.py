@@ -7,7 +7,8 @@ grow with the zoo.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -20,7 +21,7 @@ from taskit.branch import Branch, attached, current_name, linear_shapes
 from taskit.errors import BackboneError, ZooError
 from taskit.importance import Loudness, TaskImportance
 from taskit.probe import Probe, class_probes, example_features, frozen, stand_in_loss, text_probes, token_features
-from taskit.sensitivity import Read, sensitivities
+from taskit.sensitivity import Read, row_of, sensitivities
 from taskit.shortlist import shortlist
 from taskit.similarity import (
     SMALL,
@@ -49,6 +50,23 @@ class Measurement:
     skipped: tuple[tuple[str, str], ...]  # (adapter, reason)
 
 
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """A frozen model, and a probe of the new task seen with it; ``rows`` are all batches, those of the probe last."""
+
+    model: PreTrainedModel
+    probes: Sequence[Probe]
+    read: Read
+    read_graph: Read  # the same features with their graph
+    loss: Loss
+    rows: Sequence[Mapping[str, Tensor]]
+
+    def examples(self) -> Iterator[Mapping[str, Tensor]]:
+        """The rows of the probe, one at a time, labels included."""
+        for probe, batch in zip(self.probes, self.rows[-len(self.probes) :], strict=True):
+            yield from (row_of(batch, row, len(probe.x)) for row in range(len(probe.x)))
+
+
 def measure(
     model: PreTrainedModel,
     batches: Sequence[Mapping[str, Tensor]],
@@ -73,13 +91,25 @@ def measure(
         found = measure(model, batches, names, head, open_zoo("zoo/adapters", backbone).tasks)
         sources = transfer(found.similarities, found.importances, found.own)
     """
+    with sighted(model, batches, final_linear, more) as sight:
+        return weigh(sight, locations, tasks, kind, importance)
+
+
+@contextmanager
+def sighted(
+    model: PreTrainedModel,
+    batches: Sequence[Mapping[str, Tensor]],
+    final_linear: nn.Linear | None,
+    more: Sequence[Mapping[str, Tensor]] = (),
+) -> Iterator[Sight]:
+    """The first part of `measure`, whose arguments and errors these are: the probe, with the model frozen inside."""
     device = next(model.parameters()).device
     moved, others = (
         [{key: value.to(device) for key, value in batch.items()} for batch in some] for some in (batches, more)
     )
     with frozen(model):
         if final_linear is not None:
-            read: Read = partial(example_features, model, final_linear)
+            read: partial[Tensor] = partial(example_features, model, final_linear)
             probes, fitted = class_probes(model, moved, final_linear, others)
             loss: Loss = partial(stand_in_loss, read, fitted)
         elif (embedding := model.get_output_embeddings()) is not None:
@@ -88,13 +118,21 @@ def measure(
             loss = partial(loss_of, model)
         else:
             raise BackboneError("The backbone has no head to read the features from; load it for a task.")
-        sensitivity = sensitivities(model, probes, partial(read, graph=True), locations)
-        tried = run_trial(model, (*others, *moved), loss, locations)
-        probes, own = _after_trial(model, probes, read, tried, locations)
-        similarities, importances, skipped = _compare(
-            model, probes, read, locations, tasks, tried, kind, importance, sensitivity
-        )
-        return Measurement(similarities, importances, own, sensitivity, skipped)
+        yield Sight(model, probes, read, partial(read, graph=True), loss, (*others, *moved))
+
+
+def weigh(
+    sight: Sight, locations: Sequence[str], tasks: Sequence[LearnedTask], kind: str, importance: str
+) -> Measurement:
+    """The second part of `measure`: all learned tasks against what was seen."""
+    model, read = sight.model, sight.read
+    sensitivity = sensitivities(model, sight.probes, sight.read_graph, locations)
+    tried = run_trial(model, sight.rows, sight.loss, locations)
+    probes, own = _after_trial(model, sight.probes, read, tried, locations)
+    similarities, importances, skipped = _compare(
+        model, probes, read, locations, tasks, tried, kind, importance, sensitivity
+    )
+    return Measurement(similarities, importances, own, sensitivity, skipped)
 
 
 def _after_trial(

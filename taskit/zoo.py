@@ -5,11 +5,14 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from taskit.adapter import CONFIG, NOTES, AdapterConfig, read_config, read_json, read_ranks, require_backbone
 from taskit.errors import ZooError
 from taskit.hub.source import is_hub
+
+if TYPE_CHECKING:
+    from taskit.backbone import Backbone
 
 _COMMIT, _HASH = re.compile(r"[0-9a-f]{40}"), re.compile(r"sha256:[0-9a-f]{64}")
 BUNDLED = Path(__file__).parents[1] / "zoo" / "adapters"  # one folder for each backbone, by the end of its id
@@ -95,6 +98,13 @@ def bundled_zoo(backbone_id: str, revision: str | None = None) -> Zoo:
     """The learned tasks that come with TaskIT for a backbone; an empty zoo where there are none."""
     folder = BUNDLED / backbone_id.rpartition("/")[2]
     return open_zoo(folder, backbone_id, revision=revision) if folder.is_dir() else Zoo((), ())
+
+
+def find_zoo(zoo: str | Path | None, backbone: "Backbone", token: str | None = None, *, ask: bool = False) -> Zoo:
+    """The zoo that a person named, or the bundled one, for exactly this backbone."""
+    if zoo is None:
+        return bundled_zoo(backbone.id, backbone.revision)
+    return open_zoo(zoo, backbone.id, revision=backbone.revision, token=token, ask=ask)
 
 
 def _adapter_folders(root: Path) -> list[Path]:

@@ -16,8 +16,8 @@ from taskit.memory.known import KnownInputs
 from taskit.memory.posing import posing
 from taskit.memory.rehearsal import fill_with_zeros
 from taskit.plan import Plan
-from taskit.planning import make_collator
-from taskit.pricing import Stage, set_stage
+from taskit.planning import make_collator, stage_of
+from taskit.pricing import Stage
 from taskit.training.recipe import Recipe
 
 # Floating-point operations a second that small batches in float32 reach, low on purpose: a T4 could do 8.1e12.
@@ -59,7 +59,7 @@ def make_quote(plan: Plan, flavor: str, api: HfApi, *, tighten: bool = False) ->
     machine = find_machine(api, flavor)
     data = load_data(plan)
     collator = make_collator(plan.backbone, plan.data.task, plan.training.max_length)
-    stage = set_stage(plan.backbone, data, plan.training, collator, vision_tower=plan.constraints.vision_tower)
+    stage = stage_of(plan, data, collator)
     stage = replace(stage, conditions=replace(stage.conditions, device=machine.device))
     peak = stage.rehearse([plan.ranks.get(place.name, 0) for place in stage.locations])
     if peak > plan.budget_bytes and not tighten:

@@ -16,6 +16,7 @@ from taskit.memory.known import KnownInputs
 from taskit.memory.live import LiveStorages, standing_tensors
 from taskit.memory.posing import posing
 from taskit.memory.shapes import RULES, SCRATCH
+from taskit.methods.form import PLAIN, Form
 from taskit.training.lora import adapt
 from taskit.training.step import make_optimizer, train_step, use_checkpointing
 
@@ -34,12 +35,13 @@ def rehearse(
     task: str,
     conditions: Conditions,
     watch: Watch | None = None,
+    form: Form = PLAIN,
 ) -> int:
-    """Peak bytes of training ``ranks`` (location name -> rank) on ``build()``, a model on meta.
+    """Peak bytes of training ``ranks`` (location name -> rank) in ``form`` on ``build()``, a model on meta.
 
     Raises RuntimeError (also its NotImplementedError) where the model does something that needs real numbers.
     """
-    return take_step(build, ranks, heads, task, conditions, watch).peak + conditions.runtime_bytes
+    return take_step(build, ranks, heads, task, conditions, watch, form).peak + conditions.runtime_bytes
 
 
 def take_step(
@@ -49,10 +51,11 @@ def take_step(
     task: str,
     conditions: Conditions,
     watch: Watch | None = None,
+    form: Form = PLAIN,
 ) -> LiveStorages:
     """The step of ``rehearse``, and what lived during it: its history too where it was taken on numbers."""
     with _no_collection(), torch.device("meta"):
-        model = adapt(build(), ranks, heads, task)
+        model = adapt(build(), ranks, heads, task, form)
     if conditions.gradient_checkpointing:
         use_checkpointing(model)
     if conditions.on_numbers:

@@ -1,1 +1,53 @@
-"""The sister methods of TaskIT: other ways to spend a budget, one file each."""
+"""The ways of training that ``--method`` chooses from; loads neither torch nor Transformers."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from taskit.errors import PlanError
+from taskit.methods.form import Form
+from taskit.methods.method import Method, PlainMethod
+from taskit.methods.pi_tuning import PiTuning
+from taskit.scheduler import schedule, schedule_uniform
+
+if TYPE_CHECKING:
+    from taskit.plan import Plan
+
+TASKIT = PlainMethod(
+    "taskit",
+    "TaskIT asks which layers mattered to similar tasks that were learned before, and spends the memory budget where "
+    "they did: each projection matrix gets a LoRA of its own rank, or none.",
+    schedule,
+)
+UNIFORM = PlainMethod(
+    "uniform",
+    "The usual LoRA: every projection matrix gets the same rank, the largest that fits the memory budget.",
+    schedule_uniform,
+)
+_ALL: tuple[Method, ...] = (
+    TASKIT,
+    UNIFORM,
+    PiTuning("pi", schedule_uniform),
+    PiTuning("taskit+pi", schedule),
+)
+METHODS: Mapping[str, Method] = {method.name: method for method in _ALL}
+
+
+def find_method(name: Any) -> Method:
+    """Raises PlanError for a name that no method has."""
+    if name not in METHODS:
+        raise PlanError(f"There is no method called {name!r}; choose one of {', '.join(METHODS)}.")
+    return METHODS[name]
+
+
+def form_of(plan: "Plan") -> Form:
+    """The form in which ``plan`` is trained.
+
+    Raises:
+        PlanError: its method is unknown, or its options are not those that the method wrote.
+    """
+    try:
+        return find_method(plan.method).form(plan.method_options)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        if isinstance(error, PlanError):
+            raise
+        raise PlanError(f"The method_options of the plan miss {error}; run taskit plan again.") from error

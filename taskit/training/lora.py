@@ -4,6 +4,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from taskit.methods.form import PLAIN, Form
+
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
     from transformers import PreTrainedModel
@@ -50,9 +52,9 @@ def _targets(model: "PreTrainedModel", names: list[str]) -> str | list[str]:
 
 
 def adapt(
-    model: "PreTrainedModel", ranks: Mapping[str, int], heads: Sequence[str], task: str
+    model: "PreTrainedModel", ranks: Mapping[str, int], heads: Sequence[str], task: str, form: Form = PLAIN
 ) -> "PreTrainedModel | PeftModel":
-    """Freeze ``model``, insert the strategy and make the heads trainable.
+    """Freeze ``model``, insert the strategy in the ``form`` in which it is trained, and make the heads trainable.
 
     A strategy that inserts nothing trains the heads alone and needs no PEFT around the model.
     Adapters take the backbone's dtype: fp32 adapters over a bf16 base would keep an fp32 copy of
@@ -65,7 +67,7 @@ def adapt(
         return model
     from peft import get_peft_model
 
-    config = lora_config(model, ranks, heads, task)
+    config = lora_config(model, form.widths(ranks), heads, task)
     targets = config.target_modules
     patterns = dict(config.rank_pattern or {}), dict(config.alpha_pattern or {})
     # PEFT tries its patterns one by one at every module, minutes for hundreds of them; merged they are a handful
@@ -76,6 +78,7 @@ def adapt(
     for name, parameter in adapted.named_parameters():
         if ".lora_" in name:  # PEFT leaves them in float32 beside meta and integer weights
             parameter.data = parameter.data.to(model.dtype)
+    form.insert(adapted, ranks)
     return adapted
 
 

@@ -46,6 +46,7 @@ class Result:
     """What a run gave.  Bytes are ints; before and after are on the evaluation split, as are their details.
 
     ``imbalance`` is the largest class over the smallest one in the training rows, None without classes.
+    ``discarded_energy`` is the part of ||dW||_F^2 that a method's export leaves out.
     """
 
     metric: str
@@ -62,6 +63,7 @@ class Result:
     imbalance: float | None = None
     details_before: Scores | None = None
     details_after: Scores | None = None
+    discarded_energy: float = 0.0
 
     @classmethod
     def from_dict(cls, values: dict) -> "Result":

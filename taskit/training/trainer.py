@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from taskit.errors import BudgetError, RunError
 from taskit.export import write_adapter
 from taskit.head import SOFTENED
 from taskit.memory.live import standing_tensors
+from taskit.methods import form_of
+from taskit.methods.form import PLAIN, Form, Preparation
 from taskit.plan import Plan
 from taskit.planning import make_collator, reprice
 from taskit.training.batches import Batches
@@ -31,6 +34,7 @@ from taskit.training.interrupt import Interrupts
 from taskit.training.lock import Owner, locked, write_owner
 from taskit.training.lora import adapt
 from taskit.training.peak import PeakMeter, cap_allocator
+from taskit.training.preparing import make_ready, warm_up_folder
 from taskit.training.probe_head import fit_linear_head
 from taskit.training.run_folder import Event, Result, RunFolder, Watch, stamped
 from taskit.training.scores import Scores
@@ -161,20 +165,13 @@ class _Training:
         embedding = embed_rows(model, self.data.train, self.collator, self.plan.training.batch_size, self.plan.seed)
         # a checkpoint holds the head, and the score that came before
         before = None if find_checkpoints(self.folder.checkpoints) else self._before(model)
-        adapted = adapt(model, self.plan.ranks, head_names(model, task), task)
-        fitting = Fitting(
-            plan=self.plan,
-            model=adapted,
-            batches=self.batches,
-            train_rows=self.train_rows,
-            validation_rows=self.validation_rows,
-            accelerator=self.accelerator,
-            folder=self.folder,
-            tell=self._tell,
-            meter=self.meter,
-            interrupts=self.interrupts,
-        )
+        form = form_of(self.plan) if any(self.plan.ranks.values()) else PLAIN
+        adapted = adapt(model, self.plan.ranks, head_names(model, task), task, form)
+        self._make_ready(form, adapted)
+        fitting = self._fitting(adapted, self.plan, self.folder, self._tell)
         progress = fitting.fit(before)
+        trained = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
+        discarded = form.collapse(adapted)
         after = self._evaluate(adapted)
         result = Result(
             metric=metric_of(task),
@@ -185,18 +182,55 @@ class _Training:
             measured_with=self.meter.peak[1],
             train_seconds=round(progress.seconds, 2),
             steps=progress.step,
-            trainable_parameters=sum(p.numel() for p in adapted.parameters() if p.requires_grad),
+            trainable_parameters=trained,
             best_epoch=progress.best_epoch,
             processes=self.accelerator.num_processes,
             imbalance=self.data.report.imbalance,
             details_before=progress.before,
             details_after=after,
+            discarded_energy=discarded,
         )
         if self.accelerator.is_main_process:
             write_adapter(adapted, self.plan, result, embedding, self.folder.adapter)
             self._tell(Event("done", step=result.steps, metric=result.after))
             self.folder.write_json("result.json", asdict(result))
         return result
+
+    def _fitting(self, adapted: Any, plan: Plan, folder: RunFolder, tell: Watch) -> Fitting:
+        return Fitting(
+            plan=plan,
+            model=adapted,
+            batches=self.batches,
+            train_rows=self.train_rows,
+            validation_rows=self.validation_rows,
+            accelerator=self.accelerator,
+            folder=folder,
+            tell=tell,
+            meter=self.meter,
+            interrupts=self.interrupts,
+        )
+
+    def _make_ready(self, form: Form, adapted: Any) -> None:
+        preparation = Preparation(
+            plan=self.plan,
+            model=adapted,
+            batches=partial(self.batches.unshared, self.train_rows),
+            warm_up=partial(self._warm_up, adapted),
+        )
+        process = self.accelerator
+        make_ready(form, preparation, self.folder.path, process.is_main_process, process.wait_for_everyone)
+
+    def _warm_up(self, adapted: Any, epochs: int) -> None:
+        """A short training of its own, whose checkpoints lie beside those of the run."""
+
+        def tell(event: Event) -> None:
+            if event.kind == "epoch":
+                self._tell(Event("note", f"warm-up: epoch {event.epoch} of {epochs} done", metric=event.metric))
+
+        folder = RunFolder(self.folder.path)
+        folder.checkpoints = warm_up_folder(folder.path)
+        recipe = replace(self.plan.training, epochs=epochs, patience=None)
+        self._fitting(adapted, replace(self.plan, training=recipe), folder, tell).fit(Scores(0.0))
 
     def _tell(self, event: Event) -> None:
         if self.accelerator.is_main_process:

@@ -6,10 +6,10 @@ Its answers are drafts by the additive profile, a few per cent off; the one that
 from dataclasses import dataclass
 
 from taskit.budget import Budget
-from taskit.outlook import METHODS, Outlook
+from taskit.outlook import Outlook
 from taskit.plan import Plan
 from taskit.planning import plan_of
-from taskit.scheduler import Schedule, frontier
+from taskit.scheduler import Schedule, frontier, schedule
 
 STEPS = 100  # of the slider, from no update to full LoRA
 
@@ -29,7 +29,7 @@ class Sketch:
         if limit in self.budgets:
             found = self.schedules[self.budgets.index(limit)]
         else:
-            solve = METHODS[outlook.method]
+            solve = outlook.settled.solve
             found = solve(pricing.profile, outlook.importance, max(limit, outlook.floor), **outlook.wishes)
         return plan_of(outlook, found, limit, found.predicted_bytes)
 
@@ -50,9 +50,9 @@ def sketch(outlook: Outlook) -> Sketch:
     low, high = pricing.no_update_bytes, pricing.full_lora_bytes
     budgets = [at_percent(percent).resolve(low, high) for percent in range(STEPS + 1)]
     affordable = [max(budget, outlook.floor) for budget in budgets]
-    if outlook.method == "taskit":
+    solve = outlook.settled.solve
+    if solve is schedule:
         found = frontier(pricing.profile, outlook.importance, affordable, **outlook.wishes)
     else:
-        solve = METHODS[outlook.method]
         found = tuple(solve(pricing.profile, outlook.importance, size, **outlook.wishes) for size in affordable)
     return Sketch(outlook, tuple(budgets), found)

@@ -1,0 +1,144 @@
+"""What a method is: how it explains itself, what it settles while a plan is made, and in which form it trains."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any, Protocol
+
+from taskit.errors import PlanError
+from taskit.methods.form import PLAIN, Form, Ranks
+from taskit.scheduler import Schedule
+
+if TYPE_CHECKING:
+    from taskit.locations import Location
+    from taskit.similarity import TaskSimilarity
+    from taskit.transfer import Sight
+    from taskit.zoo import Zoo
+
+Options = Mapping[str, Any]  # JSON: what plan.json keeps as method_options
+Solve = Callable[..., Schedule]  # called as `taskit.scheduler.schedule`
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A setting of a method; ``expects`` ends the sentence that refuses a value which it does not ``admit``."""
+
+    default: Any
+    expects: str
+    admits: Callable[[Any], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What a method may look at while it settles: the model frozen with its weights, the probe, the zoo."""
+
+    sight: "Sight"
+    places: "tuple[Location, ...]"
+    zoo: "Zoo"
+    zoo_source: str | None
+    similarity: "tuple[TaskSimilarity, ...]"
+    heads: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """A method ready to plan one task.
+
+    ``solve`` is how ranks are chosen.  ``options`` gives what plan.json has to keep for a strategy.  ``copies`` is
+    how many times a unit of rank is inserted at a location, 1 where it is not named.  Can be pickled.
+    """
+
+    solve: Solve
+    options: Callable[[Ranks], Options]
+    copies: Mapping[str, int] = field(default_factory=dict)
+
+
+class Method(Protocol):
+    """A way of training, chosen by ``--method``."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def explanation(self) -> str:
+        """One paragraph for somebody who has not heard of it."""
+        ...
+
+    @property
+    def options(self) -> Mapping[str, Option]: ...
+
+    def settle(self, scene: Scene, given: Options) -> Settled:
+        """Decide all that can be decided without a budget; ``given`` holds a value for each of ``options``.
+
+        Raises:
+            PlanError: this method cannot serve the task; says what would work.
+        """
+        ...
+
+    def form(self, options: Options) -> Form:
+        """The form that plan.json's ``options`` describe."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PlainMethod:
+    """A method that trains plain LoRA, and differs in the ranks alone."""
+
+    name: str
+    explanation: str
+    solve: Solve
+    options: Mapping[str, Option] = field(default_factory=dict)
+
+    def settle(self, scene: Scene, given: Options) -> Settled:  # noqa: ARG002
+        return Settled(self.solve, partial(the_same, {}))
+
+    def form(self, options: Options) -> Form:  # noqa: ARG002
+        return PLAIN
+
+
+def the_same(options: Options, _: Ranks) -> Options:
+    """As ``Settled.options``: whatever the ranks."""
+    return options
+
+
+def read_options(method: Method, given: Mapping[str, Any]) -> dict[str, Any]:
+    """``given`` with the defaults of what it leaves out; texts, as a command line has them, become numbers.
+
+    Raises:
+        PlanError: an option that the method does not have, or a value that it does not admit.
+    """
+    known = method.options
+    stranger = next((name for name in given if name not in known), None)
+    if stranger:
+        what = f"give one of {', '.join(known)}" if known else "it has none"
+        raise PlanError(f"The method {method.name} has no option {stranger!r}; {what}.")
+    return {name: _read(method, name, option, given.get(name, option.default)) for name, option in known.items()}
+
+
+def _read(method: Method, name: str, option: Option, value: Any) -> Any:
+    kind = type(option.default)
+    try:
+        read = kind(value) if isinstance(value, str) else value
+        admitted = type(read) is kind and option.admits(read)
+    except ValueError:
+        admitted = False
+    if not admitted:
+        raise PlanError(f"The option {name} of the method {method.name} is {value!r}; give {option.expects}.")
+    return read
+
+
+def one_of(*names: str) -> Option:
+    """A choice among ``names``, the first by default."""
+    return Option(names[0], f"one of {', '.join(names)}", lambda value: value in names)
+
+
+def at_least(default: int, least: int) -> Option:
+    return Option(default, f"a whole number of at least {least}", lambda value: value >= least)
+
+
+def between(default: float, low: float, high: float) -> Option:
+    return Option(default, f"a number above {low:g} and below {high:g}", lambda value: low < value < high)
+
+
+def inserted(ranks: Ranks) -> Sequence[str]:
+    return [name for name, rank in ranks.items() if rank]
