@@ -29,22 +29,32 @@ def embed_rows(model: Any, rows: Any, collator: Any, batch_size: int, seed: int)
 
 
 def mean_feature(model: Any, task: str, batches: Iterable[Mapping[str, Tensor]]) -> tuple[float, ...]:
-    """Mean x (d,) over the examples of all batches, rounded; where text is written, of each over its tokens."""
+    """Mean x (d,) over the examples of all batches; where text is written, of each over its tokens."""
     device = next(model.parameters()).device
     with frozen(model):
-        means = [_features(model, task, {k: v.to(device) for k, v in batch.items()}) for batch in batches]
-    mean = torch.cat(means).double().mean(0)
+        return mean_row(_features(model, task, {k: v.to(device) for k, v in batch.items()}) for batch in batches)
+
+
+def mean_row(parts: Iterable[Tensor]) -> tuple[float, ...]:
+    """The mean of all rows (n, d) of all parts, rounded as files have it."""
+    mean = torch.cat(list(parts)).double().mean(0)
     return tuple(float(f"{value:.{DIGITS}g}") for value in mean.tolist())
 
 
 def _features(model: Any, task: str, batch: Mapping[str, Tensor]) -> Tensor:
-    """(n, d)."""
+    """Mean x of each example, (n, d)."""
     inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
     if task not in WRITING:
         return example_features(model, final_linear(model), inputs)
     # an encoder-decoder makes the inputs of its decoder out of the labels
     x = token_features(model, model.get_output_embeddings(), batch)
-    mask = text_mask(model, batch, x)
+    return pooled(x, text_mask(model, batch, x))
+
+
+def pooled(x: Tensor, mask: Tensor | None) -> Tensor:
+    """(n, d): x itself, or where it is (n, t, d) its mean over the tokens that ``mask`` (n, t) counts."""
+    if x.ndim == 2:
+        return x
     weights = (torch.ones(x.shape[:2], device=x.device) if mask is None else mask).to(x.dtype)[..., None]
     return (x * weights).sum(1) / weights.sum(1).clamp_min(1)
 

@@ -135,6 +135,13 @@ def weigh(
     return Measurement(similarities, importances, own, sensitivity, skipped)
 
 
+def glance(sight: Sight, locations: Sequence[str], tasks: Sequence[LearnedTask]) -> Measurement:
+    """All learned tasks by delta, with forward passes alone: for a budget that a trial would not fit."""
+    found = _compare(sight.model, sight.probes, sight.read, locations, tasks, {}, "delta", "ratio", ())
+    similarities, importances, skipped = found
+    return Measurement(similarities, importances, (0.0,) * len(locations), (), skipped)
+
+
 def _after_trial(
     model: PreTrainedModel,
     probes: Sequence[Probe],

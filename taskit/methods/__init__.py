@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from taskit.errors import PlanError
+from taskit.methods.composing import LORAHUB_METHOD, SOUP_METHOD
 from taskit.methods.form import Form
 from taskit.methods.method import Method, PlainMethod
 from taskit.methods.pi_tuning import PiTuning
@@ -28,6 +29,8 @@ _ALL: tuple[Method, ...] = (
     UNIFORM,
     PiTuning("pi", schedule_uniform),
     PiTuning("taskit+pi", schedule),
+    SOUP_METHOD,
+    LORAHUB_METHOD,
 )
 METHODS: Mapping[str, Method] = {method.name: method for method in _ALL}
 

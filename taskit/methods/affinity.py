@@ -77,9 +77,10 @@ def _warm_up(joint: JointModel, batches: Sequence[Sequence[Batch]]) -> None:
     optimizer = make_optimizer("adamw", trained, LEARNING_RATE, 0.0)
     endless = zip(*map(cycle, batches), strict=True)
     for one_each in islice(endless, STEPS):
-        train_step(joint, optimizer, together(one_each, len(one_each)))
+        train_step(joint, optimizer, together(one_each, range(len(one_each))))
 
 
 def _gradient(joint: JointModel, batch: Batch, task: int) -> torch.Tensor:
-    loss_of(joint, {**batch, "task": task}).backward()
+    (marked,) = together([batch], [task])
+    loss_of(joint, marked).backward()
     return shared_gradient(joint)

@@ -62,7 +62,7 @@ def require_equal_ranks(names: Sequence[str], ranks: Sequence[Mapping[str, int]]
             raise ZooError(
                 f"The factors of {names[0]} and {name} cannot be added, for their ranks at {odd} are "
                 f"{ranks[0].get(odd, 0)} and {one.get(odd, 0)}; give a --zoo of equal ranks, or take --method soup "
-                "--rule update, which takes any."
+                "--method-option rule=update, which takes any."
             )
 
 

@@ -54,7 +54,7 @@ class JointPlan:
 
 @dataclass(frozen=True, slots=True)
 class _Setting:
-    """All datasets on their stages; takes the place of one `Stage` where ranks are searched."""
+    """All datasets on their stages."""
 
     names: tuple[str, ...]
     data: tuple[Dataset, ...]
@@ -176,7 +176,7 @@ def _schedule(setting: _Setting, pricing: Pricing, limit: int) -> tuple[Schedule
     sizes = [place.in_features + place.out_features for place in setting.locations]
     solve = partial(schedule, pricing.profile, importance, constraints=ANY, rank_parameters=sizes)
     nothing = pricing.profile.bytes((0,) * len(importance))
-    found, peak = search(setting, pricing, solve, limit, nothing)
+    found, peak = search(setting.rehearse, pricing.no_update_bytes, solve, limit, nothing)
     if not any(found.ranks):
         raise BudgetError(
             f"The budget of {show_bytes(limit)} admits no LoRA that datasets could share; give "

@@ -1,6 +1,7 @@
 """The peak of joint training, rehearsed on tensors without memory as a single task's is (taskit.memory.rehearsal)."""
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -27,11 +28,11 @@ def rehearse_joint(stages: "Sequence[Stage]", ranks: Mapping[str, int], tree: Ta
         if conditions.gradient_checkpointing:
             for model in joint.models:
                 use_checkpointing(model)
-        # each task's loader holds its next batch already
-        shapes = [stage.conditions.batch for stage in stages] * 2
+        shapes = [stage.conditions.batch for stage in stages]
 
         def make() -> list[Any]:
-            return list(together([shape.empty() for shape in shapes], len(stages)))
+            # twice, for each task's loader holds its next batch already
+            return list(together([shape.empty() for shape in shapes * 2], cycle(range(len(shapes)))))
 
         live = step_of(joint, make, len(stages), conditions)
     except RuntimeError as error:

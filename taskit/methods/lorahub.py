@@ -9,16 +9,27 @@ batch size: L is the plain mean over the examples (our reading).
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
+
+from taskit.similarity import TaskSimilarity
 
 EVALUATIONS = 40
 BOUND = 1.5
 PENALTY = 0.05
 STEP = 0.5  # the first standard deviation of CMA-ES: a third of the way to the bound
-MOST = 20  # adapters that are weighed
+EXAMPLES = 64  # rows on which a mixture is tried, or
+CLASS_EXAMPLES = 4  # for each class: a head is fitted to the others of them
 
 Weights = tuple[float, ...]
+
+
+def draw(similarities: Sequence[TaskSimilarity], most: int, seed: int) -> tuple[TaskSimilarity, ...]:
+    """The same, ``used`` being ``most`` of them at random, as in the paper, or all where they are fewer."""
+    count = len(similarities)
+    drawn = set(np.random.default_rng(seed).permutation(count)[:most].tolist())
+    return tuple(replace(one, used=position in drawn) for position, one in enumerate(similarities))
 
 
 def seek_weights(

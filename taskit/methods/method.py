@@ -38,6 +38,7 @@ class Scene:
     zoo_source: str | None
     similarity: "tuple[TaskSimilarity, ...]"
     heads: tuple[str, ...]
+    seed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +47,17 @@ class Settled:
 
     ``solve`` is how ranks are chosen.  ``options`` gives what plan.json has to keep for a strategy.  ``copies`` is
     how many times a unit of rank is inserted at a location, 1 where it is not named.  Can be pickled.
+
+    A method that trains nothing has ``fixed`` ranks, whatever the budget, and says by ``measure`` which learned tasks
+    it uses: their ``similarity``.
     """
 
     solve: Solve
     options: Callable[[Ranks], Options]
     copies: Mapping[str, int] = field(default_factory=dict)
+    fixed: Ranks | None = None
+    measure: str = ""
+    similarity: "tuple[TaskSimilarity, ...]" = ()
 
 
 class Method(Protocol):

@@ -26,15 +26,15 @@ def embedding_similarities(own: Sequence[float], tasks: Sequence[LearnedTask]) -
     if not known:
         raise ZooError(
             f"None of the {len(tasks)} learned tasks says in its taskit.json what its data look like (embedding); "
-            "choose --similarity delta, which needs the adapters alone."
+            "choose --method-option select=delta, which needs the adapters alone."
         )
     here = torch.tensor(own)
     phis = [float(torch.cosine_similarity(here, torch.tensor(task.embedding), dim=0)) for task in known]
     return judge([(task.task, task.adapter) for task in known], phis, "embedding")
 
 
-def choose(similarities: Sequence[TaskSimilarity]) -> tuple[TaskSimilarity, ...]:
-    """The same, ``used`` being the MOST most similar ones above the threshold, and the most similar one always."""
+def choose(similarities: Sequence[TaskSimilarity], most: int = MOST) -> tuple[TaskSimilarity, ...]:
+    """The same, ``used`` being the ``most`` similar ones above the threshold, and the most similar one always."""
     ranked = sorted(similarities, key=lambda one: -one.phi)
-    chosen = {one.adapter for one in ranked[:1]} | {one.adapter for one in ranked[:MOST] if one.used}
+    chosen = {one.adapter for one in ranked[:1]} | {one.adapter for one in ranked[:most] if one.used}
     return tuple(replace(one, used=one.adapter in chosen) for one in similarities)

@@ -6,7 +6,7 @@ gradients, the frozen backbone is held once, and what a task exports is an ordin
 through the tree.  Where groups part, features part too, since each task's forward is its own.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -97,6 +97,6 @@ def shared_gradient(joint: JointModel) -> Tensor:
     return flat.cpu()
 
 
-def together(batches: Sequence[Mapping[str, Tensor]], tasks: int) -> Iterator[dict[str, Any]]:
-    """The batches marked with their tasks, which take turns."""
-    return ({**batch, "task": position % tasks} for position, batch in enumerate(batches))
+def together(batches: Iterable[Mapping[str, Tensor]], tasks: Iterable[int]) -> Iterator[dict[str, Any]]:
+    """The batches, each marked with its task."""
+    return ({**batch, "task": task} for batch, task in zip(batches, tasks, strict=False))

@@ -1,6 +1,7 @@
 """Train exactly what a plan says, and leave a run folder with a plain PEFT adapter in it."""
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -25,9 +26,9 @@ from taskit.methods.form import PLAIN, Form, Preparation
 from taskit.plan import Plan
 from taskit.planning import make_collator, reprice
 from taskit.training.batches import Batches
-from taskit.training.checkpoint import find_checkpoints, require_device
+from taskit.training.checkpoint import Progress, find_checkpoints, require_device
 from taskit.training.evaluation import evaluate, metric_of
-from taskit.training.fit_first import MisfitError, tightened
+from taskit.training.fit_first import MisfitError, require_fit, tightened
 from taskit.training.fitting import Fitting
 from taskit.training.generation import answer_hardest, compare_answers
 from taskit.training.interrupt import Interrupts
@@ -167,9 +168,13 @@ class _Training:
         before = None if find_checkpoints(self.folder.checkpoints) else self._before(model)
         form = form_of(self.plan) if any(self.plan.ranks.values()) else PLAIN
         adapted = adapt(model, self.plan.ranks, head_names(model, task), task, form)
-        self._make_ready(form, adapted)
         fitting = self._fitting(adapted, self.plan, self.folder, self._tell)
-        progress = fitting.fit(before)
+        if form.trains:
+            self._make_ready(form, adapted)
+            progress = fitting.fit(before)
+        else:
+            assert before is not None  # no checkpoint holds it
+            progress = self._compose(form, adapted, before)
         trained = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
         discarded = form.collapse(adapted)
         after = self._evaluate(adapted)
@@ -210,15 +215,33 @@ class _Training:
             interrupts=self.interrupts,
         )
 
+    def _compose(self, form: Form, adapted: Any, before: Scores) -> Progress:
+        """All that a method does which trains nothing: its preparation, measured as training would be."""
+        started = time.perf_counter()
+        with self.meter:
+            self._make_ready(form, adapted)
+            with torch.no_grad():
+                adapted.eval()(**self.batches.longest(self.data.train)())
+        require_fit(self.plan, self.meter.peak[0])
+        seconds = time.perf_counter() - started
+        return Progress(0, 0, 0, before.value, before, self.accelerator.device.type, seconds)
+
     def _make_ready(self, form: Form, adapted: Any) -> None:
         preparation = Preparation(
             plan=self.plan,
             model=adapted,
             batches=partial(self.batches.unshared, self.train_rows),
             warm_up=partial(self._warm_up, adapted),
+            held_out=partial(self.batches.unshared, self.validation_rows),
+            draw=self._draw,
+            tell=lambda message: self._tell(Event("note", message)),
         )
         process = self.accelerator
         make_ready(form, preparation, self.folder.path, process.is_main_process, process.wait_for_everyone)
+
+    def _draw(self, count: int) -> Iterator[dict[str, torch.Tensor]]:
+        rows = self.train_rows.shuffle(seed=self.plan.seed)
+        return self.batches.unshared(rows.select(range(min(count, len(rows)))))
 
     def _warm_up(self, adapted: Any, epochs: int) -> None:
         """A short training of its own, whose checkpoints lie beside those of the run."""

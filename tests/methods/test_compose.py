@@ -94,6 +94,6 @@ def test_the_update_rule_takes_adapters_of_different_modules():
 
 @pytest.mark.parametrize("odd", [{"one": 2, "two": 4}, {"one": 2}, {"one": 2, "two": 2, "three": 1}])
 def test_factors_of_other_shapes_are_refused(odd):
-    with pytest.raises(ZooError, match=re.escape("--rule update")):
+    with pytest.raises(ZooError, match=re.escape("rule=update")):
         require_equal_ranks(["a", "b"], [{"one": 2, "two": 2}, odd])
     require_equal_ranks(["a", "b"], [{"one": 2, "two": 2}, {"two": 2, "one": 2}])

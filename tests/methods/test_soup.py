@@ -41,5 +41,5 @@ def test_tasks_that_say_nothing_are_left_out_and_a_zoo_of_them_is_refused():
     found = embedding_similarities((1.0, 0.0, 0.0), [mute, other, learned("told", (1.0, 0.0, 0.0))])
     assert [one.adapter for one in found] == ["told"]
     assert found[0].phi == pytest.approx(1.0)
-    with pytest.raises(ZooError, match="--similarity delta"):
+    with pytest.raises(ZooError, match="select=delta"):
         embedding_similarities((1.0, 0.0, 0.0), [mute, other])

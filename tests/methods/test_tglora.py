@@ -92,7 +92,7 @@ def test_pairs_are_one_tensor_exactly_within_a_group():
 def test_a_tied_pair_gets_the_sum_of_its_tasks_gradients(stages):
     joint, ranks = joined(*stages)
     sums = {}
-    for batch in together(batches(), 3):
+    for batch in together(batches(), range(3)):
         joint.zero_grad()
         loss_of(joint, batch).backward()
         for name in ranks:
@@ -101,7 +101,7 @@ def test_a_tied_pair_gets_the_sum_of_its_tasks_gradients(stages):
                     if task == batch["task"]:
                         sums[parameter] = sums.get(parameter, 0) + parameter.grad.clone()
     joint.zero_grad()
-    sum(loss_of(joint, batch) for batch in together(batches(), 3)).backward()
+    sum(loss_of(joint, batch) for batch in together(batches(), range(3))).backward()
     for parameter, expected in sums.items():
         torch.testing.assert_close(parameter.grad, expected)
     assert all(gradient.abs().sum() > 0 for gradient in sums.values())
@@ -133,7 +133,7 @@ def test_each_task_alone_throughout_is_separate_runs():
     assert len({p for one in trained for p in one}) == sum(map(len, trained))
     optimizer = torch.optim.AdamW(joint.parameters(), lr=1e-2)
     for _ in range(5):
-        sum(loss_of(joint, batch) for batch in together(batches(), 3)).backward()
+        sum(loss_of(joint, batch) for batch in together(batches(), range(3))).backward()
         optimizer.step()
         optimizer.zero_grad()
     for model, batch, together_trained in zip(separate, batches(), joint.models, strict=True):
@@ -173,7 +173,7 @@ def test_each_export_is_a_plain_lora_that_computes_the_branched_forward(tmp_path
 
 def test_the_flat_gradient_is_that_of_all_pairs_once():
     joint, _ = joined(TOGETHER, PARTED)
-    loss_of(joint, next(iter(together(batches(), 3)))).backward()
+    loss_of(joint, next(iter(together(batches(), range(3))))).backward()
     expected = torch.cat([p.grad.flatten() if p.grad is not None else torch.zeros(p.numel())
                           for n, p in joint.named_parameters() if "lora_" in n])  # fmt: skip
     found = shared_gradient(joint)
