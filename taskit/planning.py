@@ -115,6 +115,8 @@ def decide(outlook: Outlook, budget: Budget, *, tell: Callable[[str], None] = la
     except BudgetError as error:
         found = len(outlook.similarity)
         raise BudgetError(f"{error}"[:-1] + composition_instead(outlook.stage, found, limit) + ".") from error
+    if any(best.ranks):
+        outlook.settled.require(outlook.stage.locations, outlook.stage.strategy(best.ranks))
     return plan_of(outlook, best, limit, peak)
 
 

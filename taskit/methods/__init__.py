@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from taskit.errors import PlanError
+from taskit.methods.cdra import Cdra
 from taskit.methods.composing import LORAHUB_METHOD, SOUP_METHOD
 from taskit.methods.form import Form
 from taskit.methods.method import Method, PlainMethod
+from taskit.methods.pear import Pear
 from taskit.methods.pi_tuning import PiTuning
 from taskit.scheduler import schedule, schedule_uniform
 
@@ -29,6 +31,10 @@ _ALL: tuple[Method, ...] = (
     UNIFORM,
     PiTuning("pi", schedule_uniform),
     PiTuning("taskit+pi", schedule),
+    Pear("pear", schedule_uniform),
+    Pear("taskit+pear", schedule),
+    Cdra("cdra"),
+    Cdra("taskit+cdra", taskit=True),
     SOUP_METHOD,
     LORAHUB_METHOD,
 )

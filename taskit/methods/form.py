@@ -54,6 +54,10 @@ class Form:
         widths = self.widths(ranks)
         return sum(widths[place.name] * (place.in_features + place.out_features) for place in places)
 
+    def epochs(self, total: int) -> int:
+        """How many of the plan's epochs are left for the training proper."""
+        return total
+
     def prepare(self, preparation: Preparation) -> Decisions | None:
         """Give the weights their start; returns what was decided, which the run folder keeps with the weights.
 

@@ -26,8 +26,7 @@ def rehearse_joint(stages: "Sequence[Stage]", ranks: Mapping[str, int], tree: Ta
     try:
         joint = _empty(stages, ranks, tree)
         if conditions.gradient_checkpointing:
-            for model in joint.models:
-                use_checkpointing(model)
+            use_checkpointing(joint)
         shapes = [stage.conditions.batch for stage in stages]
 
         def make() -> list[Any]:

@@ -7,7 +7,7 @@ through the tree.  Where groups part, features part too, since each task's forwa
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +28,11 @@ class JointModel(nn.Module):
         super().__init__()
         self.models = nn.ModuleList(models)
         self.config = models[0].config
+
+    def gradient_checkpointing_enable(self, options: Mapping[str, Any]) -> None:
+        """As every model of Transformers has it."""
+        for model in self.models:
+            cast(Any, model).gradient_checkpointing_enable(options)
 
     def forward(self, task: int, **inputs: Tensor) -> Any:
         return self.models[task](**inputs)

@@ -4,6 +4,7 @@ from taskit.backbone import Backbone
 from taskit.data import DataInfo
 from taskit.locations import Location
 from taskit.memory.conditions import BatchShape, Conditions
+from taskit.methods import find_method
 from taskit.outlook import Outlook
 from taskit.pricing import Pricing, Stage
 from taskit.scheduler import ANY
@@ -35,6 +36,7 @@ def make_outlook(importance=None, similarity=None, method="taskit", source="/tmp
         skipped=(),
         sources=tuple({"a <b>": value} for value in importance or [k / 12 for k in range(1, 13)]),
         method=method,
+        settled=find_method(method).settle(None, {}),
         gain="sqrt_ln1p",
         constraints=ANY,
         wishes={"constraints": ANY, "gain": "sqrt_ln1p", "rank_parameters": [16] * 12},

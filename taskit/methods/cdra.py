@@ -1,0 +1,169 @@
+"""CDRA-SPT (CVPR 2025): LoRA on compact blocks, the rows and columns of a matrix that the new task is sensitive to.
+
+methods.md §4.  The sensitivity of every entry is Eq. (3), the share gamma of most sensitive entries of all matrices
+makes the masks m, and the rank of a block of d_ rows and k_ columns in a d x k matrix is Eq. (7),
+
+    r = floor( sum(m) d_ k_ / ((d_ + k_) d k) )
+
+The paper does not give gamma: unless a person does, it is the largest of GAMMAS that fits the budget.  Our readings:
+vectors are not tuned, scaling is 1; where TaskIT chooses the ranks, a block is that of the least gamma at which
+Eq. (7) grants the rank.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+from taskit.errors import PlanError
+from taskit.memory.profile import MemoryProfile
+from taskit.methods.compact import Block, Compact
+from taskit.methods.form import Form, Ranks
+from taskit.methods.method import Option, Options, Scene, Settled, at_least
+from taskit.scheduler import Constraints, Schedule, objective, schedule
+from taskit.scheduler.constraints import ANY
+
+GAMMAS = (*(round(0.005 * 1.25**k, 6) for k in range(24)), 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """What Eq. (7) grants one location at one gamma: a ``rank``, and the ``block`` that it is for."""
+
+    rank: int
+    block: Block
+
+
+Table = Mapping[str, tuple[Granted, ...]]  # location -> one for each gamma
+
+
+def eq7_rank(sensitive: int, rows: int, columns: int, out_features: int, in_features: int) -> int:
+    """r of Eq. (7) for a block of ``rows`` x ``columns`` that holds all ``sensitive`` entries of the matrix.
+
+    >>> eq7_rank(24626, 589, 284, 768, 768)
+    8
+    """
+    if not sensitive:
+        return 0
+    return sensitive * rows * columns // ((rows + columns) * out_features * in_features)
+
+
+@dataclass(frozen=True, slots=True)
+class Cdra:
+    """Ranks by Eq. (7), or with ``taskit`` by TaskIT."""
+
+    name: str
+    taskit: bool = False
+
+    @property
+    def options(self) -> Mapping[str, Option]:
+        if self.taskit:
+            return {}
+        share = Option(0.0, "a number from 0, for the largest that fits, to 1", lambda value: 0 <= value <= 1)
+        return {"gamma": share, "min_rank": at_least(0, 0)}
+
+    @property
+    def explanation(self) -> str:
+        return (
+            "CDRA looks at which single weights of the model the new task would change most, and puts a small LoRA "
+            "only on the rows and columns where those weights lie. It trains fewer parameters than a LoRA on whole "
+            "matrices, and needs about the same memory for activations."
+            + (" Here TaskIT chooses the matrices and their ranks." if self.taskit else "")
+        )
+
+    def settle(self, scene: Scene, given: Options) -> Settled:
+        from taskit.methods.blocks import granted_blocks
+
+        gammas = (given["gamma"],) if given.get("gamma") else GAMMAS
+        table = granted_blocks(scene, gammas)
+        if self.taskit:
+            return Settled(schedule, partial(_options_by_rank, table))
+        sizes = {place.name: (place.out_features, place.in_features) for place in scene.places}
+        solve = DynamicRank(table, gammas, given["min_rank"], sizes)
+        if not any(map(any, solve.strategies(ANY, list(table), [0] * len(table)))):
+            raise PlanError(
+                f"With gamma {gammas[-1]:g} Eq. 7 gives rank 0 everywhere, since too few entries are sensitive; "
+                "give a larger gamma, --method-option min_rank=1, or leave gamma out to let the budget choose."
+            )
+        return Settled(solve, partial(_options_by_gamma, solve))
+
+    def form(self, options: Options) -> Form:
+        return Compact({name: Block.from_json(value) for name, value in options["blocks"].items()})
+
+
+@dataclass(frozen=True, slots=True)
+class DynamicRank:
+    """The strategy of the largest gamma that fits; called as `taskit.scheduler.schedule`.
+
+    ``sizes`` are (out, in) of each location.
+    """
+
+    table: Table
+    gammas: Sequence[float]
+    min_rank: int
+    sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+
+    def __call__(
+        self,
+        profile: MemoryProfile,
+        importance: Sequence[float],
+        budget_bytes: int,
+        *,
+        constraints: Constraints = ANY,
+        gain: str = "sqrt_ln1p",
+        rank_parameters: Sequence[int] | None = None,  # noqa: ARG002 - a block has fewer than a rank times its matrix
+    ) -> Schedule:
+        """Raises PlanError where the constraints name ranks, which Eq. (7) finds itself."""
+        if constraints.common_rank or constraints.ranks != ANY.ranks:
+            raise PlanError(
+                "cdra finds the ranks by itself; leave --ranks and --common-rank out, or use taskit+cdra."
+            )
+        tried = self.strategies(constraints, profile.locations, profile.blocks)
+        best = constraints.least_ranks(profile.locations, profile.blocks)
+        for gamma, ranks in enumerate(tried):
+            most = constraints.max_parameters
+            fits = profile.bytes(ranks) <= budget_bytes and (most is None or self.parameters(gamma, ranks) <= most)
+            if fits and any(ranks):
+                best = ranks
+        cheapest = next((ranks for ranks in tried if any(ranks)), best)
+        missing = 0 if any(best) else max(0, profile.bytes(cheapest) - budget_bytes)
+        top = max(constraints.ranks[-1], *best)
+        return Schedule(tuple(best), objective(best, importance, top, gain), profile.bytes(best), missing)
+
+    def strategies(
+        self, constraints: Constraints, names: Sequence[str], blocks: Sequence[int]
+    ) -> list[tuple[int, ...]]:
+        """The ranks of all locations, for each gamma."""
+        candidates = constraints.candidates(names, blocks)
+        return [
+            tuple(
+                0 if one.barred else max(self._rank(name, gamma), 1 if one.forced_by else 0)
+                for name, one in zip(names, candidates, strict=True)
+            )
+            for gamma in range(len(self.gammas))
+        ]
+
+    def parameters(self, gamma: int, ranks: Sequence[int]) -> int:
+        blocks = [self.table[name][gamma].block for name in self.table]
+        return sum(rank * (block.row_count + block.column_count) for rank, block in zip(ranks, blocks, strict=True))
+
+    def _rank(self, name: str, gamma: int) -> int:
+        granted = self.table[name][gamma]
+        return max(granted.rank, self.min_rank) if granted.block.row_count else 0
+
+
+def _options_by_gamma(solve: DynamicRank, ranks: Ranks) -> Options:
+    """The blocks of the least gamma that grants ``ranks``."""
+    names = [name for name, rank in ranks.items() if rank]
+    found = range(len(solve.gammas))
+    gamma = next((g for g in found if all(solve._rank(name, g) >= ranks[name] for name in names)), found[-1])
+    blocks = {name: solve.table[name][gamma].block.to_json() for name in names}
+    return {"gamma": solve.gammas[gamma], "min_rank": solve.min_rank, "blocks": blocks}
+
+
+def _options_by_rank(table: Table, ranks: Ranks) -> Options:
+    chosen = {}
+    for name, rank in ranks.items():
+        if rank:
+            wide_enough = (one.block for one in table[name] if one.rank >= rank)
+            chosen[name] = next(wide_enough, table[name][-1].block).to_json()
+    return {"blocks": chosen}

@@ -1,0 +1,93 @@
+"""The form of Pear: an ordinary LoRA until the warm-up is over, then one whose equal places share their matrices."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from taskit.methods.form import Decisions, Form, Preparation, Ranks, lora_pair
+from taskit.methods.sharing import Shape, classes_of, match, pruned_count
+from taskit.training.step import loss_of
+
+if TYPE_CHECKING:
+    from taskit.locations import Location
+
+BATCHES = 64  # on which the pairs are scored
+KNOWLEDGE = {"DA": (1.0, 1.0), "SBA": (0.5, 0.5)}  # of the shared pair, and of the one that it replaces
+
+
+@dataclass(frozen=True, slots=True)
+class Shared(Form):
+    """``shapes`` are (in, out) of each location, ``warmup`` the share of the epochs before anything is shared."""
+
+    shapes: Mapping[str, Shape]
+    ratio: float
+    warmup: float
+    checkpoint: str
+
+    def parameters(self, places: "Sequence[Location]", ranks: Ranks) -> int:  # noqa: ARG002
+        classes = classes_of(self.shapes, ranks)
+        kept = ((names[0], len(names) - pruned_count(names, self.ratio)) for names in classes)
+        return sum(count * ranks[name] * sum(self.shapes[name]) for name, count in kept)
+
+    def epochs(self, total: int) -> int:
+        return max(total - self._warmup_epochs(total), 1)
+
+    def prepare(self, preparation: Preparation) -> Decisions:
+        model, plan = preparation.model, preparation.plan
+        preparation.warm_up(self._warmup_epochs(plan.training.epochs))
+        names = [name for name, rank in plan.ranks.items() if rank]
+        scores = contributions(model, names, preparation.batches())
+        sharing: dict[str, str] = {}
+        for names in classes_of(self.shapes, plan.ranks):
+            sharing |= match({name: scores[name] for name in names}, self.ratio)
+        if self.checkpoint in KNOWLEDGE:
+            for pruned, donor in sharing.items():
+                _take_over(model, pruned, donor, *KNOWLEDGE[self.checkpoint])
+        return {"sharing": sharing, "scores": scores}
+
+    def begin(self, model: Any, decisions: Decisions | None) -> None:
+        assert decisions is not None
+        for pruned, donor in decisions["sharing"].items():
+            for ours, theirs in zip(lora_pair(model, pruned), lora_pair(model, donor), strict=True):
+                ours.weight = theirs.weight
+
+    def collapse(self, model: Any) -> float:
+        """Every place gets a copy of its own: tied tensors cannot be written as safetensors."""
+        seen: set[int] = set()
+        for module in model.modules():
+            weight = getattr(module, "weight", None)
+            if isinstance(weight, nn.Parameter) and id(weight) in seen:
+                module.weight = nn.Parameter(weight.detach().clone(), weight.requires_grad)
+            seen.add(id(weight))
+        return 0.0
+
+    def _warmup_epochs(self, total: int) -> int:
+        return max(round(self.warmup * total), 1)
+
+
+def contributions(model: Any, names: Sequence[str], batches: Any) -> dict[str, float]:
+    """First-order Taylor score of each pair: |<B, dL/dB>|, which is |<dW, dL/d dW>|, averaged over ``batches``."""
+    sums: dict[str, float] = defaultdict(float)
+    count = 0
+    model.eval()
+    for batch in islice(batches, BATCHES):
+        model.zero_grad()
+        loss_of(model, batch).backward()
+        count += 1
+        for name in names:
+            weight = lora_pair(model, name)[1].weight
+            sums[name] += abs(float((weight.detach() * weight.grad).sum()))
+    model.zero_grad()
+    return {name: sums[name] / count for name in names}
+
+
+@torch.no_grad()
+def _take_over(model: Any, pruned: str, donor: str, keep: float, take: float) -> None:
+    """The knowledge checkpoint: factors are added, not products, as in the paper."""
+    for ours, theirs in zip(lora_pair(model, donor), lora_pair(model, pruned), strict=True):
+        ours.weight.mul_(keep).add_(theirs.weight, alpha=take)
