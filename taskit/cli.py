@@ -150,6 +150,7 @@ def app(options: argparse.Namespace) -> None:
 
 def build_parser() -> argparse.ArgumentParser:
     from taskit.cli_runs import add_runs, runs
+    from taskit.cli_together import add_together, together
 
     parser = argparse.ArgumentParser(
         prog="taskit", description="Plan, train and share LoRA adapters that fit a memory budget."
@@ -166,6 +167,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_data(add(check, "Look at a dataset: rows, classes, lengths, duplicates, what would be dropped."))
     _add_plan(add(plan, "Plan where LoRA goes and at which rank, inside a memory budget."))
     _add_train(add(train, "Train a plan into a run folder."))
+    add_together(add(together, "Train several datasets at once, related ones sharing more of their LoRA (TGLoRA)."))
     add_runs(add(runs, "List the runs in a folder, or watch, stop, resume or delete one."))
     sub = add(evaluate, "Score a run on its evaluation rows, or on other data.")
     sub.add_argument("run", metavar="RUN", help="a run folder")

@@ -29,11 +29,13 @@ from taskit.training.interrupt import Interrupts
 from taskit.training.one_run import Training
 from taskit.training.peak import PeakMeter, cap_allocator
 from taskit.training.run_folder import Event, Result, RunFolder, Watch, stamped
+from taskit.training.runs import JOINT_PLAN
 from taskit.training.scores import Scores
 from taskit.training.tracking import make_accelerator
 from taskit.training.trainer import load_data, owning
+from taskit.tree_picture import draw_tree
 
-PLAN, BEFORE = "together.json", "before.json"
+BEFORE = "before.json"
 
 
 def train_together(
@@ -50,7 +52,7 @@ def train_together(
     """
     folder = RunFolder(out)
     if resume:
-        plan = JointPlan.load(folder.path / PLAN)
+        plan = JointPlan.load(folder.path / JOINT_PLAN)
         require_device(folder.checkpoints)
     data = [load_data(one) for one in plan.plans]
     accelerator = make_accelerator(None, folder.path)
@@ -58,7 +60,8 @@ def train_together(
         raise RunError("Several datasets are trained together by one process; start it without accelerate launch.")
     if not resume:
         folder.reserve()
-        folder.write_json(PLAN, plan.to_dict())
+        folder.write_json(JOINT_PLAN, plan.to_dict())
+        draw_tree(plan.tree, folder.path / "tree.svg")
     interrupts = Interrupts()
     with owning(folder, True), interrupts.listening():
         return _Joint(plan, data, accelerator, folder, watch, interrupts).run()
