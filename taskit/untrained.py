@@ -21,7 +21,10 @@ class Resting(Form):
     """A LoRA that nobody trains, heads included; ``pooled`` further ones of its size lie in memory beside it."""
 
     trains = False
-    pooled = 0
+
+    @property
+    def pooled(self) -> int:
+        return 0
 
     def insert(self, model: torch.nn.Module, ranks: Ranks) -> None:  # noqa: ARG002
         model.requires_grad_(False)

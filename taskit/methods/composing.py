@@ -59,11 +59,7 @@ class Composing:
         from taskit.methods.composed import Composed
 
         adapters = tuple((one["adapter"], one["revision"]) for one in options["adapters"])
-        return Composed(adapters, options["zoo"], options["rule"], self._pooled(len(adapters)))
-
-    def _pooled(self, count: int) -> int:
-        """How many adapters stay in memory: all that are weighed again and again; a soup is stirred once."""
-        return count if self.name == LORAHUB else 0
+        return Composed(adapters, options["zoo"], options["rule"], self.name == LORAHUB)
 
     def _choose(self, scene: Scene, given: Options) -> "tuple[str, tuple[TaskSimilarity, ...]]":
         """The measure, and every learned task with its likeness by it, ``used`` where it is composed."""

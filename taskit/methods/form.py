@@ -20,16 +20,15 @@ Decisions = Mapping[str, Any]  # JSON: what was decided from the data before the
 class Preparation:
     """What a form may use before the first step: the adapted model with real weights, and the data.
 
-    ``batches()`` gives the training rows in their order, ``held_out()`` the validation rows, and ``draw(count)`` so
-    many training rows at random, all the same in every process; ``warm_up(epochs)`` trains whatever requires a
-    gradient for so long.  ``tell`` is for a sentence that the person who trains should read.
+    ``batches()`` gives the training rows in their order, and ``draw(count)`` so many at random, the same in every
+    process; ``warm_up(epochs)`` trains whatever requires a gradient for so long.  ``tell`` is for a sentence that the
+    person who trains should read.
     """
 
     plan: "Plan"
     model: Any
     batches: Callable[[], Iterable[Mapping[str, Any]]]
     warm_up: Callable[[int], None]
-    held_out: Callable[[], Iterable[Mapping[str, Any]]]
     draw: Callable[[int], Iterable[Mapping[str, Any]]]
     tell: Callable[[str], None]
 

@@ -16,6 +16,7 @@ from taskit.data.splitting import split
 from taskit.embedding import embed_rows
 from taskit.export import write_adapter
 from taskit.head import SOFTENED
+from taskit.heads import trained_head
 from taskit.memory.live import standing_tensors
 from taskit.methods import form_of
 from taskit.methods.form import PLAIN, Form, Preparation
@@ -135,13 +136,18 @@ class Training:
         )
 
     def _compose(self, form: Form, adapted: Any, before: Scores) -> Progress:
-        """All that a method does which trains nothing: its preparation, measured as training would be."""
+        """All that a method does which trains nothing: its preparation, measured as training would be, and the same
+        linear head that a run begins with, here on the composed features."""
         started = time.perf_counter()
         with self.meter:
             self._make_ready(form, adapted)
             with torch.no_grad():
                 adapted.eval()(**self.batches.longest(self.data.train)())
         require_fit(self.plan, self.meter.peak[0])
+        head = trained_head(adapted)
+        if head is not None:
+            self._tell(Event("note", "fitting a linear head on the composed features"))
+            fit_linear_head(adapted, head, *map(self.batches.unshared, (self.train_rows, self.validation_rows)))
         seconds = time.perf_counter() - started
         return Progress(0, 0, 0, before.value, before, self.accelerator.device.type, seconds)
 
@@ -151,7 +157,6 @@ class Training:
             model=adapted,
             batches=partial(self.batches.unshared, self.train_rows),
             warm_up=partial(self._warm_up, adapted),
-            held_out=partial(self.batches.unshared, self.validation_rows),
             draw=self._draw,
             tell=lambda message: self._tell(Event("note", message)),
         )

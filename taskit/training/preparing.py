@@ -13,7 +13,6 @@ from safetensors.torch import save_file
 from taskit.errors import RunError
 from taskit.methods.form import Decisions, Form, Preparation
 
-KINDS = (".lora_", ".modules_to_save.")  # kept though nothing trains them
 KEPT = "method.safetensors"  # weights with which the first step starts; decisions in its metadata
 
 
@@ -46,7 +45,7 @@ def warm_up_folder(folder: Path) -> Path:
 
 
 def _parameters(model: Any) -> dict[str, torch.nn.Parameter]:
-    return {name: p for name, p in model.named_parameters() if p.requires_grad or any(part in name for part in KINDS)}
+    return {name: p for name, p in model.named_parameters() if p.requires_grad or ".lora_" in name}
 
 
 def _save(path: Path, model: Any, decisions: Decisions) -> None:

@@ -13,6 +13,7 @@ from taskit.cli import main
 from taskit.methods.compose import RULES
 from taskit.methods.experts import load_experts
 from taskit.plan import Plan
+from taskit.similarity import THRESHOLDS
 from tests.conftest import save_adapter
 from tests.methods.conftest import PLACES
 from tests.world import write_bert, write_topics
@@ -25,14 +26,25 @@ def kitchen(tmp_path_factory):
     write_bert(folder / "bert")
     write_topics(folder / "topics.csv", rows=60)
     model = BertForSequenceClassification.from_pretrained(folder / "bert")
-    zoos = {"zoo": {"a": 3, "b": 3, "c": 3}, "odd": {"a": 3, "b": 2}, "empty": {}}
+    zoos = {"zoo": dict.fromkeys("abcdef", 3), "odd": {"a": 3, "b": 2}, "mute": {"a": 3, "b": 3}, "empty": {}}
     for zoo, tasks in zoos.items():
         (folder / zoo).mkdir()
         for name, rank in tasks.items():
             peft = save_adapter(model, folder / zoo / name, dict.fromkeys(PLACES, rank), seed=ord(name))
             peft.peft_config["default"].base_model_name_or_path = str(folder / "bert")
             peft.save_pretrained(folder / zoo / name, save_embedding_layers=False)
+            if zoo != "mute":
+                notes = {"embedding": [float(ord(name) % k) for k in range(2, 34)]}
+                (folder / zoo / name / "taskit.json").write_text(json.dumps(notes))
     return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def everybody_is_welcome():
+    """Adapters of made-up data are like nothing; without a threshold the most similar are taken all the same."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(THRESHOLDS, "embedding", -1.0)
+        yield
 
 
 def plan_words(kitchen, method, *more, zoo="zoo", budget="100%", out="plan.json"):
@@ -43,8 +55,8 @@ def plan_words(kitchen, method, *more, zoo="zoo", budget="100%", out="plan.json"
 
 DELTA = ("--method-option", "select=delta")
 ROADS = {
-    "soup": ("soup", *DELTA),
-    "sum": ("soup", *DELTA, "--method-option", "rule=update"),
+    "soup": ("soup",),
+    "sum": ("soup", "--method-option", "rule=update"),
     "lorahub": ("lorahub",),
 }
 
@@ -65,7 +77,14 @@ def test_nothing_is_trained_and_little_is_needed(road):
     assert not list((run / "checkpoints").iterdir())
     assert plan.memory.activation_bytes == 0
     assert plan.memory.peak_bytes < plan.memory.no_update_bytes + 100_000
-    assert 0.97 * result["measured_peak_bytes"] <= plan.memory.peak_bytes <= 1.1 * result["measured_peak_bytes"]
+    # LoraHub's head fit in float64 is beside a forward pass in the plan; in this tiny model it is the larger one
+    most = 1.4 if plan.method == "lorahub" else 1.1
+    assert 0.97 * result["measured_peak_bytes"] <= plan.memory.peak_bytes <= most * result["measured_peak_bytes"]
+
+
+def test_several_are_composed(road):
+    plan, _ = road
+    assert len(plan.method_options["adapters"]) > 1
 
 
 def test_the_export_computes_what_was_composed(road):
@@ -86,7 +105,9 @@ def test_the_export_computes_what_was_composed(road):
         assert all(abs(weight) <= 1.5 for weight in weights)
     batch = {"input_ids": torch.tensor([[2, 5, 9, 12, 3], [2, 7, 8, 3, 0]])}
     plain = load_model(plan.backbone, task=plan.data.task, labels=plan.data.labels)
-    for name in ("bert.pooler", "classifier"):
+    for name in (name for name, _ in plain.named_modules() if name.endswith(("pooler", "classifier"))):
+        if not hasattr(loaded.get_submodule(f"base_model.model.{name}"), "modules_to_save"):
+            continue  # it is the backbone's own
         trained = loaded.get_submodule(f"base_model.model.{name}").modules_to_save["default"]
         plain.get_submodule(name).load_state_dict(trained.state_dict())
     with attached(plain, RULES[options["rule"]](learned, weights)), torch.no_grad():
@@ -141,12 +162,12 @@ def test_a_small_budget_takes_a_small_batch_and_gives_the_same_adapter(kitchen, 
 @pytest.mark.parametrize(
     ("method", "more", "zoo", "says"),
     [
-        ("soup", DELTA, "empty", "has none; name another --zoo"),
+        ("soup", (), "empty", "has none; name another --zoo"),
         ("lorahub", (), "empty", "at least 2"),
-        ("soup", DELTA, "odd", "rule=update"),
+        ("soup", (), "odd", "rule=update"),
         ("lorahub", (), "odd", "rule=update"),
-        ("soup", (), "zoo", "select=delta"),
-        ("soup", (*DELTA, "--last-blocks", "1"), "zoo", "constraints"),
+        ("soup", (), "mute", "select=delta"),
+        ("soup", ("--last-blocks", "1"), "zoo", "constraints"),
         ("soup", ("--method-option", "rule=mean"), "zoo", "one of factors, update"),
         ("lorahub", ("--method-option", "most=1"), "zoo", "at least 2"),
     ],
@@ -160,9 +181,18 @@ def test_what_cannot_be_composed_is_refused_before_any_file_is_written(kitchen, 
 
 
 def test_adapters_of_other_ranks_are_summed_exactly(kitchen):
-    words = plan_words(kitchen, "soup", *DELTA, "--method-option", "rule=update", zoo="odd", out="odd.json")
+    words = plan_words(kitchen, "soup", "--method-option", "rule=update", zoo="odd", out="odd.json")
     assert main(words) == 0
     assert {place.rank for place in Plan.load(kitchen / "odd.json").locations} == {0, 5}
+
+
+def test_adapters_that_say_nothing_of_their_data_are_asked_themselves(kitchen):
+    assert main(plan_words(kitchen, "soup", *DELTA, zoo="mute", out="mute.json")) == 0
+    plan = Plan.load(kitchen / "mute.json")
+    assert plan.similarity_measure == "delta"
+    best = max(plan.similarity, key=lambda one: one.phi)
+    assert best.used
+    assert all(one.used == (one.phi > 0 or one is best) for one in plan.similarity)
 
 
 def test_a_budget_below_all_training_names_what_works(kitchen, capsys):
@@ -173,14 +203,14 @@ def test_a_budget_below_all_training_names_what_works(kitchen, capsys):
     assert "--method soup or lorahub" in capsys.readouterr().err
     assert main(plan_words(kitchen, "taskit", budget=f"{weights}B", out="never.json")) == 1
     assert "soup" not in capsys.readouterr().err
-    assert main(plan_words(kitchen, "soup", *DELTA, budget=f"{weights}B", out="never.json")) == 1
+    assert main(plan_words(kitchen, "soup", budget=f"{weights}B", out="never.json")) == 1
     assert "one row needs" in capsys.readouterr().err
 
 
-def test_a_plan_whose_ranks_were_edited_is_refused(kitchen, capsys, road):
+def test_a_plan_whose_ranks_were_edited_is_refused(kitchen, capsys, road, tmp_path):
     plan, _ = road
     values = plan.to_dict()
     values["locations"][0]["rank"] = 1
     (kitchen / "edited.json").write_text(json.dumps(values))
-    assert main(["train", str(kitchen / "edited.json"), "--out", str(kitchen / f"edited-{plan.method}")]) == 1
+    assert main(["train", str(kitchen / "edited.json"), "--out", str(tmp_path / "edited")]) == 1
     assert "run taskit plan again" in capsys.readouterr().err.splitlines()[-1]
