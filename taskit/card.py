@@ -100,8 +100,8 @@ class Publication:
 def write_card(plan: Plan, result: "Result", folder: Path, publication: Publication) -> None:
     """Write README.md beside the adapter_config.json in ``folder``; every figure is the run's own."""
     metadata = _metadata(plan, result, publication).to_yaml()
-    kind = json.loads((folder / CONFIG).read_text()).get("task_type")
-    body = BODY.format(**_fields(plan, result, publication, kind == "SEQ_2_SEQ_LM"))
+    config = json.loads((folder / CONFIG).read_text())
+    body = BODY.format(**_fields(plan, result, publication, config))
     (folder / "README.md").write_text(f"---\n{metadata}\n---\n{body}", encoding="utf-8")
 
 
@@ -134,8 +134,11 @@ def _metadata(plan: Plan, result: "Result", publication: Publication) -> "ModelC
     )
 
 
-def _fields(plan: Plan, result: "Result", publication: Publication, encoder_decoder: bool) -> dict:
-    ranks = {x: rank for x, rank in plan.ranks.items() if rank}
+def _fields(plan: Plan, result: "Result", publication: Publication, config: Mapping[str, Any]) -> dict:
+    # by the configuration: a method may ship another rank than the one that was planned
+    pattern = config.get("rank_pattern", {}) if any(plan.ranks.values()) else {}
+    encoder_decoder = config.get("task_type") == "SEQ_2_SEQ_LM"
+    ranks = {re.sub(r"\\(.)", r"\1", key.removeprefix("^")): rank for key, rank in pattern.items()}
     base, licence, dataset = plan.backbone.id, publication.licence, publication.dataset
     return {
         "name": _plain(publication.name),

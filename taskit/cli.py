@@ -41,6 +41,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def methods(options: argparse.Namespace) -> None:
+    from taskit.display import methods_table
+    from taskit.methods import METHODS
+
+    show(options, {name: one.explanation for name, one in METHODS.items()}, lambda: methods_table(METHODS))
+
+
 def check(options: argparse.Namespace) -> None:
     from taskit.data import check as check_data
     from taskit.display import report_table
@@ -164,6 +171,7 @@ def build_parser() -> argparse.ArgumentParser:
         return sub
 
     _add_zoo(add(zoo, "List the learned tasks of a backbone."))
+    add(methods, "Explain the ways of training that plan --method chooses from.")
     _add_data(add(check, "Look at a dataset: rows, classes, lengths, duplicates, what would be dropped."))
     _add_plan(add(plan, "Plan where LoRA goes and at which rank, inside a memory budget."))
     _add_train(add(train, "Train a plan into a run folder."))

@@ -1,6 +1,6 @@
 """Tables for the terminal: similarity, importance and ranks, memory, and what a run gave."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
@@ -17,6 +17,7 @@ from taskit.training.run_folder import LIVE
 if TYPE_CHECKING:
     from taskit.data.report import Report
     from taskit.methods.joint_plan import JointPlan
+    from taskit.methods.method import Method
     from taskit.training.run_folder import Result
     from taskit.training.runs import RunSummary
     from taskit.training.scores import Scores
@@ -128,6 +129,8 @@ def result_tables(result: "Result", labels: Sequence[str]) -> RenderableType:
     facts.add_row(f"measured peak ({result.measured_with})", show_bytes(result.measured_peak_bytes))
     facts.add_row("trained parameters", f"{result.trainable_parameters:,}")
     facts.add_row("time", f"{result.train_seconds:.0f} s")
+    if result.discarded_energy:
+        facts.add_row("of the update, left out by the export", f"{result.discarded_energy:.2%}")
     if result.imbalance is not None:
         facts.add_row("largest class / smallest", f"{result.imbalance:.1f}")
     after = result.details_after
@@ -199,6 +202,16 @@ def runs_table(runs: "Sequence[RunSummary]") -> RenderableType:
         metric = "" if at.metric is None else f"{at.metric:.4f}"
         left = "" if run.state not in LIVE or at.seconds_left is None else f"{at.seconds_left:.0f} s"
         table.add_row(run.path, run.state, str(at.epoch), f"{at.step}/{at.steps}", metric, left, run.message)
+    return table
+
+
+def methods_table(methods: "Mapping[str, Method]") -> RenderableType:
+    table = Table(title="Methods", title_justify="left", show_lines=True)
+    for name in ("method", "what it does", "options"):
+        table.add_column(name)
+    for name, method in methods.items():
+        options = "\n".join(f"{option}={spec.default}" for option, spec in method.options.items())
+        table.add_row(name, method.explanation, options)
     return table
 
 

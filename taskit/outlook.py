@@ -18,13 +18,12 @@ from taskit.data import Collator, DataInfo, Dataset, load
 from taskit.errors import PlanError
 from taskit.importance import IMPORTANCES, Sources, transfer
 from taskit.locations import Location
-from taskit.memory.profile import MemoryProfile
 from taskit.methods import find_method
 from taskit.methods.composing import Composing
-from taskit.methods.form import Form, Ranks
+from taskit.methods.form import PLAIN, Form, Ranks
 from taskit.methods.method import Scene, Settled, read_options
 from taskit.plan import SkippedAdapter
-from taskit.pricing import Pricing, Stage, price, set_stage
+from taskit.pricing import Pricing, Stage, copied, price, set_stage
 from taskit.processor import load_processor
 from taskit.scheduler import ANY, Constraints, rank_gain
 from taskit.similarity import MEASURES, TaskSimilarity
@@ -133,9 +132,10 @@ def prepare(
         where = None if zoo is None else str(zoo)
         scene = Scene(sight, stage.locations, learned, where, similarities, stage.heads, seed)
         settled = chosen.settle(scene, given)
+    form = chosen.form(settled.options({}))
     stage = replace(stage, form_of=partial(_form_of, method, settled))
     if settled.fixed is None:
-        profile = _copied(pricing.profile, settled)
+        profile = copied(pricing.profile, form)
     else:
         require_no_wishes(constraints, method)
         profile = forward_profile(stage, settled.fixed)
@@ -154,7 +154,7 @@ def prepare(
         settled=settled,
         gain=gain,
         constraints=constraints,
-        wishes={**wishes, "rank_parameters": _rank_parameters(stage.locations, settled.copies)},
+        wishes={**wishes, "rank_parameters": _rank_parameters(stage.locations, form)},
         seed=seed,
     )
 
@@ -167,12 +167,6 @@ def _require(what: str, name: str, known: Iterable[str]) -> None:
 def _form_of(method: str, settled: Settled, ranks: Ranks) -> Form:
     """By the method's name and by what the plan would keep, so that it can be pickled, and the plan reproduces it."""
     return find_method(method).form(settled.options(ranks))
-
-
-def _copied(profile: MemoryProfile, settled: Settled) -> MemoryProfile:
-    """The profile where a method inserts several times the rank that it chooses."""
-    copies = (settled.copies.get(name, 1) for name in profile.locations)
-    return replace(profile, rank_bytes=tuple(a * b for a, b in zip(profile.rank_bytes, copies, strict=True)))
 
 
 def _wishes(stage: Stage, constraints: Constraints, gain: str) -> dict[str, Any]:
@@ -190,12 +184,12 @@ def _wishes(stage: Stage, constraints: Constraints, gain: str) -> dict[str, Any]
                 f"{constraints.max_parameters:,} allowed; allow more."
             )
         constraints = replace(constraints, max_parameters=left)
-    return {"constraints": constraints, "gain": gain, "rank_parameters": _rank_parameters(stage.locations, {})}
+    return {"constraints": constraints, "gain": gain, "rank_parameters": _rank_parameters(stage.locations, PLAIN)}
 
 
-def _rank_parameters(places: Sequence[Location], copies: Mapping[str, int]) -> list[int]:
+def _rank_parameters(places: Sequence[Location], form: Form) -> list[int]:
     """Trained parameters of each place per unit of rank."""
-    return [copies.get(place.name, 1) * (place.in_features + place.out_features) for place in places]
+    return [form.copies(place.name) * (place.in_features + place.out_features) for place in places]
 
 
 def make_collator(backbone: Backbone, task: str, max_length: int | None) -> Collator:

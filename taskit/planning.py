@@ -15,7 +15,7 @@ from taskit.importance import UNIFORM
 from taskit.methods import form_of
 from taskit.outlook import Outlook, make_collator, prepare
 from taskit.plan import Plan, PlannedLocation
-from taskit.pricing import Pricing, Stage, estimate, planned_locations, price, set_stage
+from taskit.pricing import Pricing, Stage, copied, estimate, planned_locations, price, set_stage
 from taskit.scheduler import RANKS, Schedule, explain, objective, schedule
 from taskit.training.recipe import Recipe
 from taskit.untrained import composition_instead, forward_profile, largest_batch
@@ -201,7 +201,11 @@ def reprice(plan: Plan, data: Dataset, collator: Collator) -> Plan:
             f"{show_bytes(plan.budget_bytes)}; lower a rank or raise budget_bytes."
         )
     form = stage.form_of(plan.ranks)
-    pricing = price(stage) if form.trains else _forward_pricing(plan, stage)
+    if form.trains:
+        pricing = price(stage)
+        pricing = replace(pricing, profile=copied(pricing.profile, form))
+    else:
+        pricing = _forward_pricing(plan, stage)
     planned = {place.name: place.sources for place in plan.locations}
     sources = [planned.get(place.name, {}) for place in stage.locations]
     locations = planned_locations(stage.locations, sources, ranks, pricing.profile)

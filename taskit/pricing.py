@@ -188,6 +188,12 @@ def price(stage: Stage) -> Pricing:
     return Pricing(profile, stage.rehearse(nothing), profile.bytes((FULL_RANK,) * len(stage.locations)))
 
 
+def copied(profile: MemoryProfile, form: Form) -> MemoryProfile:
+    """The profile where a form trains each unit of rank several times."""
+    copies = (form.copies(name) for name in profile.locations)
+    return replace(profile, rank_bytes=tuple(a * b for a, b in zip(profile.rank_bytes, copies, strict=True)))
+
+
 def longest_batch(data: Dataset, collator: Collator, batch_size: int) -> BatchShape:
     """The shape of the largest batch that training or evaluation can meet."""
     candidates = [

@@ -59,7 +59,8 @@ PUBLICATION = Publication(
 
 @pytest.fixture
 def card(tmp_path):
-    (tmp_path / CONFIG).write_text(json.dumps({"task_type": None}))
+    pattern = {"^layers\\.0\\.q": 8, "^layers\\.1\\.fc1": 4}
+    (tmp_path / CONFIG).write_text(json.dumps({"task_type": None, "rank_pattern": pattern}))
 
     def write(plan=PLAN, publication=PUBLICATION):
         write_card(publishable(plan, publication), RESULT, tmp_path, publication)
@@ -110,6 +111,16 @@ def test_a_public_dataset_is_named_and_linked(card):
     assert made.data.datasets == ["ylecun/mnist"]
     assert made.data.eval_results[0].dataset_type == "ylecun/mnist"
     assert "https://huggingface.co/datasets/ylecun/mnist" in made.text
+
+
+def test_the_adapters_that_a_method_mixes_are_named_where_they_are_public():
+    experts = [{"adapter": name, "revision": "r", "likeness": 0.5, "ranks": {}} for name in ("bob/open", "me/hidden")]
+    plan = replace(PLAN, method="pi", method_options={"experts": experts, "zoo": "/home/me/zoo", "train": "all"})
+    published = publishable(plan, PUBLICATION).method_options
+    assert published == {"experts": [experts[0], {**experts[1], "adapter": "", "revision": ""}], "zoo": None,
+                         "train": "all"}  # fmt: skip
+    hub = replace(plan, method_options={**plan.method_options, "zoo": "hub:bob"})
+    assert publishable(hub, PUBLICATION).method_options["zoo"] == "hub:bob"
 
 
 def test_text_of_strangers_is_text(card):

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -17,6 +17,7 @@ from taskit.errors import HubError, RunError
 from taskit.export import write_notes
 from taskit.hub.failures import patiently
 from taskit.hub.listing import WORKERS
+from taskit.hub.source import is_hub
 from taskit.picture import draw_plan
 from taskit.plan import Plan
 from taskit.source import BUNDLED, PACKAGED, bundled_names
@@ -55,7 +56,22 @@ def publishable(plan: Plan, publication: Publication) -> Plan:
     source = plan.data.source if publication.dataset else UNPUBLISHED
     similar = (s if s.adapter in known else replace(s, task="", adapter="", revision="") for s in plan.similarity)
     skipped = (s for s in plan.skipped if s.adapter in known)
-    return replace(plan, data=replace(plan.data, source=source), similarity=tuple(similar), skipped=tuple(skipped))
+    return replace(
+        plan,
+        data=replace(plan.data, source=source),
+        similarity=tuple(similar),
+        skipped=tuple(skipped),
+        method_options=_public_options(plan.method_options, known),
+    )
+
+
+def _public_options(options: Mapping[str, Any], known: Container[str]) -> Mapping[str, Any]:
+    """The options without a folder of this machine, and without the names of adapters that are not public."""
+    if "experts" not in options:
+        return options
+    experts = [e if e["adapter"] in known else {**e, "adapter": "", "revision": ""} for e in options["experts"]]
+    zoo = options["zoo"]
+    return {**options, "experts": experts, "zoo": zoo if zoo and is_hub(zoo) else None}
 
 
 def _finished(run: Run) -> tuple[Plan, Result, Path]:

@@ -10,9 +10,12 @@ from zipfile import ZIP_DEFLATED, ZipFile
 
 import taskit
 from taskit.data.hub import PREFIX
+from taskit.errors import PlanError
+from taskit.hub.source import is_hub
 from taskit.plan import Plan
 from taskit.source import source_of
 from taskit.training.files import as_json
+from taskit.zoo import find_zoo
 
 IMAGE = f"python:{sys.version_info.major}.{sys.version_info.minor}-slim"  # the wheels of PyTorch bring CUDA along
 LOCAL_ONLY = ("gradio",)  # no run needs the web app
@@ -24,9 +27,11 @@ def pack(plan: Plan, archive: Path) -> None:
 
     Raises:
         BackboneError: the weights are not those that the plan pins.
+        PlanError: the adapters that the method mixes cannot be taken along.
     """
     with ZipFile(archive, "w", ZIP_DEFLATED) as packed:
         _add_folder(packed, Path(taskit.__file__).parent, "taskit", SKIPPED)
+        plan = _with_experts(packed, plan)
         packed.writestr("requirements.txt", "\n".join(pinned_requirements()) + "\n")
         if not plan.data.source.startswith(PREFIX):
             source = Path(plan.data.source).expanduser()
@@ -39,6 +44,27 @@ def pack(plan: Plan, archive: Path) -> None:
             _add_folder(packed, folder, id)
             plan = replace(plan, backbone=replace(plan.backbone, id=id))
         packed.writestr("plan.json", as_json(plan.to_dict()))
+
+
+def _with_experts(packed: ZipFile, plan: Plan) -> Plan:
+    """The plan with the adapters that its method mixes, where they lie in a folder of this machine.
+
+    Raises:
+        PlanError: they were learned on a folder of this machine, whose name is another one there.
+    """
+    options = plan.method_options
+    names, zoo = {expert["adapter"] for expert in options.get("experts", ())}, options.get("zoo")
+    if not names or (zoo and is_hub(zoo)):
+        return plan
+    if Path(plan.backbone.id).is_absolute():
+        raise PlanError(
+            f"The method {plan.method} mixes adapters of {plan.backbone.id}, a folder of this machine; "
+            "train it here, or push the backbone and the adapters to the Hub."
+        )
+    for task in find_zoo(zoo, plan.backbone).tasks:
+        if task.adapter in names:
+            _add_folder(packed, Path(task.folder), f"zoo/{task.adapter}")
+    return replace(plan, method_options={**options, "zoo": "zoo"})
 
 
 def pinned_requirements() -> list[str]:

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 from taskit.errors import PlanError
 from taskit.methods.cdra import Cdra
 from taskit.methods.composing import LORAHUB_METHOD, SOUP_METHOD
+from taskit.methods.eva import Eva
 from taskit.methods.form import Form
+from taskit.methods.head import HeadAlone
 from taskit.methods.method import Method, PlainMethod
 from taskit.methods.pear import Pear
 from taskit.methods.pi_tuning import PiTuning
@@ -37,6 +39,8 @@ _ALL: tuple[Method, ...] = (
     Cdra("taskit+cdra", taskit=True),
     SOUP_METHOD,
     LORAHUB_METHOD,
+    Eva(),
+    HeadAlone(),
 )
 METHODS: Mapping[str, Method] = {method.name: method for method in _ALL}
 

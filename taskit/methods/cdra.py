@@ -11,7 +11,7 @@ Eq. (7) grants the rank.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 
 from taskit.errors import PlanError
@@ -77,8 +77,7 @@ class Cdra:
         table = granted_blocks(scene, gammas)
         if self.taskit:
             return Settled(schedule, partial(_options_by_rank, table))
-        sizes = {place.name: (place.out_features, place.in_features) for place in scene.places}
-        solve = DynamicRank(table, gammas, given["min_rank"], sizes)
+        solve = DynamicRank(table, gammas, given["min_rank"])
         if not any(map(any, solve.strategies(ANY, list(table), [0] * len(table)))):
             raise PlanError(
                 f"With gamma {gammas[-1]:g} Eq. 7 gives rank 0 everywhere, since too few entries are sensitive; "
@@ -92,15 +91,11 @@ class Cdra:
 
 @dataclass(frozen=True, slots=True)
 class DynamicRank:
-    """The strategy of the largest gamma that fits; called as `taskit.scheduler.schedule`.
-
-    ``sizes`` are (out, in) of each location.
-    """
+    """The strategy of the largest gamma that fits; called as `taskit.scheduler.schedule`."""
 
     table: Table
     gammas: Sequence[float]
     min_rank: int
-    sizes: Mapping[str, tuple[int, int]] = field(default_factory=dict)
 
     def __call__(
         self,

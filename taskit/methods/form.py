@@ -45,6 +45,10 @@ class Form:
         """The rank that PEFT inserts where the plan gives ``ranks``."""
         return ranks
 
+    def copies(self, name: str) -> int:  # noqa: ARG002
+        """How many times each unit of rank is trained at a location, at most: what the additive profile goes by."""
+        return 1
+
     def insert(self, model: Any, ranks: Ranks) -> None:
         """Re-parametrise the LoRA of an adapted ``model``, which may be on the meta device."""
 

@@ -87,6 +87,9 @@ class Interpolated(Form):
             return ranks
         return {name: sum(self._parts(name, rank)) if rank else 0 for name, rank in ranks.items()}
 
+    def copies(self, name: str) -> int:
+        return 1 + sum(name in expert for expert in self.experts)
+
     def insert(self, model: Any, ranks: Ranks) -> None:
         mixtures: dict[str, Mixture] = {}
         for name in inserted(ranks):

@@ -49,9 +49,8 @@ def accept(_places: "Sequence[Location]", _ranks: Ranks) -> None:
 class Settled:
     """A method ready to plan one task.
 
-    ``solve`` is how ranks are chosen.  ``options`` gives what plan.json has to keep for a strategy.  ``copies`` is
-    how many times a unit of rank is inserted at a location, 1 where it is not named.  ``require`` raises PlanError
-    for a strategy that the method cannot train.  Can be pickled.
+    ``solve`` is how ranks are chosen.  ``options`` gives what plan.json has to keep for a strategy.  ``require``
+    raises PlanError for a strategy that the method cannot train.  Can be pickled.
 
     A method that trains nothing has ``fixed`` ranks, whatever the budget, and says by ``measure`` which learned tasks
     it uses: their ``similarity``.
@@ -59,7 +58,6 @@ class Settled:
 
     solve: Solve
     options: Callable[[Ranks], Options]
-    copies: Mapping[str, int] = field(default_factory=dict)
     require: "Callable[[Sequence[Location], Ranks], None]" = accept
     fixed: Ranks | None = None
     measure: str = ""

@@ -66,8 +66,7 @@ class PiTuning:
         ]
         groups = {place.name: _group(place.block, place.role, given["alpha"]) for place in scene.places}
         chosen = {**given, "experts": experts, "zoo": scene.zoo_source, "groups": groups}
-        copies = {place.name: 1 + sum(place.name in expert["ranks"] for expert in experts) for place in scene.places}
-        return Settled(self.solve, partial(the_same, chosen), copies)
+        return Settled(self.solve, partial(the_same, chosen))
 
     def form(self, options: Options) -> Form:
         from taskit.methods.interpolated import Interpolated

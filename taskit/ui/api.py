@@ -14,7 +14,8 @@ from gradio.utils import get_upload_folder
 from taskit.budget import parse_budget
 from taskit.data import load
 from taskit.data.hub import PREFIX
-from taskit.errors import DataError, RunError, TaskITError
+from taskit.errors import DataError, RunError, TaskITError, ZooError
+from taskit.hub.source import is_hub
 from taskit.outlook import prepare
 from taskit.plan import Plan
 from taskit.planning import decide
@@ -78,6 +79,7 @@ class Endpoints:
         """
         with _spoken():
             whole = Plan.from_dict({**plan, "data": {**plan["data"], "source": self._source(data)}}, "the plan")
+            _require_public_zoo(whole)
             name = self.shelf.add(visitor_of(request), whole)
             return describe(self.shelf.find(None, name), self.shelf)
 
@@ -113,6 +115,13 @@ class Endpoints:
         if Path(get_upload_folder()).resolve() in Path(data).resolve().parents:
             return data
         raise DataError(f"{data} is no upload; upload a file, or give hub:OWNER/NAME or the name of an example.")
+
+
+def _require_public_zoo(plan: Plan) -> None:
+    """Raises ZooError for adapters in a folder of this machine, which may be another visitor's."""
+    zoo = plan.method_options.get("zoo")
+    if zoo is not None and not is_hub(zoo):
+        raise ZooError("The plan mixes adapters of a folder; put them on the Hub and plan with --zoo hub:OWNER/NAME.")
 
 
 class _spoken:  # noqa: N801 - reads as a statement

@@ -37,6 +37,8 @@ def command(chosen: Chosen) -> str:
         "--budget",
         chosen.budget.text,
     ]
+    if plan.method != "taskit":
+        words += ["--method", plan.method]
     if plan.backbone.quantization:
         words += ["--quantize", plan.backbone.quantization]
     for name in (field.name for field in fields(Recipe) if field.name in FLAGS):

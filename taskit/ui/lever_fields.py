@@ -8,9 +8,11 @@ import gradio as gr
 from taskit.budget import show_bytes
 from taskit.errors import PlanError
 from taskit.levers import BATCH, CHECKPOINTING, LENGTH, QUANTIZATION, Effect
+from taskit.methods import METHODS
 from taskit.source import QUANTIZATIONS
 from taskit.training.recipe import Recipe
 from taskit.training.step import OPTIMIZERS
+from taskit.ui.markup import text
 
 NO_QUANTIZATION = "none"
 
@@ -26,11 +28,13 @@ class Levers:
     optimizer: gr.Dropdown
     quantization: gr.Dropdown
     checkpointing: gr.Checkbox
+    method: gr.Dropdown
 
     @property
     def fields(self) -> list[Any]:
         return [
             self.batch, self.length, self.epochs, self.rate, self.optimizer, self.quantization, self.checkpointing,
+            self.method,
         ]  # fmt: skip
 
     @property
@@ -50,13 +54,27 @@ def draw_levers() -> Levers:
             optimizer=gr.Dropdown([*OPTIMIZERS], value=recipe.optimizer, label="Optimizer"),
             quantization=gr.Dropdown([NO_QUANTIZATION, *filter(None, QUANTIZATIONS)], label="Quantization"),
             checkpointing=gr.Checkbox(label="Checkpointing"),
+            method=gr.Dropdown([*METHODS], value=next(iter(METHODS)), label="Method"),
         )
 
 
+def explanations() -> str:
+    """What each method does, behind one line."""
+    told = "".join(f"<dt>{text(name)}</dt><dd>{text(one.explanation)}</dd>" for name, one in METHODS.items())
+    return f'<details class="why"><summary>What each method does</summary><dl>{told}</dl></details>'
+
+
 def read_levers(
-    batch: float, length: float | None, epochs: float, rate: float, optimizer: str, bits: str, again: bool
-) -> tuple[Recipe, str | None]:
-    """The fields as a recipe and a quantization; raises PlanError for one that cannot be trained with."""
+    batch: float,
+    length: float | None,
+    epochs: float,
+    rate: float,
+    optimizer: str,
+    bits: str,
+    again: bool,
+    method: str,
+) -> tuple[Recipe, str | None, str]:
+    """The fields as a recipe, a quantization and a method; raises PlanError for what cannot be trained with."""
     if None in (batch, epochs, rate):
         raise PlanError("Batch size, epochs and learning rate need a number each; fill them in.")
     recipe = Recipe(
@@ -67,7 +85,7 @@ def read_levers(
         optimizer=optimizer,
         gradient_checkpointing=again,
     )
-    return recipe, None if bits == NO_QUANTIZATION else bits
+    return recipe, None if bits == NO_QUANTIZATION else bits, method
 
 
 def infos(found: tuple[Effect, ...]) -> tuple[str, ...]:

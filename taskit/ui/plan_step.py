@@ -16,7 +16,7 @@ from taskit.training.recipe import Recipe
 from taskit.ui.board import board, effect
 from taskit.ui.commands import save
 from taskit.ui.heap import trims
-from taskit.ui.lever_fields import draw_levers, infos, read_levers
+from taskit.ui.lever_fields import draw_levers, explanations, infos, read_levers
 from taskit.ui.markup import empty
 from taskit.ui.page import PLAN, Checked, Chosen, Page, tab
 from taskit.ui.sketch import STEPS, Sketch, at_percent, sketch
@@ -61,11 +61,12 @@ def plan_step(page: Page, forward: gr.Button) -> tuple[gr.Button, gr.Button, gr.
         card = gr.Radio(presets(), value=BEHIND_SLIDER, label="Card", elem_classes="pills")
         slider = gr.Slider(0, STEPS, START, step=1, label="Budget, % of the way from no update to LoRA everywhere")
         ends = gr.HTML(elem_classes="bare")
-        with gr.Accordion("Other levers: batch, length, epochs, optimizer, quantization, checkpointing",
+        with gr.Accordion("Other levers: batch, length, epochs, optimizer, quantization, checkpointing, method",
                           open=False) as others:  # fmt: skip
             gr.HTML(LEVERS, elem_classes="bare")
             weighed = gr.HTML(elem_classes=["bare", "weighed"])
             levers = draw_levers()
+            gr.HTML(explanations(), elem_classes="bare")
             apply = gr.Button("Apply, and see what it does to the memory")
             result = gr.HTML(elem_classes="bare")
     view = gr.HTML(NOTHING, elem_classes=["bare", "waiting"])
@@ -135,6 +136,7 @@ def look_into(
     zoo: str | None,
     recipe: Recipe,
     quantization: str | None,
+    method: str,
     request: gr.Request,
     progress: gr.Progress,
 ) -> Sketch:
@@ -150,6 +152,7 @@ def look_into(
             "columns": dict(checked.columns) or None,
             "recipe": recipe,
             "quantization": quantization,
+            "method": method,
             "token": signed_in["access_token"] if signed_in else None,
         },
         progress,
@@ -207,13 +210,13 @@ def turn(
     progress: gr.Progress = gr.Progress(),  # noqa: B008
 ) -> tuple:
     """Plan again with other levers, and say what that did to the memory."""
-    before, (recipe, bits) = _required(before), read_levers(*levers)
+    before, (recipe, bits, method) = _required(before), read_levers(*levers)
     was = before.outlook
     free = replace(was.recipe, epochs=recipe.epochs, learning_rate=recipe.learning_rate)
-    if (free, was.backbone.quantization) == (recipe, bits):
+    if (free, was.backbone.quantization, was.method) == (recipe, bits, method):
         made = replace(before, outlook=replace(was, recipe=recipe))  # these two cost no byte
     else:
-        made = look_into(checked, backbone, zoo, recipe, bits, request, progress)
+        made = look_into(checked, backbone, zoo, recipe, bits, method, request, progress)
     return made, effect(before, made), *_draw(made, budget_of(card, percent))
 
 

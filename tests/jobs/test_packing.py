@@ -7,10 +7,15 @@ from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from zipfile import ZipFile
 
+import pytest
+
+from taskit.backbone import find_backbone
 from taskit.data import load
+from taskit.errors import PlanError
 from taskit.jobs.packing import pack, pinned_requirements
 from taskit.plan import Plan
 from taskit.source import source_of
+from taskit.zoo import BUNDLED
 
 
 def test_the_archive_is_enough_where_nothing_else_is(plan, tmp_path):
@@ -36,8 +41,6 @@ def test_a_folder_of_data_and_a_bundled_backbone_go_along(plan, tmp_path):
     (tmp_path / "splits").mkdir()
     for split in ("train", "test"):
         (tmp_path / "splits" / f"{split}.csv").write_text("text,label\n")
-    from taskit.backbone import find_backbone
-
     other = replace(
         plan,
         data=replace(plan.data, source=str(tmp_path / "splits")),
@@ -49,6 +52,19 @@ def test_a_folder_of_data_and_a_bundled_backbone_go_along(plan, tmp_path):
         assert json.loads(packed.read("plan.json"))["backbone"]["id"] == "vit-mini-tiny32"
     assert {"data/splits/train.csv", "data/splits/test.csv"} <= names
     assert {f"vit-mini-tiny32/{path.name}" for path in source_of(other.backbone).iterdir()} <= names
+
+
+def test_adapters_that_a_method_mixes_go_along(plan, tmp_path):
+    options = {"experts": [{"adapter": "rings", "revision": "", "ranks": {}}], "zoo": None}
+    learned = sorted(BUNDLED.glob("vit-mini-tiny32/*"))[0]
+    options["experts"][0]["adapter"] = learned.name
+    mixed = replace(plan, method="pi", method_options=options, backbone=find_backbone("vit-mini-tiny32"))
+    pack(mixed, tmp_path / "pack.zip")
+    with ZipFile(tmp_path / "pack.zip") as packed:
+        assert json.loads(packed.read("plan.json"))["method_options"] == {**options, "zoo": "zoo"}
+        assert f"zoo/{learned.name}/adapter_model.safetensors" in packed.namelist()
+    with pytest.raises(PlanError, match="train it here"):
+        pack(replace(plan, method="pi", method_options=options), tmp_path / "pack.zip")
 
 
 def test_data_on_the_hub_stays_there(plan, tmp_path):

@@ -11,14 +11,15 @@ MIB = 2**20
 
 
 def test_fields_become_a_recipe_and_a_quantization():
-    assert read_levers(16, None, 10, 2e-3, "adamw", "none", False) == (Recipe(), None)
-    recipe, bits = read_levers(4, 64, 2, 1e-3, "sgd", "4bit", True)
+    assert read_levers(16, None, 10, 2e-3, "adamw", "none", False, "taskit") == (Recipe(), None, "taskit")
+    recipe, bits, method = read_levers(4, 64, 2, 1e-3, "sgd", "4bit", True, "pi")
+    assert method == "pi"
     assert (recipe.batch_size, recipe.max_length, recipe.gradient_checkpointing, bits) == (4, 64, True, "4bit")
 
 
 def test_an_empty_field_is_one_sentence():
     with pytest.raises(PlanError, match="fill them in"):
-        read_levers(None, None, 10, 2e-3, "adamw", "none", False)
+        read_levers(None, None, 10, 2e-3, "adamw", "none", False, "taskit")
 
 
 def test_each_effect_stands_under_its_field():

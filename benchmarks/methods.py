@@ -1,0 +1,232 @@
+"""Claim: at the same peak memory, and at the same trained parameters, TaskIT or a combination with it is the best.
+
+    python -m benchmarks.methods --data FOLDER --work FOLDER [--families text vit-tiny] [--seeds 0 1 2] [--quick]
+
+Every method trains the same rows with the same recipe: once with the peak that --budget allows, once with as many
+trained parameters as uniform LoRA has there.  References (DoRA, AdaLoRA, BitFit, full fine-tuning) are measured and
+not bounded.  Each run is kept in --work, so that a stopped benchmark goes on where it was.  What the papers claim is
+told beside what was found.  Learned tasks are those that come with TaskIT for the backbone; where there are none,
+the family's own are learned first.
+"""
+
+import argparse
+import json
+import platform
+import shutil
+import statistics
+import time
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.references import REFERENCES, train_reference
+from benchmarks.transferring.families import Family, draw, families
+from taskit.errors import TaskITError
+from taskit.methods import METHODS
+from taskit.plan import Plan
+from taskit.planning import make_plan, uniform_plan
+from taskit.scheduler import Constraints
+from taskit.training.recipe import Recipe
+from taskit.training.trainer import train
+from taskit.zoo import BUNDLED
+
+MEMORY, PARAMETERS = "same peak", "same parameters"
+SHARING = 2  # Pear ends with half of the parameters that its ranks have
+QUICK = {"train_rows": 120, "test_rows": 120, "epochs": 2}
+CLAIMS = (  # method, what it is compared with, the paper's claim
+    ("taskit", "uniform", "TaskIT: better than LoRA at the same memory"),
+    ("pi", "uniform", "π-Tuning, Tables 3 and 5: better than LoRA, the most with few rows"),
+    ("cdra", "uniform", "CDRA-SPT, VTAB-1k: 74.5 against LoRA's 72.6 at .5 % of the parameters"),
+    ("pear", "uniform", "Pear, VTAB-1k: as good as LoRA with half the parameters"),
+    ("eva", "uniform", "EVA: a better start than a random one"),
+    ("dora", "uniform", "DoRA: better than LoRA at the same rank"),
+    ("adalora", "uniform", "AdaLoRA: better than LoRA at the same budget of ranks"),
+)
+
+
+def learned(options: argparse.Namespace, family: Family, recipe: Recipe) -> str | None:
+    """The zoo of a family: None for the bundled one, else a folder in which its tasks are learned now."""
+    if (BUNDLED / family.backbone.rpartition("/")[2]).is_dir():
+        return None
+    zoo = options.work / family.name / "zoo"
+    for task in family.learned:
+        if not (zoo / task / "adapter_config.json").exists():
+            source = drawn(options, family, task, 0)
+            run = options.work / family.name / "learning" / task
+            shutil.rmtree(run, ignore_errors=True)
+            train(uniform_plan(source, family.backbone, 8, recipe=recipe), run)
+            zoo.mkdir(parents=True, exist_ok=True)
+            (run / "adapter").rename(zoo / task)
+    return str(zoo)
+
+
+def drawn(options: argparse.Namespace, family: Family, task: str, seed: int) -> Path:
+    folder = options.work / family.name / f"seed{seed}" / task / "rows"
+    if not (folder / "whole").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        draw(options.data, task, (family.train_rows, family.test_rows), seed, folder / task)
+        (folder / "whole").touch()
+    return folder / task
+
+
+def one_run(
+    options: argparse.Namespace, family: Family, task: str, seed: int, regime: str, method: str
+) -> dict[str, Any]:
+    """The row of one training, from the folder where it was done before."""
+    folder = options.work / family.name / f"seed{seed}" / task / regime.replace(" ", "-") / method.replace("+", "-")
+    kept = folder / "row.json"
+    if kept.exists():
+        return json.loads(kept.read_text())
+    print(f"{time.strftime('%H:%M:%S')} {family.name} {task} seed {seed}, {regime}: {method}", flush=True)
+    row: dict[str, Any] = {"task": task, "seed": seed, "regime": regime, "method": method}
+    try:
+        row |= trained(options, family, task, seed, regime, method, folder)
+    except TaskITError as error:
+        row["refused"] = str(error)
+    folder.mkdir(parents=True, exist_ok=True)
+    kept.write_text(json.dumps(row, indent=1))
+    return row
+
+
+def trained(
+    options: argparse.Namespace, family: Family, task: str, seed: int, regime: str, method: str, folder: Path
+) -> dict[str, Any]:
+    recipe = Recipe(epochs=family.epochs, batch_size=family.batch_size, max_length=family.max_length)
+    start, run = time.perf_counter(), folder / "run"
+    shutil.rmtree(run, ignore_errors=True)
+    if method in REFERENCES:
+        return train_reference(method, uniform(options, family, task, seed), run) | {"adapter_bytes": None}
+    bound = None
+    if regime == PARAMETERS:
+        count = uniform(options, family, task, seed).trainable_parameters
+        bound = SHARING * count if method.endswith("pear") else count
+    plan = make_plan(
+        drawn(options, family, task, seed),
+        family.backbone,
+        "100%" if bound else options.budget,
+        zoo=learned(options, family, recipe),
+        recipe=recipe,
+        method=method,
+        constraints=Constraints(max_parameters=bound),
+        seed=seed,
+    )
+    planned = time.perf_counter() - start
+    result = train(plan, run)
+    names = ("before", "after", "predicted_peak_bytes", "measured_peak_bytes", "train_seconds")
+    row = {name: getattr(result, name) for name in (*names, "trainable_parameters", "discarded_energy")}
+    size = (run / "adapter" / "adapter_model.safetensors").stat().st_size
+    return row | {"plan_seconds": round(planned, 1), "adapter_bytes": size, "budget_bytes": plan.budget_bytes}
+
+
+def uniform(options: argparse.Namespace, family: Family, task: str, seed: int) -> Plan:
+    """The plan of uniform LoRA at the memory budget, which the other regime and the references go by."""
+    one_run(options, family, task, seed, MEMORY, "uniform")
+    place = options.work / family.name / f"seed{seed}" / task / MEMORY.replace(" ", "-") / "uniform"
+    return Plan.load(place / "run" / "plan.json")
+
+
+def summary(rows: list[dict[str, Any]], tasks: tuple[str, ...]) -> list[dict[str, Any]]:
+    """One row for each regime and method: means over tasks, the spread of that mean over seeds."""
+    found = []
+    for regime, method in dict.fromkeys((row["regime"], row["method"]) for row in rows):
+        mine = [row for row in rows if (row["regime"], row["method"]) == (regime, method) and "after" in row]
+        seeds = sorted({row["seed"] for row in mine})
+        by_seed = [statistics.mean(row["after"] for row in mine if row["seed"] == seed) for seed in seeds]
+        if len(mine) < len(tasks):
+            continue
+        one: dict[str, Any] = {"regime": regime, "method": method, "accuracy": statistics.mean(by_seed)}
+        one["spread"] = statistics.stdev(by_seed) if len(by_seed) > 1 else None
+        for name in ("trainable_parameters", "adapter_bytes", "predicted_peak_bytes", "measured_peak_bytes",
+                     "train_seconds"):  # fmt: skip
+            values = [row[name] for row in mine if row[name] is not None]
+            one[name] = statistics.mean(values) if values else None
+        found.append(one)
+    return found
+
+
+def verdicts(means: list[dict[str, Any]]) -> list[str]:
+    """Each claim, and whether it holds beyond the spread of the seeds."""
+    by_name = {(one["regime"], one["method"]): one for one in means}
+    lines = []
+    for regime in (MEMORY, PARAMETERS):
+        for method, other, claim in CLAIMS:
+            one, base = by_name.get((regime, method)), by_name.get((regime, other))
+            if one and base:
+                gain, spread = one["accuracy"] - base["accuracy"], max(one["spread"] or 0, base["spread"] or 0)
+                word = "within the seeds' spread" if abs(gain) <= spread else "confirmed" if gain > 0 else "refuted"
+                lines.append(f"{regime}: {claim}: {gain:+.3f} (spread {spread:.3f}): {word}")
+        here = [one for one in means if one["regime"] == regime and one["method"] in METHODS]
+        if here:
+            best = max(here, key=lambda one: one["accuracy"])
+            ours = max((one for one in here if "taskit" in one["method"]), key=lambda one: one["accuracy"])
+            lines.append(
+                f"{regime}: best {best['method']} {best['accuracy']:.3f}, best with TaskIT "
+                f"{ours['method']} {ours['accuracy']:.3f}"
+            )
+    return lines
+
+
+def report(family: Family, means: list[dict[str, Any]], refused: list[dict[str, Any]]) -> None:
+    console = Console(width=140)
+    for regime in (MEMORY, PARAMETERS):
+        table = Table(title=f"{family.name}: {regime}", title_justify="left")
+        for name in ("method", "accuracy", "±", "parameters", "adapter", "predicted MiB", "measured MiB", "s"):
+            table.add_column(name, justify="left" if name == "method" else "right")
+        for one in sorted((m for m in means if m["regime"] == regime), key=lambda m: -m["accuracy"]):
+            peaks = [
+                one[name] and f"{one[name] / 2**20:.1f}" for name in ("predicted_peak_bytes", "measured_peak_bytes")
+            ]
+            spread = "" if one["spread"] is None else f"{one['spread']:.4f}"
+            size = f"{one['adapter_bytes'] / 1e3:.0f} kB" if one["adapter_bytes"] else ""
+            table.add_row(
+                one["method"], f"{one['accuracy']:.4f}", spread, f"{one['trainable_parameters']:,.0f}", size,
+                *peaks, f"{one['train_seconds']:.0f}",
+            )  # fmt: skip
+        console.print(table)
+    for row in refused:
+        console.print(f"refused: {row['task']}, {row['regime']}, {row['method']}: {row['refused']}")
+    for line in verdicts(means):
+        console.print(line)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True, help="where rows and runs are kept")
+    parser.add_argument("--families", nargs="+", default=["text", "vit-tiny"])
+    parser.add_argument("--tasks", nargs="+", help="only these of a family's new tasks")
+    parser.add_argument("--methods", nargs="+", default=[*METHODS, *REFERENCES])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--budget", default="60%")
+    parser.add_argument("--quick", action="store_true", help="one task, few rows, two epochs")
+    parser.add_argument("--out", type=Path, default=Path("methods.json"))
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    known = families(options.data)
+    facts: dict[str, Any] = {"command": "python -m benchmarks.methods --data FOLDER --work FOLDER"}
+    facts |= {"machine": platform.machine(), "seeds": options.seeds, "budget": options.budget, "quick": options.quick}
+    facts["versions"] = {name: version(name) for name in ("torch", "transformers", "peft")}
+    for name in options.families:
+        family = replace(known[name], **QUICK) if options.quick else known[name]
+        tasks = tuple(t for t in family.new if t in (options.tasks or family.new))[: 1 if options.quick else None]
+        rows = [
+            one_run(options, family, task, seed, regime, method)
+            for seed in options.seeds
+            for task in tasks
+            for regime in (MEMORY, PARAMETERS)
+            for method in options.methods
+            if regime == MEMORY or not (method in REFERENCES or method == "head")
+        ]
+        means, refused = summary(rows, tasks), [row for row in rows if "refused" in row]
+        report(family, means, refused)
+        facts[name] = {"means": means, "rows": rows, "verdicts": verdicts(means)}
+    options.out.write_text(json.dumps(facts, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
