@@ -32,7 +32,8 @@ SCORES = {"macro_f1": "macro-F1", "perplexity": "perplexity", "exact_match": "ex
 def plan_tables(plan: Plan, *, explain: bool = False) -> RenderableType:
     """All that a plan decides, on one screen; with ``explain`` also why, one line for each location."""
     reasons = ("", explanation_table(plan)) if explain else ()
-    missing = f"Nothing fits: the cheapest LoRA takes {show_bytes(plan.shortfall_bytes)} more than the budget."
+    missing = f"Nothing fits: the cheapest LoRA takes {show_bytes(plan.shortfall_bytes)} more than the budget"
+    missing += "; --method soup composes learned ones without training." if plan.similarity else "."
     shortfall = ("", Text(missing, "yellow")) if plan.shortfall_bytes else ()
     return Group(similarity_table(plan), "", rank_table(plan), *shortfall, *reasons, "", memory_table(plan))
 

@@ -48,8 +48,8 @@ class Composing:
         if rule == "factors":
             require_equal_ranks([one.adapter for one in used], ranks)
         inserted = composed_ranks(ranks, rule)
-        chosen = {**given, "adapters": [{"adapter": one.adapter, "revision": one.revision} for one in used]}
-        chosen |= {"rule": rule, "zoo": scene.zoo_source}
+        experts = [{"adapter": one.adapter, "revision": one.revision} for one in used]
+        chosen = {**given, "rule": rule, "experts": experts, "zoo": scene.zoo_source}
         fixed = {place.name: inserted.get(place.name, 0) for place in scene.places}
         solve = partial(_the_ranks, tuple(fixed.values()))
         options = partial(the_same, chosen)
@@ -58,7 +58,7 @@ class Composing:
     def form(self, options: Options) -> Form:
         from taskit.methods.composed import Composed
 
-        adapters = tuple((one["adapter"], one["revision"]) for one in options["adapters"])
+        adapters = tuple((one["adapter"], one["revision"]) for one in options["experts"])
         return Composed(adapters, options["zoo"], options["rule"], self.name == LORAHUB)
 
     def _choose(self, scene: Scene, given: Options) -> "tuple[str, tuple[TaskSimilarity, ...]]":

@@ -84,7 +84,7 @@ def test_nothing_is_trained_and_little_is_needed(road):
 
 def test_several_are_composed(road):
     plan, _ = road
-    assert len(plan.method_options["adapters"]) > 1
+    assert len(plan.method_options["experts"]) > 1
 
 
 def test_the_export_computes_what_was_composed(road):
@@ -93,7 +93,7 @@ def test_the_export_computes_what_was_composed(road):
     base = load_model(plan.backbone, task=plan.data.task, labels=plan.data.labels)
     loaded = PeftModel.from_pretrained(base, run / "adapter").eval()
     options = plan.method_options
-    adapters = [(one["adapter"], one["revision"]) for one in options["adapters"]]
+    adapters = [(one["adapter"], one["revision"]) for one in options["experts"]]
     learned = load_experts(plan, options["zoo"], adapters)
     weights = [1 / len(learned)] * len(learned)
     if plan.method == "lorahub":
