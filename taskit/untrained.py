@@ -91,8 +91,11 @@ def composition_instead(stage: Stage, learned: int, limit: int) -> str:
     """
     if not learned:
         return ""
-    resting = replace(with_rows(stage, 1), form_of=lambda _: Resting())
-    peak = resting.rehearse((FULL_RANK,) * len(stage.locations))
+    try:
+        resting = replace(with_rows(stage, 1), form_of=lambda _: Resting())
+        peak = resting.rehearse((FULL_RANK,) * len(stage.locations))
+    except PlanError:  # it is told at planning; here it would hide what was wrong first
+        return ""
     if peak > limit:
         return ""
     return f", or compose learned tasks without any training, for about {show_bytes(peak)}: --method soup or lorahub"
