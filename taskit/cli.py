@@ -18,6 +18,7 @@ from taskit.terminal import progress_bar, quiet_libraries, status
 if TYPE_CHECKING:
     from taskit.plan import Plan
 
+UNTOLD = ("folder", "embedding")  # of a learned task: of this machine, and hundreds of numbers
 Verb = Callable[[argparse.Namespace], None]
 
 
@@ -63,7 +64,7 @@ def zoo(options: argparse.Namespace) -> None:
     found = find_zoo(options.zoo, find_backbone(options.backbone), ask=True)
     if found.note:
         print(found.note, file=sys.stderr)
-    tasks = [{name: value for name, value in asdict(task).items() if name != "folder"} for task in found.tasks]
+    tasks = [{name: value for name, value in asdict(task).items() if name not in UNTOLD} for task in found.tasks]
     show(options, {"tasks": tasks, "skipped": found.skipped}, lambda: zoo_table(found))
 
 
@@ -156,6 +157,7 @@ def app(options: argparse.Namespace) -> None:
 
 def build_parser() -> argparse.ArgumentParser:
     from taskit.cli_runs import add_runs, runs
+    from taskit.cli_together import add_together, together
 
     parser = argparse.ArgumentParser(
         prog="taskit", description="Plan, train and share LoRA adapters that fit a memory budget."
@@ -173,6 +175,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_data(add(check, "Look at a dataset: rows, classes, lengths, duplicates, what would be dropped."))
     _add_plan(add(plan, "Plan where LoRA goes and at which rank, inside a memory budget."))
     _add_train(add(train, "Train a plan into a run folder."))
+    add_together(add(together, "Train several datasets at once, related ones sharing more of their LoRA (TGLoRA)."))
     add_runs(add(runs, "List the runs in a folder, or watch, stop, resume or delete one."))
     sub = add(evaluate, "Score a run on its evaluation rows, or on other data.")
     sub.add_argument("run", metavar="RUN", help="a run folder")

@@ -16,6 +16,7 @@ from taskit.training.run_folder import LIVE
 
 if TYPE_CHECKING:
     from taskit.data.report import Report
+    from taskit.methods.joint_plan import JointPlan
     from taskit.methods.method import Method
     from taskit.training.run_folder import Result
     from taskit.training.runs import RunSummary
@@ -31,7 +32,8 @@ SCORES = {"macro_f1": "macro-F1", "perplexity": "perplexity", "exact_match": "ex
 def plan_tables(plan: Plan, *, explain: bool = False) -> RenderableType:
     """All that a plan decides, on one screen; with ``explain`` also why, one line for each location."""
     reasons = ("", explanation_table(plan)) if explain else ()
-    missing = f"Nothing fits: the cheapest LoRA takes {show_bytes(plan.shortfall_bytes)} more than the budget."
+    missing = f"Nothing fits: the cheapest LoRA takes {show_bytes(plan.shortfall_bytes)} more than the budget"
+    missing += "; --method soup composes learned ones without training." if plan.similarity else "."
     shortfall = ("", Text(missing, "yellow")) if plan.shortfall_bytes else ()
     return Group(similarity_table(plan), "", rank_table(plan), *shortfall, *reasons, "", memory_table(plan))
 
@@ -135,6 +137,24 @@ def result_tables(result: "Result", labels: Sequence[str]) -> RenderableType:
     after = result.details_after
     more = (confusion_table(after.confusion, labels), hardest_table(after)) if after else ()
     return Group(score_table(result, bool(labels)), facts, *more)
+
+
+def together_table(plan: "JointPlan", results: "Sequence[Result]") -> RenderableType:
+    """What a joint training gave: the similarity of the tasks, their scores, and the memory of the whole."""
+    names = plan.tree.tasks
+    alike = Table(title="Similarity of the tasks' gradients", title_justify="left")
+    for name in ("", *names):
+        alike.add_column(Text(name), justify="right" if name else "left")
+    for name, row in zip(names, plan.tree.similarity, strict=True):
+        alike.add_row(Text(name), *(f"{value:+.3f}" for value in row))
+    table = Table(title="Results", title_justify="left")
+    for name in ("task", "metric", "without", "with the adapter"):
+        table.add_column(name, justify="left" if name in ("task", "metric") else "right")
+    for name, one in zip(names, results, strict=True):
+        table.add_row(Text(name), one.metric, f"{one.before:.4f}", Text(f"{one.after:.4f}", "bold"))
+    sizes = (results[0].predicted_peak_bytes, results[0].measured_peak_bytes)
+    peaks = "predicted peak {}, measured {} ({})".format(*map(show_bytes, sizes), results[0].measured_with)
+    return Group(alike, "", table, peaks)
 
 
 def score_table(result: "Result", classes: bool) -> RenderableType:

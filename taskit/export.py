@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,14 +16,17 @@ if TYPE_CHECKING:
     from taskit.training.run_folder import Result
 
 
-def write_adapter(model: Any, plan: Plan, result: "Result", folder: Path) -> None:
-    """Save the LoRA and heads of ``model`` into ``folder``, which appears whole or not at all."""
+def write_adapter(model: Any, plan: Plan, result: "Result", embedding: Sequence[float], folder: Path) -> None:
+    """Save the LoRA and heads of ``model`` into ``folder``, which appears whole or not at all.
+
+    ``embedding`` is that of the training rows, see `taskit.embedding`.
+    """
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     write_weights(_as_peft(model, plan), plan, part)
     name = Path(plan.data.source).stem
-    write_notes(plan, result, name, part)
+    write_notes(plan, result, name, part, embedding=list(embedding))
     write_card(plan, result, part, Publication(name))
     shutil.rmtree(folder, ignore_errors=True)
     part.rename(folder)
@@ -52,7 +56,7 @@ def write_weights(model: Any, plan: Plan, folder: Path) -> None:
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
 
 
-def write_notes(plan: Plan, result: "Result", name: str, folder: Path, **more: str) -> None:
+def write_notes(plan: Plan, result: "Result", name: str, folder: Path, **more: Any) -> None:
     """Write taskit.json: what a reader of a zoo wants to know before it opens any weight."""
     text = json.dumps(_notes(plan, result, name) | more, indent=2, ensure_ascii=False)
     (folder / NOTES).write_text(text + "\n", encoding="utf-8")

@@ -45,6 +45,20 @@ def final_linear(model: PreTrainedModel) -> nn.Linear:
     return cast("nn.Linear", model.get_submodule(_final_linear_name(model)))
 
 
+def trained_head(model: nn.Module) -> nn.Linear | None:
+    """The final linear that PEFT keeps beside the original one in an adapted `model`; None where text is written."""
+    from torch import nn
+
+    copies = [
+        module
+        for name, module in model.named_modules()
+        if ".modules_to_save." in name
+        and isinstance(module, nn.Linear)
+        and module.out_features == cast("PreTrainedModel", model).config.num_labels
+    ]
+    return copies[-1] if copies else None
+
+
 def around_base(model: PreTrainedModel) -> list[str]:
     """Full paths of everything with parameters that is not the base model proper: heads and poolers."""
     blocks = {location.name.split(".")[0] for location in find_locations(model)}

@@ -19,6 +19,7 @@ from taskit.errors import PlanError
 from taskit.importance import IMPORTANCES, Sources, transfer
 from taskit.locations import Location
 from taskit.methods import find_method
+from taskit.methods.composing import Composing
 from taskit.methods.form import PLAIN, Form, Ranks
 from taskit.methods.method import Scene, Settled, read_options
 from taskit.plan import SkippedAdapter
@@ -27,7 +28,8 @@ from taskit.processor import load_processor
 from taskit.scheduler import ANY, Constraints, rank_gain
 from taskit.similarity import MEASURES, TaskSimilarity
 from taskit.training.recipe import Recipe
-from taskit.transfer import sighted, weigh
+from taskit.transfer import glance, sighted, weigh
+from taskit.untrained import forward_profile, require_no_wishes
 from taskit.zoo import find_zoo
 
 if TYPE_CHECKING:
@@ -121,21 +123,31 @@ def prepare(
     tell(f"comparing the task with {len(learned.tasks)} learned ones")
     names = [place.name for place in stage.locations]
     with sighted(model, *draw(model, data, collator, recipe, seed)) as sight:
-        found = weigh(sight, names, learned.tasks, similarity, importance)
+        if isinstance(chosen, Composing):
+            found, similarity = glance(sight, names, learned.tasks), "delta"
+        else:
+            found = weigh(sight, names, learned.tasks, similarity, importance)
         revisions = {task.adapter: task.revision for task in learned.tasks}
         similarities = tuple(replace(s, revision=revisions[s.adapter]) for s in found.similarities)
-        scene = Scene(sight, stage.locations, learned, None if zoo is None else str(zoo), similarities, stage.heads)
+        where = None if zoo is None else str(zoo)
+        scene = Scene(sight, stage.locations, learned, where, similarities, stage.heads, seed)
         settled = chosen.settle(scene, given)
     form = chosen.form(settled.options({}))
+    stage = replace(stage, form_of=partial(_form_of, method, settled))
+    if settled.fixed is None:
+        profile = copied(pricing.profile, form)
+    else:
+        require_no_wishes(constraints, method)
+        profile = forward_profile(stage, settled.fixed)
     return Outlook(
         backbone=backbone,
         data=data.info,
         recipe=recipe,
-        stage=replace(stage, form_of=partial(_form_of, method, settled)),
-        pricing=replace(pricing, profile=copied(pricing.profile, form)),
-        similarity_measure=similarity,
+        stage=stage,
+        pricing=replace(pricing, profile=profile),
+        similarity_measure=settled.measure or similarity,
         importance_measure=importance,
-        similarity=similarities,
+        similarity=settled.similarity or similarities,
         skipped=tuple(SkippedAdapter(*item) for item in (*learned.skipped, *found.skipped)),
         sources=transfer(similarities, found.importances, found.own, importance),
         method=method,

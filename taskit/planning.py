@@ -18,16 +18,22 @@ from taskit.plan import Plan, PlannedLocation
 from taskit.pricing import Pricing, Stage, copied, estimate, planned_locations, price, set_stage
 from taskit.scheduler import RANKS, Schedule, explain, objective, schedule
 from taskit.training.recipe import Recipe
+from taskit.untrained import composition_instead, forward_profile, largest_batch
 
 TOLERANCE = 0.005  # of the budget above no update: a plan that leaves less unspent is not searched further
 ATTEMPTS = 4
 
 
 def search(
-    stage: Stage, pricing: Pricing, solve: Callable[[int], Schedule], budget: int, floor: int
+    rehearse: Callable[[Sequence[int]], int],
+    no_update: int,
+    solve: Callable[[int], Schedule],
+    budget: int,
+    floor: int,
 ) -> tuple[Schedule, int]:
     """The best schedule whose *rehearsed* peak is within ``budget``, and that peak, in bytes.
 
+    ``rehearse`` gives the peak of training with some ranks, and ``no_update`` is that of training none.
     ``solve`` gives the best schedule of the additive profile at a budget of ``floor`` or more.  The profile knows
     the peak only up to a few per cent; so each answer is rehearsed, and what turns out to be over or unspent moves
     the target of the next.
@@ -36,7 +42,7 @@ def search(
         BudgetError: even at the floor the peak lies above the budget.
     """
     best = start = solve(floor)
-    best_peak = stage.rehearse(best.ranks) if any(best.ranks) else pricing.no_update_bytes
+    best_peak = rehearse(best.ranks) if any(best.ranks) else no_update
     if budget < best_peak:
         missing, forced = best_peak - budget, any(best.ranks)
         needy = "frozen backbone and the locations forced in need" if forced else "frozen backbone needs"
@@ -47,18 +53,18 @@ def search(
     target, over = budget, 0
     for attempt in count(1):
         found = solve(max(target, floor))
-        peak = stage.rehearse(found.ranks)
+        peak = rehearse(found.ranks)
         if peak <= budget and found.objective > best.objective:
             best, best_peak = found, peak
         unspent = budget - peak
-        settled = 0 <= unspent <= TOLERANCE * (budget - pricing.no_update_bytes) or attempt >= ATTEMPTS
+        settled = 0 <= unspent <= TOLERANCE * (budget - no_update) or attempt >= ATTEMPTS
         if not any(found.ranks) or (settled and any(best.ranks)):
             break
         over += unspent < 0  # what is over is cut ever harder, so that the search ends
         target += unspent if unspent >= 0 else unspent * 2**over
     if not any(best.ranks):
         cheapest = solve(floor + start.shortfall_bytes)
-        peak = stage.rehearse(cheapest.ranks)
+        peak = rehearse(cheapest.ranks)
         if peak <= budget:
             return cheapest, peak
         best = replace(best, shortfall_bytes=peak - budget)
@@ -92,13 +98,23 @@ def decide(outlook: Outlook, budget: Budget, *, tell: Callable[[str], None] = la
     """
     pricing = outlook.pricing
     limit = budget.resolve(pricing.no_update_bytes, pricing.full_lora_bytes)
-    tell("scheduling ranks inside the budget")
     solve = partial(outlook.settled.solve, pricing.profile, outlook.importance, **outlook.wishes)
-    best, peak = search(outlook.stage, pricing, solve, limit, outlook.floor)
-    if not any(best.ranks) and not outlook.stage.heads:
-        raise BudgetError(
-            f"The budget of {show_bytes(limit)} admits no LoRA at all; give {show_bytes(best.shortfall_bytes)} more."
-        )
+    if outlook.settled.fixed is not None:
+        tell("rehearsing a forward pass without weights")
+        stage, peak = largest_batch(outlook.stage, outlook.settled.fixed, limit)
+        recipe = replace(outlook.recipe, batch_size=stage.conditions.batch.rows)
+        return plan_of(replace(outlook, stage=stage, recipe=recipe), solve(limit), limit, peak)
+    tell("scheduling ranks inside the budget")
+    try:
+        best, peak = search(outlook.stage.rehearse, pricing.no_update_bytes, solve, limit, outlook.floor)
+        if not any(best.ranks) and not outlook.stage.heads:
+            raise BudgetError(
+                f"The budget of {show_bytes(limit)} admits no LoRA at all; give "
+                f"{show_bytes(best.shortfall_bytes)} more."
+            )
+    except BudgetError as error:
+        found = len(outlook.similarity)
+        raise BudgetError(f"{error}"[:-1] + composition_instead(outlook.stage, found, limit) + ".") from error
     if any(best.ranks):
         outlook.settled.require(outlook.stage.locations, outlook.stage.strategy(best.ranks))
     return plan_of(outlook, best, limit, peak)
@@ -184,8 +200,12 @@ def reprice(plan: Plan, data: Dataset, collator: Collator) -> Plan:
             f"The plan's ranks need {show_bytes(peak)}, {peak - plan.budget_bytes} bytes more than its budget of "
             f"{show_bytes(plan.budget_bytes)}; lower a rank or raise budget_bytes."
         )
-    pricing = price(stage)
-    pricing = replace(pricing, profile=copied(pricing.profile, form_of(plan)))
+    form = stage.form_of(plan.ranks)
+    if form.trains:
+        pricing = price(stage)
+        pricing = replace(pricing, profile=copied(pricing.profile, form))
+    else:
+        pricing = _forward_pricing(plan, stage)
     planned = {place.name: place.sources for place in plan.locations}
     sources = [planned.get(place.name, {}) for place in stage.locations]
     locations = planned_locations(stage.locations, sources, ranks, pricing.profile)
@@ -200,6 +220,12 @@ def reprice(plan: Plan, data: Dataset, collator: Collator) -> Plan:
         trainable_parameters=stage.trainable_parameters(ranks),
         explanation=None,  # the ranks are a person's now
     )
+
+
+def _forward_pricing(plan: Plan, stage: Stage) -> Pricing:
+    """Of a method that trains nothing; the ends of the scale, which are those of training, stay the plan's."""
+    memory = plan.memory
+    return Pricing(forward_profile(stage, plan.ranks), memory.no_update_bytes, memory.full_lora_bytes)
 
 
 def _prices(locations: Sequence[PlannedLocation]) -> list[tuple[str, int, int]]:

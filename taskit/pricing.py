@@ -120,7 +120,8 @@ class Stage:
 
     def trainable_parameters(self, ranks: Sequence[int]) -> int:
         strategy = self.strategy(ranks)
-        return self.head_parameters + self.form_of(strategy).parameters(self.locations, strategy)
+        form = self.form_of(strategy)
+        return (self.head_parameters if form.trains else 0) + form.parameters(self.locations, strategy)
 
 
 @dataclass(frozen=True, slots=True)

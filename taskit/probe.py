@@ -66,7 +66,7 @@ def text_probes(model: PreTrainedModel, batches: Sequence[Mapping[str, Tensor]],
             raise DataError("The probe gives no finite loss; check that its completions are not empty or cut off.")
         gradient = torch.autograd.grad(loss, seen[0])[0].float()
         x = seen[0].detach().float()
-        probes.append(Probe(batch, x, gradient, _text_mask(model, batch, x)))
+        probes.append(Probe(batch, x, gradient, text_mask(model, batch, x)))
     return probes
 
 
@@ -155,7 +155,7 @@ def _check_labels(labels: Tensor, classes: int) -> None:
         )
 
 
-def _text_mask(model: PreTrainedModel, batch: Mapping[str, Tensor], x: Tensor) -> Tensor | None:
+def text_mask(model: PreTrainedModel, batch: Mapping[str, Tensor], x: Tensor) -> Tensor | None:
     """What of x (n, t, d) is no padding; a decoder beside an encoder pads its labels, the mask is the encoder's."""
     mask = batch["labels"] != -100 if model.config.is_encoder_decoder else batch.get("attention_mask")
     return mask if mask is not None and mask.shape == x.shape[:2] else None

@@ -139,6 +139,15 @@ def weigh(
     return Measurement(found, importances, update_norms(tried, locations), sensitivity, compared.skipped)
 
 
+def glance(sight: Sight, locations: Sequence[str], tasks: Sequence[LearnedTask]) -> Measurement:
+    """All learned tasks by delta, with forward passes alone: for a budget that a trial would not fit."""
+    found = _compare(_Trials(sight, locations, {}, 0.0), tasks, {}, locations, "delta", "ratio")
+    importances = tuple(one for one, _ in found.tried)
+    phis = [float(rows.mean()) for _, rows in found.tried]
+    similarities = judge([(one.task, one.adapter) for one in importances], phis, "delta")
+    return Measurement(similarities, importances, (0.0,) * len(locations), (), found.skipped)
+
+
 @dataclass(frozen=True)
 class _Trials:
     """Where adapters are tried, on all probes; ``gradient_norm`` is the root mean square over examples."""

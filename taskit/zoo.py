@@ -34,6 +34,7 @@ class LearnedTask:
     licence: str = ""
     source: str = ""
     revision: str = ""  # commit on the Hub
+    embedding: tuple[float, ...] = ()  # mean feature of its data, see `taskit.embedding`
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +132,7 @@ def _learned_task(folder: Path, name: str, backbones: Collection[str], revision:
         head_alone=_number(notes, "head_alone"),
         licence=_text(notes, "licence"),
         source=_text(notes, "source"),
+        embedding=_embedding(notes),
     )
 
 
@@ -157,6 +159,13 @@ def _labels(notes: dict[str, Any]) -> tuple[str, ...]:
     return tuple(labels)
 
 
+def _embedding(notes: dict[str, Any]) -> tuple[float, ...]:
+    values = notes.get("embedding") or []
+    if not isinstance(values, list) or not all(_is_number(value) for value in values):
+        raise ZooError(f"{NOTES} has an embedding that is no list of finite numbers; correct or delete the file.")
+    return tuple(map(float, values))
+
+
 def _text(notes: dict[str, Any], field: str) -> str:
     text = notes.get(field) or ""
     if not isinstance(text, str):
@@ -168,6 +177,10 @@ def _number(notes: dict[str, Any], field: str) -> float | None:
     number = notes.get(field)
     if number is None:
         return None
-    if type(number) not in (int, float) or abs(number) > 1e300 or not math.isfinite(number):
+    if not _is_number(number):
         raise ZooError(f"{NOTES} has a {field} that is no finite number; correct or delete the file.")
     return float(number)
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) <= 1e300 and math.isfinite(value)

@@ -2,6 +2,7 @@
 
     python zoo/build.py backbone --data FOLDER     # pre-train the bundled backbone, about an hour on 2 cores
     python zoo/build.py adapters --data FOLDER     # learn every task below, a few minutes each
+    python zoo/build.py embeddings --data FOLDER   # say of learned tasks that do not yet what their data look like
     python zoo/build.py catalog                    # rewrite catalog.json and README.md's table from what is there
 
 A task that is already learned is skipped, so a stopped build goes on where it was.
@@ -18,7 +19,10 @@ from pathlib import Path
 import pandas
 from pretrain import pretrain
 
-from taskit.planning import uniform_plan
+from taskit.backbone import find_backbone, load_model
+from taskit.data import load
+from taskit.embedding import embed_rows
+from taskit.planning import make_collator, uniform_plan
 from taskit.training.recipe import Recipe
 from taskit.training.run_folder import Event
 from taskit.training.trainer import train
@@ -75,6 +79,20 @@ def learn(lesson: Lesson, data: Path, scratch: Path) -> None:
     entry = manifest(data)[lesson.name]
     notes |= {"source": entry["source_repository"], "licence": entry["licence_stated"]}
     (target / "taskit.json").write_text(json.dumps(notes, indent=2, ensure_ascii=False) + "\n")
+
+
+def embed(lesson: Lesson, data: Path, scratch: Path) -> None:
+    """Add to the notes of a learned task the mean feature of its data, where they do not hold it yet."""
+    path = folder_of(lesson) / "taskit.json"
+    notes = json.loads(path.read_text())
+    if notes.get("embedding"):
+        return
+    recipe, backbone = RECIPES[lesson.backbone], find_backbone(lesson.backbone)
+    rows = load(source_of(lesson, data, scratch))
+    model = load_model(backbone, task=rows.info.task, labels=rows.info.labels)
+    collator = make_collator(backbone, rows.info.task, recipe.max_length)
+    notes["embedding"] = embed_rows(model, rows.train, collator, recipe.batch_size, seed=0)
+    path.write_text(json.dumps(notes, indent=2, ensure_ascii=False) + "\n")
 
 
 def source_of(lesson: Lesson, data: Path, scratch: Path) -> Path:
@@ -136,7 +154,7 @@ def backbone_entry() -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=("backbone", "adapters", "catalog"))
+    parser.add_argument("part", choices=("backbone", "adapters", "embeddings", "catalog"))
     parser.add_argument("--data", type=Path, help="the folder with the datasets and their MANIFEST.json")
     parser.add_argument("--only", nargs="*", default=[], metavar="TASK", help="learn these tasks only")
     options = parser.parse_args()
@@ -150,6 +168,11 @@ def main() -> None:
                 print(f"learning {lesson.name} on {lesson.backbone}", flush=True)
                 with tempfile.TemporaryDirectory() as scratch:
                     learn(lesson, options.data, Path(scratch))
+    if options.part == "embeddings":
+        for lesson in LESSONS:
+            if not options.only or lesson.name in options.only:
+                with tempfile.TemporaryDirectory() as scratch:
+                    embed(lesson, options.data, Path(scratch))
     write_catalog()
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from huggingface_hub import HfApi
 
-from taskit.adapter import CONFIG, WEIGHTS, read_config, read_ranks
+from taskit.adapter import CONFIG, NOTES, WEIGHTS, read_config, read_json, read_ranks
 from taskit.card import Licence, Publication, write_card
 from taskit.errors import HubError, RunError
 from taskit.export import write_notes
@@ -40,7 +40,9 @@ def stage(run: str | Path, repo: str, token: str, folder: Path) -> None:
     read_ranks(folder, read_config(folder))  # what strangers must be able to read
     publication = _publication(plan, repo, token)
     public = publishable(plan, publication)
-    more = {"licence": str(publication.licence or ""), "source": publication.dataset or ""}
+    more: dict[str, Any] = {"licence": str(publication.licence or ""), "source": publication.dataset or ""}
+    if publication.dataset:  # what unpublished data look like stays here
+        more["embedding"] = read_json(adapter / NOTES).get("embedding", [])
     write_notes(public, result, publication.name, folder, **more)
     public.save(folder / "plan.json")
     draw_plan(public, folder / PICTURE)

@@ -58,9 +58,23 @@ def take_step(
         model = adapt(build(), ranks, heads, task, form)
     if conditions.gradient_checkpointing:
         use_checkpointing(model)
-    model.train()
     if conditions.on_numbers:
         fill_with_zeros(model)
+    # one batch more than a step takes: Accelerate's loader holds the next one already
+    count = conditions.gradient_accumulation
+    return step_of(model, lambda: [conditions.batch.empty() for _ in range(count + 1)], count, conditions, watch)
+
+
+def step_of(
+    model: torch.nn.Module,
+    make_batches: Callable[[], list[Batch]],
+    count: int,
+    conditions: Conditions,
+    watch: Watch | None = None,
+) -> LiveStorages:
+    """One step of a model that is there, on meta, from the first ``count`` of the batches that are made for it; all
+    of them are alive while it lasts."""
+    model.train()
     known = bool(conditions.batch.known)
     stage = nullcontext() if conditions.on_numbers else posing(conditions.device, known)
     rules = {} if conditions.on_numbers else RULES
@@ -68,17 +82,16 @@ def take_step(
     live = follow(conditions.granularity, rules, SCRATCH, keep=conditions.on_numbers)
     with _no_collection(), stage, live:
         live.follow(standing_tensors(model))
-        # one batch more than a step takes: Accelerate's loader holds the next one already
-        *micro_batches, _ahead = [conditions.batch.empty() for _ in range(conditions.gradient_accumulation + 1)]
+        batches = make_batches()
         trained = [p for p in model.parameters() if p.requires_grad]
         if trained:
             optimizer = make_optimizer(conditions.optimizer, trained, lr=1e-3, weight_decay=0.0)
             _make_state(optimizer, trained)
-            see = watch(model, micro_batches[0]) if watch else None
-            train_step(model, optimizer, micro_batches, backward=_backward(see))
-        else:  # generation without an adapter: only ever evaluated
+            see = watch(model, batches[0]) if watch else None
+            train_step(model, optimizer, batches[:count], backward=_backward(see))
+        else:  # without anything to train: only ever evaluated
             with torch.no_grad():
-                model(**micro_batches[0])
+                model(**batches[0])
     return live
 
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from taskit.errors import PlanError
 from taskit.methods.cdra import Cdra
+from taskit.methods.composing import LORAHUB_METHOD, SOUP_METHOD
 from taskit.methods.eva import Eva
 from taskit.methods.form import Form
 from taskit.methods.head import HeadAlone
@@ -37,6 +38,8 @@ _ALL: tuple[Method, ...] = (
     Pear("taskit+pear", schedule),
     Cdra("cdra"),
     Cdra("taskit+cdra", taskit=True),
+    SOUP_METHOD,
+    LORAHUB_METHOD,
     Eva(),
     HeadAlone(),
 )

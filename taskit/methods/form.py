@@ -20,18 +20,26 @@ Decisions = Mapping[str, Any]  # JSON: what was decided from the data before the
 class Preparation:
     """What a form may use before the first step: the adapted model with real weights, and the data.
 
-    ``batches()`` gives the training rows in their order, the same in every process; ``warm_up(epochs)`` trains
-    whatever requires a gradient for so long.
+    ``batches()`` gives the training rows in their order, and ``draw(count)`` so many at random, the same in every
+    process; ``warm_up(epochs)`` trains whatever requires a gradient for so long.  ``tell`` is for a sentence that the
+    person who trains should read.
     """
 
     plan: "Plan"
     model: Any
     batches: Callable[[], Iterable[Mapping[str, Any]]]
     warm_up: Callable[[int], None]
+    draw: Callable[[int], Iterable[Mapping[str, Any]]]
+    tell: Callable[[str], None]
 
 
 class Form:
-    """Plain LoRA; every other form says what it does differently."""
+    """Plain LoRA; every other form says what it does differently.
+
+    Where nothing ``trains``, all is done once the model is prepared.
+    """
+
+    trains = True
 
     def widths(self, ranks: Ranks) -> Ranks:
         """The rank that PEFT inserts where the plan gives ``ranks``."""

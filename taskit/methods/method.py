@@ -38,6 +38,7 @@ class Scene:
     zoo_source: str | None
     similarity: "tuple[TaskSimilarity, ...]"
     heads: tuple[str, ...]
+    seed: int
 
 
 def accept(_places: "Sequence[Location]", _ranks: Ranks) -> None:
@@ -50,11 +51,17 @@ class Settled:
 
     ``solve`` is how ranks are chosen.  ``options`` gives what plan.json has to keep for a strategy.  ``require``
     raises PlanError for a strategy that the method cannot train.  Can be pickled.
+
+    A method that trains nothing has ``fixed`` ranks, whatever the budget, and says by ``measure`` which learned tasks
+    it uses: their ``similarity``.
     """
 
     solve: Solve
     options: Callable[[Ranks], Options]
     require: "Callable[[Sequence[Location], Ranks], None]" = accept
+    fixed: Ranks | None = None
+    measure: str = ""
+    similarity: "tuple[TaskSimilarity, ...]" = ()
 
 
 class Method(Protocol):

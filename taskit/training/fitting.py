@@ -154,8 +154,7 @@ class Fitting:
         """One optimizer step, never interrupted half-way."""
         with self.interrupts.deferred():
             micro_batches = [self._softened(batch, part) for part, batch in enumerate(micro_batches)]
-            targets = [target_count(batch, self.model.config.is_encoder_decoder) for batch in micro_batches]
-            shares = [count / max(sum(targets), 1) for count in targets]
+            shares = self._shares(micro_batches)
             loss = train_step(self.model, kept.optimizer, micro_batches, average_gradients, shares)
             kept.schedule.step()
             now = time.perf_counter()
@@ -165,6 +164,11 @@ class Fitting:
             self.started = now
         step = self.progress.step
         self.tell(Event("step", epoch=epoch, step=step, steps=self.steps, loss=round(loss.item(), 6)))
+
+    def _shares(self, micro_batches: list[Batch]) -> list[float]:
+        """How much each micro-batch counts in the loss of a step: by its targets, as in one whole batch."""
+        targets = [target_count(batch, self.model.config.is_encoder_decoder) for batch in micro_batches]
+        return [count / max(sum(targets), 1) for count in targets]
 
     def _softened(self, batch: Batch, part: int) -> Batch:
         if self.metric != "accuracy":

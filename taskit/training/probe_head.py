@@ -1,6 +1,6 @@
 """The linear head alone: logistic regression on frozen features, the baseline and the start of every run."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,8 @@ STRENGTHS = (0.01, 0.1, 1.0)  # inverse regularisation, chosen on the validation
 def fit_linear_head(
     model: torch.nn.Module,
     head: torch.nn.Linear,
-    train: Iterable[dict[str, torch.Tensor]],
-    validation: Iterable[dict[str, torch.Tensor]],
+    train: Iterable[Mapping[str, torch.Tensor]],
+    validation: Iterable[Mapping[str, torch.Tensor]],
 ) -> None:
     """Write the best logistic regression on the inputs of ``head``, (n, d), into ``head``.
 
@@ -36,7 +36,7 @@ def fit_linear_head(
 
 
 def _features(
-    model: Any, head: torch.nn.Linear, batches: Iterable[dict[str, torch.Tensor]]
+    model: Any, head: torch.nn.Linear, batches: Iterable[Mapping[str, torch.Tensor]]
 ) -> tuple[np.ndarray, np.ndarray]:
     xs, ys = [], []
     for batch in batches:

@@ -14,6 +14,8 @@ from taskit.plan import Plan
 from taskit.training.lock import STOP, Owner, locked, read_owner, write_owner
 from taskit.training.run_folder import LIVE, Event, Result, RunFolder, State
 
+JOINT_PLAN = "together.json"  # in the folder of several datasets that are trained at once
+
 
 @dataclass(frozen=True, slots=True)
 class RunProgress:
@@ -198,7 +200,8 @@ def _readable(path: Path) -> Run | None:
 def _launch(folder: RunFolder) -> None:
     """Queue the run and start its process, in a session of its own: a closed terminal does not reach it."""
     path = folder.path.resolve()
-    words = ["train", str(path / "plan.json"), "--out", str(path), "--resume"]
+    verb = ["together"] if (path / JOINT_PLAN).exists() else ["train", str(path / "plan.json")]
+    words = [*verb, "--out", str(path), "--resume"]
     folder.set_state("queued")
     with folder.log.open("ab") as log:
         process = subprocess.Popen(

@@ -1,0 +1,125 @@
+"""The methods that compose learned tasks and train nothing: AdapterSoup and LoraHub.
+
+What they add beyond their papers: a classifier gets the linear head that TaskIT fits on frozen features, here on
+composed ones; LoraHub's loss on a few examples is then that of the closed-form head fitted to the others of them
+(`taskit.head`), since the paper's models write text and have no head to fit.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from taskit.errors import PlanError
+from taskit.methods.compose import composed_ranks, require_equal_ranks
+from taskit.methods.form import Form, Ranks
+from taskit.methods.method import Option, Options, Scene, Settled, at_least, one_of, the_same
+from taskit.scheduler import Schedule, objective
+
+if TYPE_CHECKING:
+    from taskit.memory.profile import MemoryProfile
+    from taskit.similarity import TaskSimilarity
+
+SOUP, LORAHUB = "soup", "lorahub"
+
+
+@dataclass(frozen=True, slots=True)
+class Composing:
+    """One of the two, by its name."""
+
+    name: str
+    explanation: str
+    options: Mapping[str, Option] = field(default_factory=dict)
+
+    def settle(self, scene: Scene, given: Options) -> Settled:
+        """Choose the learned tasks to compose; raises PlanError or ZooError where there is nothing to compose."""
+        least = 1 if self.name == SOUP else 2
+        if len(scene.similarity) < least:
+            found = f"only {len(scene.similarity)}" if scene.similarity else "none"
+            raise PlanError(
+                f"The method {self.name} composes at least {least} of the learned tasks for this backbone, but the "
+                f"zoo has {found}; name another --zoo, or choose --method taskit, which needs none."
+            )
+        measure, similarity = self._choose(scene, given)
+        used = [one for one in similarity if one.used]
+        ranks = _ranks(scene, [one.adapter for one in used])
+        rule = given.get("rule", "factors")
+        if rule == "factors":
+            require_equal_ranks([one.adapter for one in used], ranks)
+        inserted = composed_ranks(ranks, rule)
+        experts = [{"adapter": one.adapter, "revision": one.revision} for one in used]
+        chosen = {**given, "rule": rule, "experts": experts, "zoo": scene.zoo_source}
+        fixed = {place.name: inserted.get(place.name, 0) for place in scene.places}
+        solve = partial(_the_ranks, tuple(fixed.values()))
+        options = partial(the_same, chosen)
+        return Settled(solve, options, fixed=fixed, measure=measure, similarity=similarity)
+
+    def form(self, options: Options) -> Form:
+        from taskit.methods.composed import Composed
+
+        adapters = tuple((one["adapter"], one["revision"]) for one in options["experts"])
+        return Composed(adapters, options["zoo"], options["rule"], self.name == LORAHUB)
+
+    def _choose(self, scene: Scene, given: Options) -> "tuple[str, tuple[TaskSimilarity, ...]]":
+        """The measure, and every learned task with its likeness by it, ``used`` where it is composed."""
+        from taskit.methods import lorahub, soup
+
+        if self.name == LORAHUB:
+            return "delta", lorahub.draw(scene.similarity, given["most"], scene.seed)
+        if given["select"] == "delta":
+            return "delta", soup.choose(scene.similarity, given["most"])
+        from taskit.embedding import SAMPLES, mean_row, pooled
+
+        rows = islice((row for probe in scene.sight.probes for row in pooled(probe.x, probe.mask)), SAMPLES)
+        readable = {one.adapter: one for one in scene.similarity}
+        tasks = [task for task in scene.zoo.tasks if task.adapter in readable]
+        found = soup.embedding_similarities(mean_row(row[None] for row in rows), tasks)
+        pinned = tuple(replace(one, revision=readable[one.adapter].revision) for one in found)
+        return "embedding", soup.choose(pinned, given["most"])
+
+
+def _ranks(scene: Scene, adapters: Sequence[str]) -> list[Ranks]:
+    """The ranks of each adapter by location.
+
+    Raises:
+        PlanError: one of them adapts a module that is no location.
+    """
+    from taskit.branch import current_name
+
+    folders = {task.adapter: task for task in scene.zoo.tasks}
+    current, places = current_name(scene.sight.model), {place.name for place in scene.places}
+    found = []
+    for adapter in adapters:
+        ranks = {name if name in places else current(name): rank for name, rank in folders[adapter].ranks}
+        stranger = next((name for name in ranks if name not in places), None)
+        if stranger:
+            raise PlanError(
+                f"The adapter {adapter} adapts {stranger}, where TaskIT plans no LoRA; take it out of the --zoo, or "
+                "plan with --vision-tower if it belongs to the encoder of images."
+            )
+        found.append(ranks)
+    return found
+
+
+def _the_ranks(
+    ranks: tuple[int, ...], profile: "MemoryProfile", importance: Sequence[float], _: int, *, gain: str, **__: Any
+) -> Schedule:
+    """As `taskit.scheduler.schedule`, whatever the budget and the wishes."""
+    return Schedule(ranks, objective(ranks, importance, max(ranks), gain), profile.bytes(ranks))
+
+
+SOUP_METHOD = Composing(
+    SOUP,
+    "AdapterSoup trains nothing: it averages the adapters of the learned tasks whose data look most like yours, and "
+    "fits a linear head on top. It needs the memory of a forward pass alone, so that it works where no training "
+    "fits; how good it is depends on how close the zoo comes to your task.",
+    {"select": one_of("embedding", "delta"), "rule": one_of("factors", "update"), "most": at_least(5, 1)},
+)
+LORAHUB_METHOD = Composing(
+    LORAHUB,
+    "LoraHub trains nothing: it looks for the best mixture of learned adapters by trying forty of them on a few of "
+    "your rows, and fits a linear head on top. It needs the memory of a forward pass and of the adapters in the "
+    "mixture.",
+    {"most": at_least(20, 2)},
+)
