@@ -3,16 +3,20 @@
     ratio     lambda_i^k = ||x(w_i^k; d)||_1 / (||x(W_k; d)||_1 + eps)     Eq. (3)
     absolute  lambda_i^k = ||x(w_i^k; d)||_1                               Table 7, no denominator
     l2        lambda_i^k = ||x(w_i^k; d)||_2 / (||x(W_k; d)||_2 + eps)     Table 7
-    blend     lambda_i^k = ||dW_i^k||_F, the update of the weights         the default
+    blend     lambda_i^k = ||dW_i^k||_F, the update of the weights         the default, with the trial below
 
     Eq. (2)   lambda_{n+1}^k = sum over used tasks i of phi_i lambda_i^k
 
 What a LoRA gains alone agrees with the norm of its update, and disagrees with Eq. (3), which is large where the
-frozen matrix is silent: see benchmarks/transfer.py.  blend changes Eq. (2) too.  Each task's norms are divided by
-their mean over all locations, so that one with large weights does not drown the others.  And the trial w_0
-(`taskit.trial`) counts as one more task, similar to the new one as nothing else can be: phi_0 = 1.  So the blend
-passes to what the new data say themselves as similarity falls, and a place at which every similar task is sparse is
-not lost for ever.
+frozen matrix is silent: see benchmarks/transfer.py.  blend changes Eq. (2) too.  The values of each task are divided
+by their mean over all locations, so that one with large weights does not drown the others.  And the new task speaks
+for itself by its trial w_0 (`taskit.trial`):
+
+    blend     lambda_{n+1}^k = lambda_0^k + (1 / n) sum over the n used tasks of phi_i lambda_i^k
+              lambda_0^k = |<dL / dW_k, dW_0^k>|, by how much the trial's update lowers the loss, to first order
+
+So the blend passes to what the new data say themselves as similarity falls, and a place at which every similar task
+is sparse is not lost for ever.
 """
 
 from collections.abc import Mapping, Sequence
@@ -102,7 +106,8 @@ def transfer(
     """
     rows = [(s.adapter, s.phi, i.values) for s, i in zip(similarities, importances, strict=True) if s.used]
     if kind == "blend":
-        rows = [(name, phi, _normalised(row)) for name, phi, row in [(TRIAL, 1.0, own), *rows]]
+        used = [(name, phi / len(rows), row) for name, phi, row in rows]
+        rows = [(name, phi, _normalised(row)) for name, phi, row in [(TRIAL, 1.0, own), *used]]
     found = tuple({name: phi * row[k] for name, phi, row in rows if row[k]} for k in range(len(own)))
     return found if any(found) else ({UNIFORM: 1.0},) * len(own)
 

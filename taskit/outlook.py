@@ -21,16 +21,16 @@ from taskit.locations import Location
 from taskit.methods import find_method
 from taskit.methods.composing import Composing
 from taskit.methods.form import PLAIN, Form, Ranks
-from taskit.methods.method import Scene, Settled, read_options
+from taskit.methods.method import Method, Scene, Settled, read_options
 from taskit.plan import SkippedAdapter
 from taskit.pricing import Pricing, Stage, copied, price, set_stage
 from taskit.processor import load_processor
 from taskit.scheduler import ANY, Constraints, rank_gain
 from taskit.similarity import MEASURES, TaskSimilarity
 from taskit.training.recipe import Recipe
-from taskit.transfer import glance, sighted, weigh
+from taskit.transfer import Measurement, Sight, glance, sighted, weigh
 from taskit.untrained import forward_profile, require_no_wishes
-from taskit.zoo import find_zoo
+from taskit.zoo import Zoo, find_zoo
 
 if TYPE_CHECKING:
     from torch import nn
@@ -123,22 +123,17 @@ def prepare(
     tell(f"comparing the task with {len(learned.tasks)} learned ones")
     names = [place.name for place in stage.locations]
     with sighted(model, *draw(model, data, collator, recipe, seed)) as sight:
-        if isinstance(chosen, Composing):
-            found, similarity = glance(sight, names, learned.tasks), "delta"
-        else:
-            found = weigh(sight, names, learned.tasks, similarity, importance)
+        found, similarity = _look(chosen, sight, names, learned, similarity, importance)
         revisions = {task.adapter: task.revision for task in learned.tasks}
         similarities = tuple(replace(s, revision=revisions[s.adapter]) for s in found.similarities)
-        where = None if zoo is None else str(zoo)
-        scene = Scene(sight, stage.locations, learned, where, similarities, stage.heads, seed)
+        source_of_zoo = None if zoo is None else str(zoo)
+        scene = Scene(sight, stage.locations, learned, source_of_zoo, similarities, stage.heads, seed)
         settled = chosen.settle(scene, given)
     form = chosen.form(settled.options({}))
     stage = replace(stage, form_of=partial(_form_of, method, settled))
-    if settled.fixed is None:
-        profile = copied(pricing.profile, form)
-    else:
+    if settled.fixed is not None:
         require_no_wishes(constraints, method)
-        profile = forward_profile(stage, settled.fixed)
+    profile = copied(pricing.profile, form) if settled.fixed is None else forward_profile(stage, settled.fixed)
     return Outlook(
         backbone=backbone,
         data=data.info,
@@ -157,6 +152,15 @@ def prepare(
         wishes={**wishes, "rank_parameters": _rank_parameters(stage.locations, form)},
         seed=seed,
     )
+
+
+def _look(
+    method: Method, sight: Sight, names: Sequence[str], zoo: Zoo, similarity: str, importance: str
+) -> tuple[Measurement, str]:
+    """The learned tasks, and the measure of similarity: one without a trial where nothing is to be trained."""
+    if isinstance(method, Composing):
+        return glance(sight, names, zoo.tasks), "delta"
+    return weigh(sight, names, zoo.tasks, similarity, importance), similarity
 
 
 def _require(what: str, name: str, known: Iterable[str]) -> None:

@@ -1,9 +1,9 @@
 """The one pass over a probe of the new task that measures similarity and importance of every learned task.
 
-One forward of the base gives the features x and the direction -grad_x L in which the loss wants them; one backward
-pass gives the sensitivity of every location; a trial of a few steps gives w_0, learned on the new task itself; one
-forward per learned task, adapters loaded one at a time, gives phi_i (Eq. 4) and lambda_i (Eq. 3).  Memory does not
-grow with the zoo.
+One forward of the base gives the features x and the direction -grad_x L in which the loss wants them; a trial of some
+steps gives w_0, learned on the new task itself; one backward pass gives the sensitivity of every location and with it
+lambda_0; one forward per learned task, adapters loaded one at a time, gives phi_i (Eq. 4) and lambda_i (Eq. 3).
+Memory does not grow with the zoo.
 """
 
 import math
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from taskit.adapter import read_config, read_tensors
-from taskit.branch import Branch, attached, current_name, linear_shapes
+from taskit.branch import Branch, attached, current_name, gated, linear_shapes
 from taskit.errors import BackboneError, ZooError
 from taskit.fisher import Embedding, embed, likeness_of
 from taskit.importance import Loudness, TaskImportance, update_norms
@@ -47,7 +47,7 @@ class Measurement:
 
     similarities: tuple[TaskSimilarity, ...]
     importances: tuple[TaskImportance, ...]
-    own: tuple[float, ...]  # lambda_0^k of each location for w_0, the trial on the new task itself
+    own: tuple[float, ...]  # lambda_0^k of each location for w_0, the trial on the new task itself, up to a factor
     sensitivity: tuple[float, ...]  # s_k of each location for the new task itself
     skipped: tuple[tuple[str, str], ...]  # (adapter, reason)
 
@@ -127,8 +127,9 @@ def weigh(
     sight: Sight, locations: Sequence[str], tasks: Sequence[LearnedTask], kind: str, importance: str
 ) -> Measurement:
     """The second part of `measure`: all learned tasks against what was seen."""
-    sensitivity = sensitivities(sight.model, sight.probes, sight.read_graph, locations)
     tried = run_trial(sight.model, sight.rows, sight.loss, locations)
+    with gated(sight.model, tried) as slopes:
+        sensitivity = sensitivities(sight.model, sight.probes, sight.read_graph, locations)
     trials = _Trials(sight, locations, tried, math.sqrt(sum(sensitivity)))
     aim = trials.rows(tried, Loudness(), _displacement)
     compared = _compare(trials, tasks, tried, locations, kind, importance)
@@ -136,7 +137,7 @@ def weigh(
     rows = [rows for _, rows in compared.tried]
     phis = trial_similarities(aim, rows) if kind == "trial" else [float(row.mean()) for row in rows]
     found = judge([(one.task, one.adapter) for one in importances], phis, kind)
-    return Measurement(found, importances, update_norms(tried, locations), sensitivity, compared.skipped)
+    return Measurement(found, importances, slopes(locations), sensitivity, compared.skipped)
 
 
 def glance(sight: Sight, locations: Sequence[str], tasks: Sequence[LearnedTask]) -> Measurement:

@@ -69,12 +69,13 @@ def test_nothing_transferred_is_uniform():
 
 
 def test_the_blend_by_hand():
-    similarities = [TaskSimilarity("a", "a", 0.5, True), TaskSimilarity("b", "b", 0.1, False)]
-    importances = [TaskImportance("a", "a", (30.0, 10.0)), TaskImportance("b", "b", (1.0, 1.0))]
-    found = transfer(similarities, importances, (0.1, 0.3))
+    """Both used tasks share one voice; the trial has one of its own."""
+    facts = (("a", 0.5, True, (30.0, 10.0)), ("b", 0.1, False, (1.0, 1.0)), ("c", 0.25, True, (0.0, 4.0)))
+    similarities = [TaskSimilarity(name, name, phi, used) for name, phi, used, _ in facts]
+    found = transfer(similarities, [TaskImportance(name, name, values) for name, *_, values in facts], (0.1, 0.3))
     assert found == (
-        {TRIAL: pytest.approx(0.5), "a": pytest.approx(0.75)},
-        {TRIAL: pytest.approx(1.5), "a": pytest.approx(0.25)},
+        {TRIAL: pytest.approx(0.5), "a": pytest.approx(0.375)},
+        {TRIAL: pytest.approx(1.5), "a": pytest.approx(0.125), "c": pytest.approx(0.25)},
     )
 
 

@@ -69,9 +69,10 @@ def predictions(found: Any) -> dict[str, np.ndarray]:
     for measure, rows in branch_measures(found).items():
         own = data_measures(found)[f"{measure} of the trial"]
         result[f"{measure} x trial, blended"] = result[f"{measure} x trial, normalised"] + own / own.mean()
-        if measure == "update":
-            result["blend"] = result["update x trial, blended"]  # the default
         result[f"{measure} x all alike"] = transferred(np.ones(len(rows)), rows, normalised=True)
+    used = max((phi["trial"] > 0).sum(), 1)
+    own = result["taylor fold of the trial"]
+    result["blend"] = own / own.mean() + result["update x trial, normalised"] / used  # the default
     result["ratio x raw fold (paper)"] = transferred(phi["raw fold"], branch_measures(found)["ratio"], threshold=0.35)
     for other in ("gradient soft", "spt soft", "nuclear soft"):
         result[f"ratio+{other}"] = rankdata(result["ratio x delta soft, normalised"]) + rankdata(result[other])
