@@ -3,10 +3,10 @@
     python -m benchmarks.methods --data FOLDER --work FOLDER [--families text vit-tiny] [--seeds 0 1 2] [--quick]
 
 Every method trains the same rows with the same recipe: once with the peak that --budget allows, once with as many
-trained parameters as uniform LoRA has there.  References (DoRA, AdaLoRA, BitFit, full fine-tuning) are measured and
-not bounded.  Each run is kept in --work, so that a stopped benchmark goes on where it was.  What the papers claim is
-told beside what was found.  Learned tasks are those that come with TaskIT for the backbone; where there are none,
-the family's own are learned first.
+trained parameters as uniform LoRA of rank 4 has.  References (DoRA and AdaLoRA at that rank, BitFit, full
+fine-tuning) are measured and not bounded.  Each run is kept in --work, so that a stopped benchmark goes on where it
+was.  What the papers claim is told beside what was found.  Learned tasks are those that come with TaskIT for the
+backbone; where there are none, the family's own are learned first.
 """
 
 import argparse
@@ -36,6 +36,7 @@ from taskit.training.trainer import train
 from taskit.zoo import BUNDLED
 
 MEMORY, PARAMETERS = "same peak", "same parameters"
+RANK = 4  # of the uniform LoRA whose parameters the second regime gives everyone
 SHARING = 2  # Pear ends with half of the parameters that its ranks have
 QUICK = {"train_rows": 120, "test_rows": 120, "epochs": 2}
 CLAIMS = (  # method, what it is compared with, the paper's claim
@@ -49,7 +50,7 @@ CLAIMS = (  # method, what it is compared with, the paper's claim
 )
 
 
-def learned(options: argparse.Namespace, family: Family, recipe: Recipe) -> str | None:
+def learned(options: argparse.Namespace, family: Family) -> str | None:
     """The zoo of a family: None for the bundled one, else a folder in which its tasks are learned now."""
     if (BUNDLED / family.backbone.rpartition("/")[2]).is_dir():
         return None
@@ -59,7 +60,7 @@ def learned(options: argparse.Namespace, family: Family, recipe: Recipe) -> str 
             source = drawn(options, family, task, 0)
             run = options.work / family.name / "learning" / task
             shutil.rmtree(run, ignore_errors=True)
-            train(uniform_plan(source, family.backbone, 8, recipe=recipe), run)
+            train(uniform_plan(source, family.backbone, 8, recipe=recipe_of(family)), run)
             zoo.mkdir(parents=True, exist_ok=True)
             (run / "adapter").rename(zoo / task)
     return str(zoo)
@@ -96,7 +97,6 @@ def one_run(
 def trained(
     options: argparse.Namespace, family: Family, task: str, seed: int, regime: str, method: str, folder: Path
 ) -> dict[str, Any]:
-    recipe = Recipe(epochs=family.epochs, batch_size=family.batch_size, max_length=family.max_length)
     start, run = time.perf_counter(), folder / "run"
     shutil.rmtree(run, ignore_errors=True)
     if method in REFERENCES:
@@ -109,8 +109,8 @@ def trained(
         drawn(options, family, task, seed),
         family.backbone,
         "100%" if bound else options.budget,
-        zoo=learned(options, family, recipe),
-        recipe=recipe,
+        zoo=learned(options, family),
+        recipe=recipe_of(family),
         method=method,
         constraints=Constraints(max_parameters=bound),
         seed=seed,
@@ -124,10 +124,16 @@ def trained(
 
 
 def uniform(options: argparse.Namespace, family: Family, task: str, seed: int) -> Plan:
-    """The plan of uniform LoRA at the memory budget, which the other regime and the references go by."""
-    one_run(options, family, task, seed, MEMORY, "uniform")
-    place = options.work / family.name / f"seed{seed}" / task / MEMORY.replace(" ", "-") / "uniform"
-    return Plan.load(place / "run" / "plan.json")
+    """LoRA of rank RANK everywhere, which the regime of equal parameters and the references go by."""
+    kept = options.work / family.name / f"seed{seed}" / task / "uniform.json"
+    if not kept.exists():
+        source = drawn(options, family, task, seed)
+        uniform_plan(source, family.backbone, RANK, recipe=recipe_of(family), seed=seed).save(kept)
+    return Plan.load(kept)
+
+
+def recipe_of(family: Family) -> Recipe:
+    return Recipe(epochs=family.epochs, batch_size=family.batch_size, max_length=family.max_length)
 
 
 def summary(rows: list[dict[str, Any]], tasks: tuple[str, ...]) -> list[dict[str, Any]]:
@@ -161,9 +167,10 @@ def verdicts(means: list[dict[str, Any]]) -> list[str]:
                 word = "within the seeds' spread" if abs(gain) <= spread else "confirmed" if gain > 0 else "refuted"
                 lines.append(f"{regime}: {claim}: {gain:+.3f} (spread {spread:.3f}): {word}")
         here = [one for one in means if one["regime"] == regime and one["method"] in METHODS]
-        if here:
+        own = [one for one in here if "taskit" in one["method"]]
+        if own:
             best = max(here, key=lambda one: one["accuracy"])
-            ours = max((one for one in here if "taskit" in one["method"]), key=lambda one: one["accuracy"])
+            ours = max(own, key=lambda one: one["accuracy"])
             lines.append(
                 f"{regime}: best {best['method']} {best['accuracy']:.3f}, best with TaskIT "
                 f"{ours['method']} {ours['accuracy']:.3f}"
