@@ -125,7 +125,6 @@ class _Joint:
         """A model for each task, over weights that are loaded once."""
         first, *others = self.plan.plans
         task, device = first.data.task, self.accelerator.device
-        # outside of the meter, which would count the weights that they never get
         twins = [empty_model(one.backbone, task=task, labels=one.data.labels) for one in others]
         with self.meter:
             model = load_model(first.backbone, task=task, labels=first.data.labels, device=device)

@@ -8,6 +8,13 @@ from taskit.memory.live import LiveStorages
 from taskit.memory.shapes import SCRATCH
 
 
+class _RealStorages(LiveStorages):
+    """Without tensors on meta, as of an empty model that tells the shapes of adapters: those take no memory."""
+
+    def follow(self, tensors: Iterable[torch.Tensor]) -> None:
+        super().follow(tensor for tensor in tensors if not tensor.is_meta)
+
+
 class PeakMeter:
     """Measures while entered, as often as one likes; on a GPU always, because there it costs nothing.
 
@@ -17,7 +24,7 @@ class PeakMeter:
 
     def __init__(self, device: torch.device, shared: bool = False) -> None:
         self.device = device
-        self._live = None if device.type == "cuda" else LiveStorages(scratch=SCRATCH, resized=shared)
+        self._live = None if device.type == "cuda" else _RealStorages(scratch=SCRATCH, resized=shared)
         if self._live is None:
             torch.cuda.reset_peak_memory_stats(device)
 

@@ -76,10 +76,11 @@ def test_nothing_is_trained_and_little_is_needed(road):
     assert result["steps"] == result["trainable_parameters"] == plan.trainable_parameters == 0
     assert not list((run / "checkpoints").iterdir())
     assert plan.memory.activation_bytes == 0
-    assert plan.memory.peak_bytes < plan.memory.no_update_bytes + 100_000
-    # LoraHub's head fit in float64 is beside a forward pass in the plan; in this tiny model it is the larger one
-    most = 1.4 if plan.method == "lorahub" else 1.1
-    assert 0.97 * result["measured_peak_bytes"] <= plan.memory.peak_bytes <= most * result["measured_peak_bytes"]
+    assert plan.memory.peak_bytes < 0.5 * plan.memory.full_lora_bytes
+    # what is beside a forward pass in the plan, but not at the same time as its peak: the learned adapters of a soup
+    # and LoraHub's head fit, both large only in this tiny model
+    assert result["measured_peak_bytes"] <= 1.03 * plan.memory.peak_bytes
+    assert plan.memory.peak_bytes <= 1.4 * result["measured_peak_bytes"]
 
 
 def test_several_are_composed(road):
