@@ -42,10 +42,10 @@ def strategies(
         limit = low + (high - low) * share // 100
         floor = pricing.profile.bytes((0,) * len(ones))
         for name, solve in ways.items():
-            found[name, share] = search(stage, pricing, solve, limit, floor)[0].ranks
+            found[name, share] = search(stage.rehearse, low, solve, limit, floor)[0].ranks
         for count in range(1, blocks):
             some = partial(schedule_uniform, pricing.profile, ones, constraints=Constraints(last_blocks=count))
-            ranks = search(stage, pricing, some, limit, floor)[0].ranks
+            ranks = search(stage.rehearse, low, some, limit, floor)[0].ranks
             if max(ranks) >= 8:  # as many blocks as get at least the rank of LoRA everywhere
                 found["last blocks", share] = ranks
     found["LoRA r = 8 everywhere", 100] = (8,) * len(ones)
