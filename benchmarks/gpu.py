@@ -1,6 +1,7 @@
 """The bars that need a GPU: the peak against the allocator's own count, and plans under a capped allocator."""
 
 import random
+from functools import partial
 
 import torch
 
@@ -12,7 +13,8 @@ from taskit.memory.profile import MemoryProfile
 from taskit.memory.runtime import runtime_bytes
 from taskit.memory.trace import trace
 from taskit.planning import search
-from taskit.pricing import Pricing, Stage
+from taskit.pricing import Stage
+from taskit.scheduler import schedule
 from taskit.training.lora import adapt
 from taskit.training.step import make_optimizer, train_step
 
@@ -32,13 +34,14 @@ def _row(name: str, plans: int, choose: random.Random) -> dict:
     stage, profile = _stage(name)
     nothing = stage.rehearse((0,) * len(stage.locations))
     full = profile.bytes((8,) * len(stage.locations))
-    pricing = Pricing(profile, nothing, full)
+    floor = profile.bytes((0,) * len(stage.locations))
     errors, used, failures = [], [], 0
     total = torch.cuda.get_device_properties(0).total_memory
     for _ in range(plans):
         budget = nothing + int(choose.uniform(0.1, 1.0) * (full - nothing))
         importance = [choose.random() for _ in stage.locations]
-        found, predicted = search(stage, pricing, importance, budget)
+        solve = partial(schedule, profile, importance)
+        found, predicted = search(stage.rehearse, nothing, solve, budget, floor)
         torch.cuda.set_per_process_memory_fraction(budget / total)
         try:
             measured = _train(name, stage, found.ranks)
