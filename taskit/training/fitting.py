@@ -12,7 +12,7 @@ from transformers import get_cosine_schedule_with_warmup
 
 from taskit.head import SOFTENED
 from taskit.plan import Plan
-from taskit.training.batches import Batch, Batches
+from taskit.training.batches import Batch
 from taskit.training.checkpoint import Checkpoints, Progress
 from taskit.training.evaluation import better, evaluate, metric_of, target_count
 from taskit.training.fit_first import fit_first, require_fit
@@ -33,7 +33,7 @@ class Fitting:
 
     plan: Plan
     model: Any
-    batches: Batches
+    batches: Any  # Batches, or what makes those of several tasks in the same way
     train_rows: Any
     validation_rows: Any
     accelerator: Accelerator
