@@ -135,14 +135,12 @@ def prepare(
         settled = chosen.settle(scene, given)
     form = chosen.form(settled.options({}))
     stage = replace(stage, form_of=partial(_form_of, method, settled))
-    if settled.fixed is not None:
-        require_no_wishes(constraints, method)
     return Outlook(
         backbone=backbone,
         data=data.info,
         recipe=recipe,
         stage=stage,
-        pricing=replace(pricing, profile=_profile(pricing.profile, stage, settled, form)),
+        pricing=replace(pricing, profile=_profile(pricing.profile, stage, settled, form, constraints)),
         similarity_measure=settled.measure or similarity,
         importance_measure=importance,
         similarity=settled.similarity or similarities,
@@ -157,9 +155,14 @@ def prepare(
     )
 
 
-def _profile(profile: MemoryProfile, stage: Stage, settled: Settled, form: Form) -> MemoryProfile:
+def _profile(
+    profile: MemoryProfile, stage: Stage, settled: Settled, form: Form, constraints: Constraints
+) -> MemoryProfile:
     """That of training in ``form``, or where nothing is trained, that of a forward pass."""
-    return copied(profile, form) if settled.fixed is None else forward_profile(stage, settled.fixed)
+    if settled.fixed is None:
+        return copied(profile, form)
+    require_no_wishes(constraints)
+    return forward_profile(stage, settled.fixed)
 
 
 def _require(what: str, name: str, known: Iterable[str]) -> None:
