@@ -18,6 +18,7 @@ from taskit.data import Collator, DataInfo, Dataset, load
 from taskit.errors import PlanError
 from taskit.importance import IMPORTANCES, Sources, transfer
 from taskit.locations import Location
+from taskit.memory.profile import MemoryProfile
 from taskit.methods import find_method
 from taskit.methods.composing import Composing
 from taskit.methods.form import PLAIN, Form, Ranks
@@ -131,15 +132,12 @@ def prepare(
         settled = chosen.settle(scene, given)
     form = chosen.form(settled.options({}))
     stage = replace(stage, form_of=partial(_form_of, method, settled))
-    if settled.fixed is not None:
-        require_no_wishes(constraints, method)
-    profile = copied(pricing.profile, form) if settled.fixed is None else forward_profile(stage, settled.fixed)
     return Outlook(
         backbone=backbone,
         data=data.info,
         recipe=recipe,
         stage=stage,
-        pricing=replace(pricing, profile=profile),
+        pricing=replace(pricing, profile=_profile(pricing.profile, stage, settled, form, constraints)),
         similarity_measure=settled.measure or similarity,
         importance_measure=importance,
         similarity=settled.similarity or similarities,
@@ -161,6 +159,16 @@ def _look(
     if isinstance(method, Composing):
         return glance(sight, names, zoo.tasks), "delta"
     return weigh(sight, names, zoo.tasks, similarity, importance), similarity
+
+
+def _profile(
+    profile: MemoryProfile, stage: Stage, settled: Settled, form: Form, constraints: Constraints
+) -> MemoryProfile:
+    """That of training in ``form``, or where nothing is trained, that of a forward pass."""
+    if settled.fixed is None:
+        return copied(profile, form)
+    require_no_wishes(constraints)
+    return forward_profile(stage, settled.fixed)
 
 
 def _require(what: str, name: str, known: Iterable[str]) -> None:

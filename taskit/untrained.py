@@ -101,10 +101,10 @@ def composition_instead(stage: Stage, learned: int, limit: int) -> str:
     return f", or compose learned tasks without any training, for about {show_bytes(peak)}: --method soup or lorahub"
 
 
-def require_no_wishes(constraints: Constraints, method: str) -> None:
+def require_no_wishes(constraints: Constraints) -> None:
     """Raises PlanError where a plan of fixed ranks is asked to obey."""
     if replace(constraints, vision_tower=ANY.vision_tower) != ANY:
         raise PlanError(
-            f"The method {method} takes adapters as they are, and cannot obey constraints on ranks, locations or "
-            "parameters; leave those out, or choose --method taskit."
+            "A method that composes learned adapters takes them as they are, and cannot obey constraints on ranks, "
+            "locations or parameters; leave those out, or choose --method taskit."
         )
