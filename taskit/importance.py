@@ -12,13 +12,15 @@ frozen matrix is silent: see benchmarks/transfer.py.  blend changes Eq. (2) too.
 by their mean over all locations, so that one with large weights does not drown the others.  And the new task speaks
 for itself by its trial w_0 (`taskit.trial`):
 
-    blend     lambda_{n+1}^k = lambda_0^k + (1 / n) sum over the n used tasks of phi_i lambda_i^k
+    blend     lambda_{n+1}^k = sqrt( lambda_0^k + (1 / n) sum over the n used tasks of phi_i lambda_i^k )
               lambda_0^k = |<dL / dW_k, dW_0^k>|, by how much the trial's update lowers the loss, to first order
 
-So the blend passes to what the new data say themselves as similarity falls, and a place at which every similar task
+The root keeps the order of the locations and lets no single one outweigh the ranks of many.
+The blend passes to what the new data say themselves as similarity falls, and a place at which every similar task
 is sparse is not lost for ever.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -109,7 +111,15 @@ def transfer(
         used = [(name, phi / len(rows), row) for name, phi, row in rows]
         rows = [(name, phi, _normalised(row)) for name, phi, row in [(TRIAL, 1.0, own), *used]]
     found = tuple({name: phi * row[k] for name, phi, row in rows if row[k]} for k in range(len(own)))
+    if kind == "blend":
+        found = tuple(map(_rooted, found))
     return found if any(found) else ({UNIFORM: 1.0},) * len(own)
+
+
+def _rooted(addends: Sources) -> Sources:
+    """Addends in the same proportion, whose sum is the root of what it was."""
+    root = math.sqrt(sum(addends.values()))
+    return {name: addend / root for name, addend in addends.items()}
 
 
 def _normalised(row: Sequence[float]) -> Sequence[float]:

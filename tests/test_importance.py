@@ -73,20 +73,22 @@ def test_the_blend_by_hand():
     facts = (("a", 0.5, True, (30.0, 10.0)), ("b", 0.1, False, (1.0, 1.0)), ("c", 0.25, True, (0.0, 4.0)))
     similarities = [TaskSimilarity(name, name, phi, used) for name, phi, used, _ in facts]
     found = transfer(similarities, [TaskImportance(name, name, values) for name, *_, values in facts], (0.1, 0.3))
+    one, other = 0.875**0.5, 1.875**0.5
     assert found == (
-        {TRIAL: pytest.approx(0.5), "a": pytest.approx(0.375)},
-        {TRIAL: pytest.approx(1.5), "a": pytest.approx(0.125), "c": pytest.approx(0.25)},
+        {TRIAL: pytest.approx(0.5 / one), "a": pytest.approx(0.375 / one)},
+        {TRIAL: pytest.approx(1.5 / other), "a": pytest.approx(0.125 / other), "c": pytest.approx(0.25 / other)},
     )
+    assert [sum(addends.values()) for addends in found] == pytest.approx([one, other])
 
 
 def test_the_blend_is_the_trials_alone_where_no_task_is_similar():
     unused = [TaskSimilarity("a", "a", -0.1, False)]
     found = transfer(unused, [TaskImportance("a", "a", (0.5, 0.2))], (2.0, 6.0))
-    assert found == ({TRIAL: 0.5}, {TRIAL: 1.5})
+    assert found == ({TRIAL: pytest.approx(0.5**0.5)}, {TRIAL: pytest.approx(1.5**0.5)})
     assert transfer([], [], (2.0, 6.0)) == found
 
 
 def test_a_place_where_every_similar_task_is_empty_is_not_lost():
     similarities = [TaskSimilarity("a", "a", 0.9, True)]
     found = transfer(similarities, [TaskImportance("a", "a", (4.0, 0.0))], (1.0, 3.0))
-    assert found[1] == {TRIAL: 1.5}
+    assert found[1] == {TRIAL: pytest.approx(1.5**0.5)}
