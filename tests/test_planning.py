@@ -69,7 +69,7 @@ def test_a_plan_survives_its_file(world, tmp_path):
 def test_without_a_zoo_the_trial_alone_says_what_matters(world):
     locations = plan_topics(world).locations
     assert all(location.sources.keys() == {TRIAL} for location in locations)
-    assert sum(location.importance for location in locations) == pytest.approx(len(locations))
+    assert sum(location.importance**2 for location in locations) == pytest.approx(len(locations))
     assert len({location.importance for location in locations}) > 1
 
 
