@@ -57,8 +57,8 @@ def write_owner(folder: Path, owner: Owner) -> None:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Nobody else can write into ``folder`` inside, which must exist.
+def locked(folder: Path, patience: float = 0.0) -> Iterator[None]:
+    """Nobody else can write into ``folder`` inside, which must exist; an owner has ``patience`` seconds to let go.
 
     Raises:
         RunError: another process is at it.
@@ -67,7 +67,7 @@ def locked(folder: Path) -> Iterator[None]:
 
     lock = FileLock(folder / "lock")
     try:
-        lock.acquire(timeout=0)
+        lock.acquire(timeout=patience)
     except Timeout as error:
         owner = read_owner(folder)
         by = f" by process {owner.pid}" if owner else ""

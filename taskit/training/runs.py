@@ -15,6 +15,7 @@ from taskit.training.lock import STOP, Owner, locked, read_owner, write_owner
 from taskit.training.run_folder import LIVE, Event, Result, RunFolder, State
 
 JOINT_PLAN = "together.json"  # in the folder of several datasets that are trained at once
+LAST_WORDS = 10.0  # seconds: an owner writes that it has stopped before it lets go of the folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +146,7 @@ class Run:
         """
         if self.result is not None:
             raise RunError(f"The run in {self.path} is finished; start a new one in another folder.")
-        with locked(self.path):
+        with locked(self.path, 0.0 if self.state.name in LIVE else LAST_WORDS):
             if self.state.name in LIVE:
                 raise RunError(f"The run in {self.path} is {self.state.name} already; wait for it or stop it first.")
             _launch(self.folder)
@@ -156,7 +157,7 @@ class Run:
         Raises:
             RunError: the run is in use, or its folder cannot be removed.
         """
-        with locked(self.path):
+        with locked(self.path, 0.0 if self.state.name in LIVE else LAST_WORDS):
             if self.state.name in LIVE:
                 raise RunError(f"The run in {self.path} is {self.state.name}; stop it first with taskit runs stop.")
             try:
