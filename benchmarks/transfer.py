@@ -4,7 +4,7 @@
 
 learn: trains LoRA r = 8 everywhere on every task and ablates each module on test rows.  insert: trains each module
 alone.  gather: measures all on which a prediction could rest.  worth: trains the plans that different importances
-lead to.  cost: what planning takes beside training.  All is kept in the folder --work, so that a stopped run goes on
+lead to, alone: those that single learned tasks lead to.  cost: what planning takes beside training.  All is kept in the folder --work, so that a stopped run goes on
 where it was; report prints the tables of what is there and writes them.
 """
 
@@ -25,13 +25,14 @@ from benchmarks.transferring.evidence import gather
 from benchmarks.transferring.families import Family, draw, families
 from benchmarks.transferring.tables import importance_rows, predictions, report, similarity_rows, summary, worth_rows
 from benchmarks.transferring.truth import insert, learn
-from benchmarks.transferring.worth import SHARES, importances, worth
+from benchmarks.transferring.worth import ALONE, SHARES, alone, importances, worth
 
 FILES = {
     "learn": "truth.npz",
     "insert": "insertion.npz",
     "gather": "evidence.npz",
     "worth": "worth.done",
+    "alone": "alone.done",
     "cost": "cost.json",
 }
 PARTS = (*FILES, "report")
@@ -68,10 +69,12 @@ def one_task(options: argparse.Namespace, family: Family, task: str, seed: int, 
             adapters = {name: place(options.work, family, name, 0) for name in learned}
             owns = [place(options.work, family, task, one) for one in options.seeds]
             gather(bench, adapters, owns, folder / FILES[part])
-        elif part == "worth":
-            evidence, truth = (dict(np.load(folder / FILES[of])) for of in ("gather", "learn"))
-            ways = importances(evidence, truth, seed, predictions(evidence)["blend"])
-            worth(bench, source, ways, options.shares, folder / "worth.json", tell)
+        elif part in ("worth", "alone"):
+            found, truth = (dict(np.load(folder / FILES[of])) for of in ("gather", "learn"))
+            ways = alone(found) if part == "alone" else importances(found, truth, seed, predictions(found)["blend"])
+            shares = [ALONE] if part == "alone" else options.shares
+            settled = place(options.work, family, task, options.seeds[0]) / f"{part}_rates.json"
+            worth(bench, source, ways, shares, folder / f"{part}.json", settled, tell)
         else:
             row = cost_row(bench, source, {name: place(options.work, family, name, 0) for name in family.learned})
             (folder / FILES[part]).write_text(json.dumps(row))

@@ -72,7 +72,7 @@ def predictions(found: Any) -> dict[str, np.ndarray]:
         result[f"{measure} x all alike"] = transferred(np.ones(len(rows)), rows, normalised=True)
     used = max((phi["trial"] > 0).sum(), 1)
     own = result["taylor fold of the trial"]
-    result["blend"] = own / own.mean() + result["update x trial, normalised"] / used  # the default
+    result["blend"] = np.sqrt(own / own.mean() + result["update x trial, normalised"] / used)  # the default
     result["ratio x raw fold (paper)"] = transferred(phi["raw fold"], branch_measures(found)["ratio"], threshold=0.35)
     for other in ("gradient soft", "spt soft", "nuclear soft"):
         result[f"ratio+{other}"] = rankdata(result["ratio x delta soft, normalised"]) + rankdata(result[other])

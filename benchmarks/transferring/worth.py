@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.transferring.bench import Bench, accuracy
+from benchmarks.transferring.predict import branch_measures
 from taskit.backbone import find_backbone
 from taskit.data import load
 from taskit.planning import make_collator, search
@@ -17,7 +18,8 @@ from taskit.scheduler import Constraints, schedule, schedule_uniform
 from taskit.training.recipe import Recipe
 
 SHARES = (40, 60, 80)  # the default; per cent of the way from no update to LoRA r = 8 everywhere
-RATES = (1e-3, 2e-3, 4e-3)  # chosen on the validation rows, for every strategy anew
+RATES = (5e-4, 1e-3, 2e-3)  # chosen on the validation rows of a task's first budget, for every way anew
+ALONE = 60  # per cent: the budget of plans by one learned task
 
 Ranks = tuple[int, ...]
 
@@ -52,11 +54,11 @@ def strategies(
     return found
 
 
-def best_of_rates(bench: Bench, ranks: Ranks) -> dict[str, Any]:
+def best_of_rates(bench: Bench, ranks: Ranks, rates: Sequence[float]) -> dict[str, Any]:
     """Test accuracy at the rate with the best validation accuracy."""
     named = {name: rank for name, rank in zip(bench.names, ranks, strict=True) if rank}
     tried = []
-    for rate in RATES:
+    for rate in rates:
         model = bench.train(named, lr=rate)
         tried.append((accuracy(model, bench.validation), -rate, accuracy(model, bench.test)))
     validation, rate, test = max(tried)
@@ -69,21 +71,32 @@ def worth(
     importances: Mapping[str, Sequence[float]],
     shares: Sequence[int],
     out: Path,
+    settled: Path,
     tell: Callable[[str], None],
 ) -> None:
-    """Train every strategy; worth.json keeps a row for each, and a stopped run goes on where it was."""
+    """Train every strategy; ``out`` keeps a row for each, and a stopped run goes on where it was.
+
+    ``settled`` keeps the learning rate that each way chose when it was first trained, which the other budgets and
+    seeds take over.
+    """
+    chosen = json.loads(settled.read_text()) if settled.exists() else {}
     rows = json.loads(out.read_text()) if out.exists() else []
     done = {(row["way"], row["share"]) for row in rows}
-    trained: dict[Ranks, dict[str, Any]] = {}
+    trained: dict[tuple[Ranks, float | None], dict[str, Any]] = {}
     head = accuracy(bench.model, bench.test)
     for (way, share), ranks in strategies(bench, source, importances, shares).items():
         if (way, share) in done:
             continue
-        if ranks not in trained:
-            trained[ranks] = best_of_rates(bench, ranks)
-        rows.append({"way": way, "share": share, "ranks": ranks, "head": head, **trained[ranks]})
-        tell(f"{share} % {way}: {trained[ranks]['test']:.3f}")
+        key = ranks, chosen.get(way)
+        if key not in trained:
+            trained[key] = best_of_rates(bench, ranks, RATES if key[1] is None else [key[1]])
+        row = trained[key]
+        if any(ranks):
+            chosen.setdefault(way, row["learning_rate"])
+        rows.append({"way": way, "share": share, "ranks": ranks, "head": head, **row})
+        tell(f"{share} % {way}: {row['test']:.3f}")
         out.write_text(json.dumps(rows))
+        settled.write_text(json.dumps(chosen))
 
 
 def importances(evidence: Any, truth: Any, seed: int, predicted: Sequence[float]) -> dict[str, Sequence[float]]:
@@ -97,3 +110,9 @@ def importances(evidence: Any, truth: Any, seed: int, predicted: Sequence[float]
         "sensitivity": evidence["spt_soft"].tolist(),
         "oracle": np.maximum(drops, 1e-9).tolist(),
     }
+
+
+def alone(evidence: Any) -> dict[str, Sequence[float]]:
+    """The importance that each learned task has by itself: the norms of its updates."""
+    rows, names = branch_measures(evidence)["update"], evidence["adapters"].tolist()
+    return {name: (row / row.mean()).tolist() for name, row in zip(names, rows, strict=False)}
