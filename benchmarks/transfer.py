@@ -4,8 +4,9 @@
 
 learn: trains LoRA r = 8 everywhere on every task and ablates each module on test rows.  insert: trains each module
 alone.  gather: measures all on which a prediction could rest.  worth: trains the plans that different importances
-lead to, alone: those that single learned tasks lead to.  cost: what planning takes beside training.  All is kept in the folder --work, so that a stopped run goes on
-where it was; report prints the tables of what is there and writes them.
+lead to, alone: those that single learned tasks lead to.  cost: what planning takes beside training.  All is kept in
+the folder --work, so that a stopped run goes on where it was; report prints the tables of what is there and writes
+them.
 """
 
 import argparse
