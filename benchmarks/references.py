@@ -16,11 +16,13 @@ from taskit.backbone import head_names, load_model
 from taskit.head import SOFTENED
 from taskit.memory.live import standing_tensors
 from taskit.plan import Plan
-from taskit.training import trainer
+from taskit.planning import make_collator
 from taskit.training.interrupt import Interrupts
 from taskit.training.lora import lora_config
+from taskit.training.one_run import Training
 from taskit.training.run_folder import RunFolder
 from taskit.training.tracking import make_accelerator
+from taskit.training.trainer import load_data
 
 TRYING = 2  # optimizer steps that the run takes before the first one that counts
 UNBOUNDED = 1 << 50  # bytes: a reference is measured, not bounded
@@ -74,7 +76,7 @@ REFERENCES: dict[str, Callable[[Any, Plan, tuple[str, ...]], Any]] = {
 RATES = {"full": 5e-5, "bitfit": 2e-3}  # of all but LoRA, which trains at the plan's
 
 
-class Reference(trainer._Training):
+class Reference(Training):
     """A run of the trainer with another model, and without an adapter to ship."""
 
     def train(self, name: str) -> dict[str, Any]:
@@ -83,7 +85,7 @@ class Reference(trainer._Training):
         with self.meter:
             model = load_model(plan.backbone, task=plan.data.task, labels=plan.data.labels)
             self.meter.follow(standing_tensors(model))
-        before = self._before(model)
+        before = self.before(model)
         made = REFERENCES[name](model, plan, head_names(model, plan.data.task))
         fitting = self._fitting(made, plan, self.folder, self._tell)
         hook = register_optimizer_step_post_hook(_Allocating(made)) if name == "adalora" else None
@@ -92,7 +94,7 @@ class Reference(trainer._Training):
             hook.remove()
         return {
             "before": before.value,
-            "after": self._evaluate(made).value,
+            "after": self.evaluate(made).value,
             "measured_peak_bytes": fitting.peak(),
             "predicted_peak_bytes": None,
             "train_seconds": progress.seconds,
@@ -118,8 +120,8 @@ def train_reference(name: str, plan: Plan, out: Path) -> dict[str, Any]:
     rate = RATES[name] / SOFTENED if name in RATES else plan.training.learning_rate
     recipe = replace(plan.training, learning_rate=rate)
     plan = replace(plan, training=recipe, budget_bytes=UNBOUNDED)
-    data = trainer.load_data(plan)
-    collator = trainer.make_collator(plan.backbone, plan.data.task, recipe.max_length)
+    data = load_data(plan)
+    collator = make_collator(plan.backbone, plan.data.task, recipe.max_length)
     folder, accelerator = RunFolder(out), make_accelerator(None, out)
     out.mkdir(parents=True, exist_ok=True)
     return Reference(plan, data, collator, accelerator, folder, lambda _: None, Interrupts()).train(name)
