@@ -3,10 +3,10 @@
     python -m benchmarks.transfer --data FOLDER --work FOLDER [--families text image vit-tiny] [--seeds 0 1 2]
 
 learn: trains LoRA r = 8 everywhere on every task and ablates each module on test rows.  insert: trains each module
-alone.  gather: measures all on which a prediction could rest.  worth: trains the plans that different importances
-lead to, alone: those that single learned tasks lead to.  cost: what planning takes beside training.  All is kept in
-the folder --work, so that a stopped run goes on where it was; report prints the tables of what is there and writes
-them.
+alone.  own: what each learned adapter says on its own data.  gather: measures all on which a prediction could rest.
+worth: trains the plans that different importances lead to, alone: those that single learned tasks lead to.  cost:
+what planning takes beside training.  All is kept in the folder --work, so that a stopped run goes on where it was;
+report prints the tables of what is there and writes them.
 """
 
 import argparse
@@ -22,15 +22,24 @@ import torch
 
 from benchmarks.transferring.bench import Bench
 from benchmarks.transferring.cost import cost_row
-from benchmarks.transferring.evidence import gather
+from benchmarks.transferring.evidence import gather, own_sums
 from benchmarks.transferring.families import Family, draw, families
-from benchmarks.transferring.tables import importance_rows, predictions, report, similarity_rows, summary, worth_rows
+from benchmarks.transferring.tables import (
+    alone_rows,
+    importance_rows,
+    predictions,
+    report,
+    similarity_rows,
+    summary,
+    worth_rows,
+)
 from benchmarks.transferring.truth import insert, learn
 from benchmarks.transferring.worth import ALONE, SHARES, alone, importances, worth
 
 FILES = {
     "learn": "truth.npz",
     "insert": "insertion.npz",
+    "own": "own.npy",
     "gather": "evidence.npz",
     "worth": "worth.done",
     "alone": "alone.done",
@@ -70,6 +79,8 @@ def one_task(options: argparse.Namespace, family: Family, task: str, seed: int, 
             adapters = {name: place(options.work, family, name, 0) for name in learned}
             owns = [place(options.work, family, task, one) for one in options.seeds]
             gather(bench, adapters, owns, folder / FILES[part])
+        elif part == "own":
+            own_sums(bench, folder, folder / FILES[part])
         elif part in ("worth", "alone"):
             found, truth = (dict(np.load(folder / FILES[of])) for of in ("gather", "learn"))
             ways = alone(found) if part == "alone" else importances(found, truth, seed, predictions(found)["blend"])
@@ -82,9 +93,10 @@ def one_task(options: argparse.Namespace, family: Family, task: str, seed: int, 
 
 
 def run(options: argparse.Namespace, family: Family, part: str) -> None:
-    for seed in options.seeds:
-        for task in family.tasks if part == "learn" and seed == 0 else family.new:
-            wanted = not options.tasks or task in options.tasks or part == "learn"
+    for seed in options.seeds[:1] if part == "own" else options.seeds:
+        tasks = family.learned if part == "own" else family.tasks if part == "learn" and seed == 0 else family.new
+        for task in tasks:
+            wanted = not options.tasks or task in options.tasks or part in ("learn", "own")
             if wanted and not (place(options.work, family, task, seed) / FILES[part]).exists():
                 one_task(options, family, task, seed, part)
 
@@ -100,6 +112,7 @@ def write_report(options: argparse.Namespace, chosen: list[Family]) -> None:
             "importance": rows,
             "importance_means": summary(rows),
             "worth": worth_rows(options.work, family, options.seeds),
+            "alone": alone_rows(options.work, family, options.seeds),
             "cost": [
                 json.loads(p.read_text()) for p in sorted(options.work.glob(f"{family.name}/seed*/*/cost.json"))
             ],

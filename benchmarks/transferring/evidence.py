@@ -127,6 +127,12 @@ def gather(bench: Bench, adapters: Mapping[str, Path], owns: Sequence[Path], out
     part.rename(out)
 
 
+def own_sums(bench: Bench, folder: Path, out: Path) -> None:
+    """The sums (k, 4) of a learned adapter on its own task's probe: Table 7's importance on learned data."""
+    with frozen(bench.model):
+        np.save(out, moved(bench, load(bench, folder), bench.probe())[1])
+
+
 def trial(bench: Bench, probe: Sequence[Batch]) -> dict[str, Branch]:
     """w_0, as planning makes it."""
     read = partial(example_features, bench.model, bench.head)

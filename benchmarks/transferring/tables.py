@@ -12,7 +12,7 @@ from scipy.stats import rankdata
 
 from benchmarks.transferring.agreement import ablation_drops, insertion_gains, rho, split_half
 from benchmarks.transferring.families import Family
-from benchmarks.transferring.predict import branch_measures, data_measures, similarities, transferred
+from benchmarks.transferring.predict import branch_measures, data_measures, learned, similarities, transferred
 
 
 def evidence(work: Path, family: Family, seeds: Sequence[int]) -> Iterator[tuple[str, int, Any]]:
@@ -58,12 +58,12 @@ def truths(work: Path, family: Family, task: str, seeds: Sequence[int]) -> dict[
     return found
 
 
-def predictions(found: Any) -> dict[str, np.ndarray]:
-    """Importance (locations,) by every way of predicting it."""
+def predictions(found: Any, own: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    """Importance (locations,) by every way of predicting it; ``own`` (i, k, 4) are the learned tasks' own sums."""
     phi = {kind: values[0] for kind, values in similarities(found).items()}
     result = dict(data_measures(found))
     for kind in ("trial", "delta soft", "gradient soft"):
-        for measure, rows in branch_measures(found).items():
+        for measure, rows in branch_measures(found, own).items():
             result[f"{measure} x {kind}"] = transferred(phi[kind], rows)
             result[f"{measure} x {kind}, normalised"] = transferred(phi[kind], rows, normalised=True)
     for measure, rows in branch_measures(found).items():
@@ -84,7 +84,8 @@ def importance_rows(work: Path, family: Family, seeds: Sequence[int]) -> list[di
     rows: list[dict[str, Any]] = []
     for task in family.new:
         found = truths(work, family, task, seeds)
-        predicted = [predictions(one) for name, _, one in evidence(work, family, seeds) if name == task]
+        mine = [one for name, _, one in evidence(work, family, seeds) if name == task]
+        predicted = [predictions(one, own_sums(work, family, one)) for one in mine]
         if not found or not predicted:
             continue
         for kind, samples in found.items():
@@ -95,6 +96,13 @@ def importance_rows(work: Path, family: Family, seeds: Sequence[int]) -> list[di
             row["rho"] = {name: mean(rho(one[name], actual) for one in predicted) for name in predicted[0]}
             rows.append(row)
     return rows
+
+
+def own_sums(work: Path, family: Family, found: Any) -> np.ndarray | None:
+    """(i, k, 4) of the learned adapters on their own data; None while one is missing."""
+    names = found["adapters"][: learned(found)]
+    paths = [work / family.name / "seed0" / str(name) / "own.npy" for name in names]
+    return np.stack([np.load(path) for path in paths]) if all(path.exists() for path in paths) else None
 
 
 def mean(values: Iterable[float]) -> float | None:
@@ -125,6 +133,30 @@ def worth_rows(work: Path, family: Family, seeds: Sequence[int]) -> list[dict[st
     ]
 
 
+def alone_rows(work: Path, family: Family, seeds: Sequence[int]) -> list[dict[str, Any]]:
+    """C.1: R2 between the similarity of a learned task and the accuracy that a plan by it alone gains over the head.
+
+    ``standard_error`` is that of one such gain, for what of the R2 noise could explain.
+    """
+    rows: list[dict[str, Any]] = []
+    for task, seed, found in evidence(work, family, seeds):
+        path = work / family.name / f"seed{seed}" / task / "alone.json"
+        if not path.exists():
+            continue
+        gains = {row["way"]: row["test"] - row["head"] for row in json.loads(path.read_text())}
+        names = [str(name) for name in found["adapters"][: learned(found)]]
+        predicted, true = similarities(found)["trial"]
+        values = np.array([gains[name] for name in names])
+        test = np.clip([row["test"] for row in json.loads(path.read_text())], 0, 1)
+        row = {"task": task, "seed": seed, "least": float(values.min()), "most": float(values.max())}
+        row["standard_error"] = float(np.sqrt(np.mean(test * (1 - test)) / family.test_rows))
+        for kind, x in (("predicted", predicted), ("true", true), ("raw", similarities(found)["raw fold"][0])):
+            r = float(np.corrcoef(x, values)[0, 1]) if values.std() else 0.0
+            row |= {f"r_{kind}": r, f"r2_{kind}": r * r}
+        rows.append(row)
+    return rows
+
+
 def report(name: str, tables: dict[str, Any]) -> None:
     """Print the tables of one family."""
     for row in tables["similarity"]:
@@ -139,5 +171,8 @@ def report(name: str, tables: dict[str, Any]) -> None:
         print(f"{name:9} {way:45}", "  ".join(f"{truth} {value:5.2f}" for truth, value in by_truth.items()))
     for row in tables["worth"]:
         print(f"{name:9} {row['share']:3} % {row['way']:22} gain {row['gain']:.3f} in {row['runs']} runs")
+    for row in tables["alone"]:
+        told = f"R2 {row['r2_predicted']:.2f} predicted, {row['r2_true']:.2f} true, gains {row['least']:.3f} to {row['most']:.3f}"
+        print(f"{name:9} {row['task']:22} alone: {told} (one standard error {row['standard_error']:.3f})")
     for row in tables["cost"]:
         print(f"{name:9} planning is {row['share']:.2%} of training; memory at twenty tasks {row['growth']:+.2%}")

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 BUSY = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))  # so many want each core: all takes as many times longer
 # What Gradio's own client says of an answer that a reload cut off, the latter where a slow machine still owes it.
 CUT_OFF = ("BodyStreamBuffer was aborted", "Connection errored out")
-PATIENCE = 90_000 * BUSY  # milliseconds that a plan may take
+PATIENCE = 180_000 * BUSY  # milliseconds that a plan may take
 
 
 def pytest_collection_modifyitems(items):
