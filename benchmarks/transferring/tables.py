@@ -172,7 +172,8 @@ def report(name: str, tables: dict[str, Any]) -> None:
     for row in tables["worth"]:
         print(f"{name:9} {row['share']:3} % {row['way']:22} gain {row['gain']:.3f} in {row['runs']} runs")
     for row in tables["alone"]:
-        told = f"R2 {row['r2_predicted']:.2f} predicted, {row['r2_true']:.2f} true, gains {row['least']:.3f} to {row['most']:.3f}"
-        print(f"{name:9} {row['task']:22} alone: {told} (one standard error {row['standard_error']:.3f})")
+        told = f"R2 {row['r2_predicted']:.2f} predicted, {row['r2_true']:.2f} true"
+        gains = f"gains {row['least']:.3f} to {row['most']:.3f}, one standard error {row['standard_error']:.3f}"
+        print(f"{name:9} {row['task']:22} alone: {told}, {gains}")
     for row in tables["cost"]:
         print(f"{name:9} planning is {row['share']:.2%} of training; memory at twenty tasks {row['growth']:+.2%}")
