@@ -1,6 +1,5 @@
-"""The tree of task groups as text for a terminal, and as an SVG beside a joint run."""
+"""The tree of task groups as text for a terminal, and as an SVG beside a joint run and in the app."""
 
-from pathlib import Path
 from xml.sax.saxutils import escape
 
 from rich.tree import Tree
@@ -22,8 +21,8 @@ def tree_text(tree: TaskTree) -> Tree:
     return drawn
 
 
-def draw_tree(tree: TaskTree, path: Path) -> None:
-    """Write an SVG: stages across, tasks down; a line leads from each group to those that it parts into."""
+def draw_tree(tree: TaskTree) -> str:
+    """An SVG: stages across, tasks down; a line leads from each group to those that it parts into."""
     order = [task for group in tree.stages[-1] for task in group]
     middle = [
         {group: PAD + ROW * (sum(map(order.index, group)) / len(group) + 1.5) for group in groups}
@@ -31,8 +30,8 @@ def draw_tree(tree: TaskTree, path: Path) -> None:
     ]
     width, height = STEP * len(tree.stages) + 2 * PAD, ROW * (len(order) + 1) + 2 * PAD
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" font-family="sans-serif" '
-        f'font-size="{TEXT}">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
+        f'style="max-width:100%" font-family="sans-serif" font-size="{TEXT}">',
         f'<rect width="{width}" height="{height}" fill="white"/>',
     ]
     for stage, groups in enumerate(middle):
@@ -47,7 +46,7 @@ def draw_tree(tree: TaskTree, path: Path) -> None:
             )
             label = escape(_shortened(_named(tree, group)))
             parts.append(f'<text x="{left + 8}" y="{y + TEXT / 3:.0f}">{label}</text>')
-    path.write_text("\n".join([*parts, "</svg>\n"]), encoding="utf-8")
+    return "\n".join([*parts, "</svg>\n"])
 
 
 def _named(tree: TaskTree, group: tuple[int, ...]) -> str:

@@ -40,16 +40,24 @@ class JointPlan:
         return {"schema": SCHEMA, "tree": asdict(self.tree), "plans": [plan.to_dict() for plan in self.plans]}
 
     @classmethod
+    def from_dict(cls, values: dict[str, Any], source: str) -> "JointPlan":
+        """Raises PlanError where ``values``, read from ``source``, are not those of `to_dict`."""
+        try:
+            if values["schema"] != SCHEMA:
+                raise ValueError(f"schema {values['schema']}")
+            tree = TaskTree.from_json(values["tree"])
+            return cls(tree, tuple(Plan.from_dict(one, source) for one in values["plans"]))
+        except (ValueError, KeyError, TypeError) as error:
+            raise PlanError(f"{source} is no joint plan ({error}); run taskit together again.") from error
+
+    @classmethod
     def load(cls, path: Path) -> "JointPlan":
         """Raises PlanError for a file that `to_dict` has not written."""
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
-            if values["schema"] != SCHEMA:
-                raise ValueError(f"schema {values['schema']}")
-            tree = TaskTree.from_json(values["tree"])
-            return cls(tree, tuple(Plan.from_dict(one, str(path)) for one in values["plans"]))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError) as error:
             raise PlanError(f"{path} is no joint plan ({error}); run taskit together again.") from error
+        return cls.from_dict(values, str(path))
 
 
 @dataclass(frozen=True, slots=True)

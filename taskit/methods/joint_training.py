@@ -29,7 +29,7 @@ from taskit.training.interrupt import Interrupts
 from taskit.training.one_run import Training
 from taskit.training.peak import PeakMeter, cap_allocator
 from taskit.training.run_folder import Event, Result, RunFolder, Watch, stamped
-from taskit.training.runs import JOINT_PLAN
+from taskit.training.runs import JOINT_PLAN, Run, launch
 from taskit.training.scores import Scores
 from taskit.training.tracking import make_accelerator
 from taskit.training.trainer import load_data, owning
@@ -59,12 +59,29 @@ def train_together(
     if accelerator.num_processes > 1:
         raise RunError("Several datasets are trained together by one process; start it without accelerate launch.")
     if not resume:
-        folder.reserve()
-        folder.write_json(JOINT_PLAN, plan.to_dict())
-        draw_tree(plan.tree, folder.path / "tree.svg")
+        _reserve(plan, folder)
     interrupts = Interrupts()
     with owning(folder, True), interrupts.listening():
         return _Joint(plan, data, accelerator, folder, watch, interrupts).run()
+
+
+def start_together(plan: JointPlan, out: str | Path) -> Run:
+    """Train ``plan`` into ``out`` in a process of its own, which outlives this one.
+
+    Raises:
+        RunError: the folder is taken or cannot be written.
+    """
+    folder = RunFolder(out)
+    _reserve(plan, folder)
+    launch(folder)
+    return Run(out)
+
+
+def _reserve(plan: JointPlan, folder: RunFolder) -> None:
+    folder.reserve()
+    folder.write_json(JOINT_PLAN, plan.to_dict())
+    folder.write_json("plan.json", plan.plans[0].to_dict())  # its ranks, budget and peak are those of all
+    (folder.path / "tree.svg").write_text(draw_tree(plan.tree), encoding="utf-8")
 
 
 @dataclass

@@ -149,7 +149,7 @@ class Run:
         with locked(self.path, 0.0 if self.state.name in LIVE else LAST_WORDS):
             if self.state.name in LIVE:
                 raise RunError(f"The run in {self.path} is {self.state.name} already; wait for it or stop it first.")
-            _launch(self.folder)
+            launch(self.folder)
 
     def delete(self) -> None:
         """Remove the folder and all that is in it.
@@ -176,7 +176,7 @@ def start(plan: Plan, folder: str | Path) -> Run:
     made = RunFolder(folder)
     made.reserve()
     made.write_json("plan.json", plan.to_dict())
-    _launch(made)
+    launch(made)
     return Run(folder)
 
 
@@ -198,7 +198,7 @@ def _readable(path: Path) -> Run | None:
         return None
 
 
-def _launch(folder: RunFolder) -> None:
+def launch(folder: RunFolder) -> None:
     """Queue the run and start its process, in a session of its own: a closed terminal does not reach it."""
     path = folder.path.resolve()
     verb = ["together"] if (path / JOINT_PLAN).exists() else ["train", str(path / "plan.json")]

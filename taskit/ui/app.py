@@ -15,6 +15,7 @@ from taskit.ui.result_step import result_step
 from taskit.ui.runs_step import runs_step
 from taskit.ui.shelf import Shelf
 from taskit.ui.theme import STYLE, make_theme
+from taskit.ui.together_box import together_box
 from taskit.ui.train_step import train_step
 from taskit.ui.visitors import VisitorCookie, read_secret
 
@@ -40,6 +41,7 @@ def build(shelf: Shelf) -> gr.Blocks:
             model_step(page)
         with steps[DATA]:
             forward = data_step(page)
+            together_box(page, shelf)
         with steps[PLAN]:
             train, elsewhere, note = plan_step(page, forward)
         with steps[TRAIN]:

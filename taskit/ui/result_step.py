@@ -20,6 +20,7 @@ from taskit.ui.push import preview, push_run, token_of
 from taskit.ui.run_view import duration, memory_meter
 from taskit.ui.score_view import scores_view
 from taskit.ui.shelf import Shelf, Ticket
+from taskit.ui.together_box import together_view
 from taskit.ui.told import told
 from taskit.ui.visitors import visitor_of
 
@@ -49,6 +50,8 @@ class Results:
         found = self.shelf.find(visitor_of(request), name)
         if isinstance(found, Ticket) or found.result is None:
             return NOTHING, gr.skip(), gr.skip(), gr.Column(visible=False)
+        if parts := self.shelf.parts(found):
+            return together_view(parts), gr.skip(), gr.skip(), gr.Column(visible=False)
         modality = found.plan.data.modality
         inputs = gr.Image(visible="image" in modality), gr.Textbox(visible="text" in modality)
         return result_view(found, found.result), *inputs, gr.Column(visible=True)

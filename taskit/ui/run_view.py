@@ -21,9 +21,8 @@ def run_view(found: Run | Ticket, shelf: Shelf) -> str:
     if isinstance(found, Ticket):
         return _waiting(found, shelf)
     state, progress, events = found.state, found.progress, found.events()
-    head = (
-        f'<span class="chip {_kind(state.name)}">{STATES.get(state.name, state.name)}</span> {text(found.path.name)}'
-    )
+    name = text(shelf.name_of(found))
+    head = f'<span class="chip {_kind(state.name)}">{STATES.get(state.name, state.name)}</span> {name}'
     said = notice(state.message) if state.message else ""
     done = progress.step / progress.steps if progress.steps else 0.0
     meter = (

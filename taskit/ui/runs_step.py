@@ -31,10 +31,11 @@ class History:
         visitor = visitor_of(request)
         waiting = [one for one in self.shelf.tickets() if one.visitor == visitor]
         runs = self.shelf.runs(visitor)
-        names = [one.name for one in waiting] + [run.path.name for run in runs]
+        names = [one.name for one in waiting] + [self.shelf.name_of(run) for run in runs]
         if not names:
             return NOTHING, gr.Dropdown(choices=[], value=None), gr.Column(visible=False), tab(RUNS, "none yet")
-        rows = [(text(one.name), "waiting", "", "", "") for one in waiting] + [_row(run) for run in runs]
+        rows = [(text(one.name), "waiting", "", "", "") for one in waiting]
+        rows += [_row(run, self.shelf.name_of(run)) for run in runs]
         lines = table(("run", "state", "started", "peak / budget", "result"), rows)
         choice = gr.Dropdown(choices=names, value=names[0])
         return panel("Your runs", HINT, lines), choice, gr.Column(visible=True), tab(RUNS, f"{len(names)} kept")
@@ -74,11 +75,11 @@ def runs_step(page: Page, shelf: Shelf) -> None:
     )
 
 
-def _row(run: Run) -> tuple[str, ...]:
+def _row(run: Run, name: str) -> tuple[str, ...]:
     plan, result, state = run.plan, run.result, run.state.name
     kind = "live" if state in LIVE else "failed" if state == "failed" else ""
     started = datetime.fromtimestamp((run.path / "plan.json").stat().st_ctime).strftime("%d %b, %H:%M")
     peak = f"{show_bytes(plan.memory.peak_bytes)} / {show_bytes(plan.budget_bytes)}"
     gave = f"{result.metric} {result.before:.3f} → {result.after:.3f}" if result else ""
     chip = f'<span class="chip {kind}">{STATES.get(state, state)}</span>'
-    return text(run.path.name), chip, started, peak, gave
+    return text(name), chip, started, peak, gave

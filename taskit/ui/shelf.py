@@ -1,8 +1,9 @@
 """Where runs are kept: a folder for each visitor, and a line of those that wait for their turn.
 
     ROOT/VISITOR/RUN/          a run folder as the CLI makes it
+    ROOT/VISITOR/RUN/TASK/     that of one dataset of several that were trained together
     ROOT/VISITOR/data/HASH/    the visitor's uploads that runs were started on
-    ROOT/waiting/TIME RUN.json a run that has not started: its visitor, name and plan
+    ROOT/waiting/TIME RUN.json a run that has not started: its visitor, name and plan, or joint plan
 
 All of it lies on the disk, so that an app that was killed finds runs and line as they were.
 """
@@ -22,10 +23,12 @@ from taskit.data.hub import PREFIX
 from taskit.errors import RunError, TaskITError
 from taskit.jobs.quote import Quote
 from taskit.jobs.submitting import submit
+from taskit.methods.joint_plan import JointPlan
+from taskit.methods.joint_training import start_together
 from taskit.plan import Plan
 from taskit.training.files import read_json, write_json
 from taskit.training.run_folder import LIVE
-from taskit.training.runs import Run, list_runs, start
+from taskit.training.runs import JOINT_PLAN, Run, list_runs, start
 from taskit.ui.rentals import Rentals, is_rented
 
 SLOTS = 1  # runs that train at the same time: a second one would not have the memory that its plan counts on
@@ -54,9 +57,18 @@ class Shelf:
     def add(self, visitor: str, plan: Plan) -> str:
         """Put a plan into the line; returns the name of the run that it will be."""
         plan, name = self._with_own_data(visitor, plan), _name_for(plan)
+        return self._queue(visitor, name, {"plan": plan.to_dict()})
+
+    def add_together(self, visitor: str, plan: JointPlan) -> str:
+        """Put the plan of several datasets into the line; returns the name of the run that it will be."""
+        plan = replace(plan, plans=tuple(self._with_own_data(visitor, one) for one in plan.plans))
+        return self._queue(visitor, f"together-{secrets.token_hex(6)}", {"together": plan.to_dict()})
+
+    def _queue(self, visitor: str, name: str, planned: dict[str, object]) -> str:
         self.line.mkdir(parents=True, exist_ok=True)
-        ticket = {"visitor": visitor, "name": name, "error": "", "plan": plan.to_dict()}
-        write_json(self.line / f"{time.time_ns()} {name}.json", ticket)
+        write_json(
+            self.line / f"{time.time_ns()} {name}.json", {"visitor": visitor, "name": name, "error": "", **planned}
+        )
         self.advance()
         return name
 
@@ -84,7 +96,11 @@ class Shelf:
                     return
                 whole = read_json(ticket.path)
                 try:
-                    start(Plan.from_dict(whole["plan"], ticket.name), self.root / ticket.visitor / ticket.name)
+                    folder = self.root / ticket.visitor / ticket.name
+                    if "together" in whole:
+                        start_together(JointPlan.from_dict(whole["together"], ticket.name), folder)
+                    else:
+                        start(Plan.from_dict(whole["plan"], ticket.name), folder)
                     ticket.path.unlink()
                 except (TaskITError, OSError) as error:
                     write_json(ticket.path, {**whole, "error": str(error)})
@@ -95,10 +111,19 @@ class Shelf:
         return [run for run in found if run.state.name in LIVE and not is_rented(run)]
 
     def runs(self, visitor: str) -> list[Run]:
-        """A visitor's runs, the newest first."""
+        """A visitor's runs, the newest first, each followed by those of its datasets where it has several."""
         folder = self.root / visitor
         found = list_runs(folder) if folder.is_dir() else ()
-        return sorted(found, key=lambda run: (run.path / "plan.json").stat().st_ctime, reverse=True)
+        newest = sorted(found, key=lambda run: (run.path / "plan.json").stat().st_ctime, reverse=True)
+        return [one for run in newest for one in (run, *self.parts(run))]
+
+    def parts(self, run: Run) -> tuple[Run, ...]:
+        """The finished runs of each dataset of a run with several; none for any other run."""
+        return list_runs(run.path) if (run.path / JOINT_PLAN).exists() else ()
+
+    def name_of(self, run: Run) -> str:
+        """The name by which `find` finds it."""
+        return "/".join(run.path.relative_to(self.root).parts[1:])
 
     def find(self, visitor: str | None, name: str) -> Run | Ticket:
         """A visitor's run, or with None anybody's, by its name, which nobody can guess.
@@ -109,9 +134,13 @@ class Shelf:
         for ticket in self.tickets():
             if ticket.name == name and visitor in (None, ticket.visitor):
                 return ticket
-        if re.fullmatch(r"[\w-]+", name or ""):
-            for state in self.root.glob(f"{visitor or '*'}/{name}/state.json"):
-                return Run(state.parent)
+        whole = (name or "").partition("/")[0]
+        if re.fullmatch(r"[\w-]+", whole):
+            for state in self.root.glob(f"{visitor or '*'}/{whole}/state.json"):
+                run = Run(state.parent)
+                for one in (run, *(self.parts(run) if whole != name else ())):
+                    if self.name_of(one) == name:
+                        return one
         raise RunError(f"There is no run called {name or '(none)'} here; choose one of your runs.")
 
     def place(self, ticket: Ticket) -> int:
@@ -161,6 +190,6 @@ def describe(found: Run | Ticket, shelf: Shelf) -> dict[str, object]:
         state = "failed" if found.error else "queued"
         return {"run": found.name, "state": state, "message": found.error, "ahead": shelf.place(found)}
     state, progress = found.state, found.progress
-    told = {"run": found.path.name, "state": state.name, "message": state.message or progress.message}
+    told = {"run": shelf.name_of(found), "state": state.name, "message": state.message or progress.message}
     numbers = {name: getattr(progress, name) for name in ("epoch", "step", "steps", "loss", "metric", "seconds_left")}
     return json.loads(json.dumps({**told, **numbers}))

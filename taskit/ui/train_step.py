@@ -96,8 +96,8 @@ class Watch:
         visitor = visitor_of(request)
         waiting = [one.name for one in self.shelf.tickets() if one.visitor == visitor]
         runs = self.shelf.runs(visitor)
-        live = [run.path.name for run in runs if run.state.name in LIVE] + waiting
-        names = live or [run.path.name for run in runs]
+        live = [self.shelf.name_of(run) for run in runs if run.state.name in LIVE] + waiting
+        names = live or [self.shelf.name_of(run) for run in runs]
         return names[0] if names else None, gr.Tabs(selected=TRAIN) if live else gr.skip()
 
 

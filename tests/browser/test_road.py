@@ -167,3 +167,24 @@ def test_a_bad_upload_is_one_sentence_in_the_page(data_page, tmp_path, case):
     notice = data_page.locator("[role=tabpanel]:visible .notice.error")
     for word in words:
         expect(notice).to_contain_text(word)
+
+
+def test_datasets_are_trained_together(app, visit, tmp_path):
+    """Planned in the step of the data, trained as one run, and each with a result of its own."""
+    page = visit(app.url)
+    page.get_by_role("tab", name="Data").click()
+    button(page, "Several datasets").click()
+    button(page, "Plan them together").click()
+    page.get_by_text("no more than one dataset").wait_for()
+    archives = [write_zip(tmp_path / f"{name}.zip", image_files(12)) for name in ("photos", "prints")]
+    page.locator("[role=tabpanel] input[type=file]").nth(1).set_input_files(archives)
+    page.get_by_text("prints").first.wait_for()
+    button(page, "Plan them together").click()
+    page.get_by_text("photos + prints").first.wait_for()
+    assert page.locator("table.heat").is_visible()
+    assert unnamed(page) == []
+    button(page, "Train them together").click()
+    button(page, "See the result").click()
+    page.get_by_role("heading", name="Trained together").wait_for()
+    rows = page.locator("table.plain:visible tr").all_inner_texts()
+    assert [row.split("\t")[0] for row in rows[1:]] == ["photos", "prints"]

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from taskit.errors import RunError
+from taskit.methods.joint_plan import JointPlan
+from taskit.methods.task_tree import TaskTree
 from taskit.training.run_folder import RunFolder
 from taskit.ui import shelf as room
 from taskit.ui.shelf import Shelf, Ticket, describe
@@ -32,7 +34,12 @@ def shelf(tmp_path, monkeypatch):
         made.write_json("plan.json", plan.to_dict())
         made.set_state("running")
 
+    def start_together(plan, folder):
+        start(plan.plans[0], folder)
+        (folder / "together.json").write_text("{}")
+
     monkeypatch.setattr(room, "start", start)
+    monkeypatch.setattr(room, "start_together", start_together)
     return Shelf(tmp_path / "runs")
 
 
@@ -59,6 +66,29 @@ def test_nobody_finds_a_run_of_somebody_else(shelf, plan):
             shelf.find("bob", name)
     assert shelf.runs("bob") == []
     assert [run.path.name for run in shelf.runs("ann")] == [mine]
+
+
+def test_datasets_trained_together_are_one_run_until_each_has_its_own(shelf, plan):
+    joint = JointPlan(TaskTree(("cats", "dogs"), ((1.0, 0.5), (0.5, 1.0)), (((0, 1),),)), (plan, plan))
+    first, second = shelf.add_together("ann", joint), shelf.add_together("ann", joint)
+    assert first.startswith("together-")
+    assert isinstance(shelf.find("ann", second), Ticket)
+    run = shelf.find("ann", first)
+    assert shelf.root in Path(run.plan.data.source).parents  # the uploads are kept
+    for name in ("cats", "dogs"):
+        part = RunFolder(run.path / name)
+        part.reserve()
+        part.write_json("plan.json", plan.to_dict())
+        part.set_state("done")
+    names = [f"{first}/cats", f"{first}/dogs"]
+    assert [shelf.name_of(one) for one in shelf.runs("ann")] == [first, *names]
+    assert shelf.find("ann", names[1]).path == run.path / "dogs"
+    for stranger in (f"{first}/birds", f"{first}/../{first}", f"{first}/", f"x/{first}"):
+        with pytest.raises(RunError, match="no run called"):
+            shelf.find("ann", stranger)
+    RunFolder(run.path).set_state("stopped")
+    shelf.advance()
+    assert shelf.find("ann", second).state.name == "running"
 
 
 def test_names_cannot_be_guessed_and_say_what_they_are(shelf, plan):

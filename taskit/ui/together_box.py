@@ -1,0 +1,98 @@
+"""Several datasets at once (TGLoRA): in the step of the data, what they would share, and the start of their run."""
+
+from collections.abc import Sequence
+
+import gradio as gr
+
+from taskit.data.sources import READERS
+from taskit.errors import DataError, PlanError
+from taskit.methods.joint_plan import JointPlan, plan_together
+from taskit.training.runs import Run
+from taskit.tree_picture import draw_tree
+from taskit.ui.charts import memory_bar
+from taskit.ui.heatmap import heatmap
+from taskit.ui.markup import panel, table, text
+from taskit.ui.page import TRAIN, Page
+from taskit.ui.shelf import Shelf
+from taskit.ui.told import told
+from taskit.ui.visitors import visitor_of
+
+ABOUT = (
+    "<p class='hint'>Related datasets of one kind can train over one backbone within one budget: near the input they "
+    "share all of their LoRA, with depth less and less, most between those whose gradients agree (TGLoRA). Each ends "
+    "with an adapter of its own.</p>"
+)
+SHARING = "From left to right through the depth of the model: who has one LoRA together."
+
+
+class Together:
+    """The handlers of the box, over one shelf."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        self.shelf = shelf
+
+    @told(outputs=3)
+    def plan(self, paths: list[str] | None, backbone: str | None, budget: str) -> tuple:
+        """Plan the datasets together, and show who shares with whom."""
+        if not backbone:
+            raise PlanError("There is no model yet; choose one in the first step.")
+        if not paths or len(paths) < 2:
+            raise DataError("That is no more than one dataset; upload two or more, or use the box above for one.")
+        made = plan_together(paths, backbone, budget)
+        return plan_view(made), made, gr.Button(visible=True)
+
+    @told(outputs=2)
+    def train(self, made: JointPlan, request: gr.Request) -> tuple:
+        return self.shelf.add_together(visitor_of(request), made), gr.Tabs(selected=TRAIN)
+
+
+def together_box(page: Page, shelf: Shelf) -> None:
+    """Draw the box and wire it."""
+    together = Together(shelf)
+    with gr.Accordion("Several datasets, trained together", open=False):
+        gr.HTML(ABOUT, elem_classes="bare")
+        with gr.Row():
+            files = gr.File(label="Upload two or more", file_count="multiple", file_types=[*READERS, ".zip"],
+                            height=150, scale=3)  # fmt: skip
+            budget = gr.Textbox("60%", label="Memory budget", info="6GiB, 800MiB, or % as in the next step", scale=1)
+        plan = gr.Button("Plan them together")
+        note = gr.HTML(elem_classes="bare")
+        view = gr.HTML(elem_classes=["bare", "waiting"])
+        made = gr.State(None)
+        train = gr.Button("Train them together", variant="primary", visible=False)
+    plan.click(
+        together.plan,
+        [files, page.backbone, budget],
+        [note, view, made, train],
+        api_visibility="private",
+        concurrency_limit=1,
+        concurrency_id="planning",
+        show_progress_on=view,
+    )
+    gr.on(
+        [files.change, budget.change, page.backbone.change],
+        lambda: ("", None, gr.Button(visible=False)),
+        None,
+        [view, made, train],
+        queue=False,
+        api_visibility="private",
+    )
+    train.click(together.train, made, [note, page.run, page.tabs], api_visibility="private")
+
+
+def plan_view(made: JointPlan) -> str:
+    """Who shares with whom, at which ranks, and what it takes; ranks and memory are those of all datasets."""
+    tree, shared = panel("Who shares with whom", SHARING, draw_tree(made.tree)), made.plans[0]
+    parts = (heatmap(shared), memory_bar(shared, rehearsed=True))
+    return f'{tree}<div class="board wide">{"".join(f"<div>{part}</div>" for part in parts)}</div>'
+
+
+def together_view(parts: Sequence[Run]) -> str:
+    """What came of each dataset."""
+    rows = [
+        (text(run.path.name), result.metric, f"{result.before:.3f}", f"{result.after:.3f}")
+        for run in parts
+        if (result := run.result)
+    ]
+    hint = "Each dataset has an adapter of its own: open its run in the step Runs to try, download or push it."
+    return panel("Trained together", hint, table(("dataset", "metric", "head alone", "with the adapter"), rows))
