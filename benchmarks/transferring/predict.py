@@ -22,8 +22,10 @@ def similarities(e: Evidence) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """By kind: predicted and true similarity to every learned adapter; the true one is the mean over all trainings.
 
     raw: cos(x*, x(w_i)) against cos(x(w_new), x(w_i)).  All others against the cosine of both displacements.
-    delta: cos(-grad, x(w_i) - x).  trial: the product's own.  trial alone: without the common drift.  Each per
-    example and averaged, or of the batch as one vector (pooled).  ceiling: another training for the trial.
+    delta: cos(-grad, x(w_i) - x).  trial: the product's own.  trial alone: without the common drift.  trial beyond:
+    in both, what lies along the mean direction of the other learned tasks is left out, so that a zoo of tasks which
+    all resemble the new one has similarity 0.  Each per example and averaged, or of the batch as one vector (pooled).
+    ceiling: another training for the trial.
     """
     x, moved, count = e["x"].astype(float), e["moved"].astype(float), learned(e)
     others, tried, owns = moved[:count], moved[count], moved[count + 1 :]
@@ -34,6 +36,7 @@ def similarities(e: Evidence) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     units = [displacement(torch.from_numpy(x), torch.from_numpy(one)) for one in moved[: count + 1]]
     found = {
         "trial": (np.array(trial_similarities(units[-1], units[:-1])), truth),
+        "trial beyond": (beyond(tried - x, shift), np.mean([beyond(own - x, shift) for own in owns], 0)),
         "trial alone": (cosines(shift, tried - x).mean(1), truth),
         "trial pooled": (cosines(flat(shift), flat((tried - x)[None])), pooled),
     }
@@ -51,6 +54,21 @@ def similarities(e: Evidence) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         rest = np.mean([cosines(shift, own - x).mean(1) for own in owns[1:]], 0)
         found["ceiling"] = cosines(shift, owns[0] - x).mean(1), rest
     return found
+
+
+def beyond(step: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    """(i,) mean cosine over examples of ``step`` (n, d) and each ``shift`` (i, n, d) without what they share."""
+    units = unit(shift)
+    found = []
+    for i, one in enumerate(units):
+        shared = unit(units.sum(0) - one)
+        left, right = (part - (part * shared).sum(-1, keepdims=True) * shared for part in (unit(step), one))
+        found.append(cosines(left, right).mean())
+    return np.array(found)
+
+
+def unit(x: np.ndarray) -> np.ndarray:
+    return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), TINY)
 
 
 def learned(e: Evidence) -> int:
