@@ -60,7 +60,7 @@ def beyond(step: np.ndarray, shift: np.ndarray) -> np.ndarray:
     """(i,) mean cosine over examples of ``step`` (n, d) and each ``shift`` (i, n, d) without what they share."""
     units = unit(shift)
     found = []
-    for i, one in enumerate(units):
+    for one in units:
         shared = unit(units.sum(0) - one)
         left, right = (part - (part * shared).sum(-1, keepdims=True) * shared for part in (unit(step), one))
         found.append(cosines(left, right).mean())
