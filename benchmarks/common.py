@@ -37,7 +37,7 @@ def facts(parser: argparse.ArgumentParser, chosen: argparse.Namespace) -> Row:
     """Command (folders by their kind, not by their place), seeds, machine and versions."""
     return {
         "command": shlex.join([*parser.prog.split(), *_unplaced(chosen, sys.argv[1:])]),
-        "seeds": chosen.seeds,
+        "seeds": getattr(chosen, "seeds", []),
         "machine": machine(),
         "versions": dict(_versions()),
     }
