@@ -30,6 +30,7 @@ from taskit.memory.rehearsal import rehearse
 from taskit.memory.trace import trace
 from taskit.scheduler import RANKS
 
+QUICK = ("ViT-B/16", "BERT-base", "Llama-1B")
 LARGEST = {"Llama-1B": (ARCHITECTURES["Llama-1B"], 2), "Llama-70B": (LLAMA_70B_BASE, 12)}  # with the bar in seconds
 
 
@@ -124,16 +125,17 @@ def price_once(base: Architecture) -> None:
 
 
 def main() -> None:
-    parser = options("memory", __doc__, quick="three strategies each", seeds=(0,))
+    parser = options("memory", __doc__, quick=f"three strategies each of {', '.join(QUICK)}", seeds=(0,))
     parser.add_argument("--strategies", type=int, help="strategies an architecture (default 25, peaks 10, gpu 50)")
     parts = ("speed", "activations", "peaks", "gpu")
     parser.add_argument("--parts", nargs="+", choices=parts, default=parts)
     parser.add_argument("--architectures", nargs="+", choices=ARCHITECTURES, help="only these (activations, peaks)")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
-    few, names, seeds = 3 if chosen.quick else chosen.strategies, chosen.architectures, chosen.seeds
+    few, seeds = 3 if chosen.quick else chosen.strategies, chosen.seeds
+    names = chosen.architectures or (QUICK if chosen.quick else ARCHITECTURES)
     results = Results(parser, chosen, strategies=few)
-    drawn = [{"architecture": name, "seed": seed} for name in names or ARCHITECTURES for seed in seeds]
+    drawn = [{"architecture": name, "seed": seed} for name in names for seed in seeds]
     real = [key | {"condition": one} for key in drawn if key["architecture"] in SMALL for one in CONDITIONS]
     if "speed" in chosen.parts:
         results.rows("speed", [{"model": name} for name in LARGEST], speed_row)

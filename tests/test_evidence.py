@@ -96,8 +96,8 @@ def test_verdicts_follow_the_figures():
 
 
 def cells(**accuracies):
-    base = {"family": "text", "task": "t", "seed": 0, "variant": None, "peak_bytes": None}
-    shares = {"lora everywhere": None}
+    base = {"family": "text", "task": "t", "seed": 0, "group": "g", "variant": None, "peak_bytes": None}
+    shares = {"everywhere": None}
     return [base | {"way": way, "share": shares.get(way, 60), "test": value} for way, value in accuracies.items()]
 
 
@@ -106,7 +106,7 @@ def cells(**accuracies):
     [(0.801, 0.78, 0.79, True), (0.81, 0.78, 0.79, False), (0.801, 0.795, 0.79, False), (0.801, 0.78, 0.805, False)],
 )
 def test_the_bar_of_accuracy_is_the_issues(everywhere, uniform, last, holds):
-    ways = {"taskit": 0.80, "lora everywhere": everywhere, "uniform": uniform, "last blocks": last}
+    ways = {"taskit": 0.80, "everywhere": everywhere, "uniform": uniform, "last-blocks": last}
     section = accuracy.section({"cells": cells(**ways)})
     assert section.holds is holds
     assert accuracy.section({"cells": cells(taskit=0.8)}).holds is None

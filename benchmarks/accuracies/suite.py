@@ -35,6 +35,7 @@ def zoo_without(zoo: Path, task: str, most: int | None, seed: int, folder: Path)
     """A copy of ``zoo`` without the task's own adapter; of the others ``most``, which the seed draws."""
     names = sorted(path.parent.name for path in zoo.glob("*/adapter_config.json") if path.parent.name != task)
     chosen = names if most is None else random.Random(f"{seed} {task}").sample(names, min(most, len(names)))
+    folder.mkdir(exist_ok=True)
     for name in chosen:
         shutil.copytree(zoo / name, folder / name, dirs_exist_ok=True)
     return folder

@@ -27,8 +27,8 @@ from taskit.planning import decide, make_collator, make_plan, uniform_plan
 from taskit.pricing import Stage, set_stage
 from taskit.training.trainer import train
 
-BOUNDED = ("taskit", "uniform", "eva", "last blocks", "last blocks, r = 8")  # within the budget
-FREE = ("lora everywhere", "adalora", "full", "head", "zero-FT")  # cost what they cost
+BOUNDED = ("taskit", "uniform", "eva", "last-blocks", "last-blocks-r8")  # within the budget
+FREE = ("everywhere", "adalora", "full", "head", "zero-ft")  # cost what they cost
 WAYS = (*BOUNDED, *FREE)
 FULL_RATES = (2e-5, 5e-5, 1e-4)
 VARIANTS = (  # of TaskIT's plan: learned tasks that it may look at, h(r), Eq. (3), Eq. (4)
@@ -103,7 +103,7 @@ class Task:
         if share not in self.fitting:
             self.fitting[share] = strategies(self.bench, self.source, {}, [share])
         found = self.fitting[share].get(("last blocks" if way.startswith("last") else "uniform", share))
-        return tuple(min(rank, 8) for rank in found) if found and way == "last blocks, r = 8" else found
+        return tuple(min(rank, 8) for rank in found) if found and way == "last-blocks-r8" else found
 
     def directed(self, model: Any) -> None:
         """EVA's start, on the training rows."""
@@ -124,7 +124,7 @@ class Task:
         if way == "full":
             make = lambda model, heads: everything(model, self.everywhere, heads)  # noqa: E731
             return Training((), make, rates=FULL_RATES, divisor=SOFTENED)
-        if way == "lora everywhere" or share is None:
+        if way == "everywhere" or share is None:
             return Training((8,) * len(self.bench.names))
         ranks = self.ranks(way, share, variant)
         directed = way == "eva" and ranks and any(ranks)
@@ -137,7 +137,7 @@ def cell(task: Task, way: str, share: int | None, variant: str | None, rate: flo
     row: Row = {"head": accuracy(bench.model, bench.test), "peak_bytes": None}  # of what is no plain LoRA
     if way == "head":
         return row | {"test": row["head"]} | bytes_of(task, (0,) * len(bench.names))
-    if way == "zero-FT":
+    if way == "zero-ft":
         return row | zero_ft(task)
     training = task.training(way, share, variant)
     if training is None:

@@ -63,7 +63,8 @@ def _scale(low: float, high: float) -> tuple[float, float, float]:
     rough = width / 5
     power = 10 ** math.floor(math.log10(rough))
     step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough)
-    return math.floor(low / step) * step, math.ceil(high / step) * step or step, step
+    bottom, top = math.floor(low / step), math.ceil(high / step)
+    return bottom * step, max(top, bottom + 1) * step, step
 
 
 def _key(number: int, name: str, x: float) -> list[str]:
