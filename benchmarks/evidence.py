@@ -5,6 +5,7 @@
 Reads no data and trains nothing; the same JSON gives the same bytes.
 """
 
+import ast
 import json
 import re
 from collections.abc import Mapping
@@ -70,12 +71,24 @@ def written() -> dict[Path, str]:
     files = {PAGE: page(found, told)}
     for section in told.values():
         files |= {PAGE.with_suffix("") / name: picture for name, picture in section.pictures.items()}
-    blocks = {"figures": figures(told), "demo": told["demo"].body[0]}
+    blocks = {"figures": figures(told), "demo": told["demo"].body[0], "left_out": left_out()}
     for path in (Path("README.md"), *sorted(p.relative_to(ROOT) for p in (ROOT / "docs").glob("*.md"))):
         text = (ROOT / path).read_text(encoding="utf-8")
         if path != PAGE and BLOCK.search(text):
             files[path] = BLOCK.sub(lambda match: f"{match[1]}{blocks[match[2]]}\n{match[3]}", text)
     return files
+
+
+def left_out() -> str:
+    """What the memory prediction leaves out, as taskit/memory says it."""
+    source = (ROOT / "taskit" / "memory" / "__init__.py").read_text(encoding="utf-8")
+    told = ast.get_docstring(ast.parse(source)) or ""
+    return (
+        told.partition("Left out, every source that is known:")[2]
+        .strip()
+        .replace("\n* ", "\n- ")
+        .replace("* ", "- ", 1)
+    )
 
 
 def figures(told: Mapping[str, Section]) -> str:
