@@ -75,6 +75,11 @@ def test_the_rate_is_the_one_that_validation_chose(tiny, way, rates):
     assert (again["validation"], again["test"]) == (row["validation"], row["test"])
 
 
+def test_a_way_that_inserts_nothing_settles_no_rate(tiny):
+    assert not any(tiny.ranks("uniform", 1, None))
+    assert not cell(tiny, "uniform", 1, None, None)["chosen_here"]
+
+
 @pytest.mark.parametrize("way", ["adalora", "uniform", "eva", "last-blocks", "last-blocks-r8"])
 def test_every_way_trains(tiny, way):
     row = cell(tiny, way, None if way == "adalora" else 100, None, 1e-3)

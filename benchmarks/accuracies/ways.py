@@ -147,7 +147,9 @@ def cell(task: Task, way: str, share: int | None, variant: str | None, rate: flo
     rates = [rate] if rate else training.rates
     tried = [(*tested(bench, training, one), one) for one in rates]
     validation, test, chosen = max(tried, key=lambda found: (found[0], -found[2]))
-    return row | {"validation": validation, "test": test, "learning_rate": chosen, "chosen_here": rate is None}
+    learns = training.make is not None or any(training.ranks)  # the head's own rate is nothing for a LoRA
+    row |= {"validation": validation, "test": test, "learning_rate": chosen}
+    return row | {"chosen_here": rate is None and learns}
 
 
 def bytes_of(task: Task, ranks: Ranks) -> Row:

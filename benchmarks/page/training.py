@@ -48,7 +48,8 @@ def _quantised(found: dict) -> str:
         for row in found["rows"]
     ]  # fmt: skip
     head = ("bits", "loss before", "loss after", "predicted", "measured", "budget")
-    return f"{found['backbone']} on {found['data']}.\n\n{table(head, lines)}"
+    paper = "The paper (Table 5, Janus-Pro 1B in 8 bits on a Jetson): 76.4 at 6.5 GB on CIFAR, LoRA 76.2 at 8.9 GB."
+    return f"{found['backbone']} on {found['data']}.  {paper}\n\n{table(head, lines)}"
 
 
 def _processes(found: dict) -> str:
