@@ -58,16 +58,6 @@ def test_no_measured_number_is_typed(path):
     assert found == allowed, "quote results in a generated block; list what is no measurement here, with its reason"
 
 
-@pytest.mark.parametrize(
-    "name", ["README.md", "CHANGELOG.md", "docs/adding.md", "docs/memory.md", "docs/evidence.md"]
-)
-def test_every_path_that_is_named_exists(name):
-    text = (ROOT / name).read_text(encoding="utf-8")
-    code = re.findall(r"`((?:taskit|benchmarks|tests|zoo|docs)/[\w./-]*)`", text)
-    links = [str((ROOT / name).parent.relative_to(ROOT) / link) for link in re.findall(r"\]\(([\w./-]+)", text)]
-    assert [path for path in (*code, *links) if not (ROOT / path).exists()] == []
-
-
 def test_measured_numbers_are_recognised():
     prose = "It takes 3.5 s, 12 MiB, 80% and 2 points; `5 s` and rank 8 are none."
     assert MEASURED.findall(CODE.sub("", prose)) == ["3.5 s", "12 MiB", "80%", "2 points"]
