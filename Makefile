@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo app test clean
+.PHONY: demo app test benchmarks clean
 
 demo: $(READY)          ## the whole road on the bundled backbone, zoo and an example dataset
 	$(BIN)/python -m taskit.demo
@@ -16,6 +16,9 @@ test: $(READY)          ## lint, types and all tests
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/python -m pytest -n logical --dist loadfile
+
+benchmarks: $(READY)    ## every claim, on this machine; QUICK=1: within half an hour; DATA=FOLDER: with real data
+	$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(if $(DATA),--data $(DATA))
 
 clean:                  ## remove the environment and the demo's folder
 	rm -rf .venv demo-run

@@ -1,25 +1,22 @@
 """Claim: the page is interactive within 3 s, the slider redraws within 300 ms, and 20 visitors get their plans.
 
-    python benchmarks/app.py [--visitors 20] [--out app.json]
+    python -m benchmarks.app [--visitors 20] [--seeds 0] [--quick] [--out FILE]
 
-Starts the app, opens it in Chromium, moves the slider to 20 places, then lets visitors plan at once through the API
-and looks at the app's resident memory before, and a minute after.  Times are those of a person in the browser: from
-the input to the changed picture.  One plan before the crowd pays for what is loaded once.
-Beside each time stand the processor seconds of the app, which a busy machine does not stretch, and the
-load average.  Prints a table and writes JSON; takes about five minutes on two free cores; needs Debian's chromium.
+Starts the app, opens it in Chromium, moves the slider to 20 places in the order that a seed draws, then lets visitors
+plan at once through the API and looks at the app's resident memory before, and a minute after.  Times are those of a
+person in the browser: from the input to the changed picture.  One plan before the crowd pays for what is loaded once.
+Beside each time stand the processor seconds of the app, which a busy machine does not stretch, and the load average.
+Needs Debian's chromium.
 """
 
-import argparse
-import json
 import os
+import random
 import statistics
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +24,7 @@ import psutil
 from gradio_client import Client
 from playwright.sync_api import Page, sync_playwright
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+from benchmarks.common import Results, options
 from tests.browser.conftest import CHROMIUM, PATIENCE, App
 
 EXAMPLE = "requests to a shop (text)"
@@ -56,15 +53,15 @@ def opened(page: Page, url: str) -> float:
     return time.perf_counter() - start
 
 
-def moves(page: Page) -> list[float]:
-    """Milliseconds from each move of the slider to the changed figures."""
+def moves(page: Page, seeds: Sequence[int]) -> list[float]:
+    """Milliseconds from each move of the slider to the changed figures, all places once for each seed."""
     page.get_by_role("button", name="Next: your data").click()
     page.get_by_role("button", name="Try it: handwritten").click()
     page.locator(".samples img").first.wait_for(timeout=300_000)
     page.get_by_role("button", name="Next: budget and plan").click()
     page.locator("table.heat").wait_for(timeout=600_000)
     page.wait_for_timeout(1000)
-    return [page.evaluate(MOVE, value) for value in MOVES]
+    return [page.evaluate(MOVE, value) for seed in seeds for value in random.Random(seed).sample(MOVES, len(MOVES))]
 
 
 def crowd(url: str, visitors: int) -> float:
@@ -101,7 +98,7 @@ class Meter:
         return self.process.memory_info().rss
 
 
-def in_browser(url: str, meter: Meter) -> dict[str, Any]:
+def in_browser(url: str, meter: Meter, seeds: Sequence[int]) -> dict[str, Any]:
     """What one person waits for."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
@@ -111,7 +108,7 @@ def in_browser(url: str, meter: Meter) -> dict[str, Any]:
         page.set_default_timeout(PATIENCE)
         opened(page, url)
         with meter.during("data, plan and all moves of the slider"):
-            redraws = sorted(moves(page))
+            redraws = sorted(moves(page, seeds))
         browser.close()
     return {
         "seconds_until_interactive": [round(first, 2), round(second, 2)],
@@ -120,41 +117,43 @@ def in_browser(url: str, meter: Meter) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--visitors", type=int, default=20)
-    parser.add_argument("--out", type=Path, default=Path("app.json"))
-    options = parser.parse_args()
+def measured(visitors: int, seeds: Sequence[int]) -> dict[str, Any]:
     load = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
         app = App(Path(folder, "runs"), {})
         try:
             meter = Meter(psutil.Process(app.process.pid))
-            seen = in_browser(app.url, meter)
+            seen = in_browser(app.url, meter, seeds)
             with meter.during("warming up: one plan"):
                 crowd(app.url, 1)
             before = meter.bytes
             with meter.during("the plans of all visitors"):
-                waited = crowd(app.url, options.visitors)
+                waited = crowd(app.url, visitors)
             peak = meter.bytes
             time.sleep(60)
             after = meter.bytes
         finally:
             app.stop()
-    facts = {
-        "command": f"python benchmarks/app.py --visitors {options.visitors}",
-        "versions": {name: version(name) for name in ("taskit", "gradio", "torch", "transformers", "playwright")},
-        "cores": os.cpu_count(),
+    return {
         "load_average": [round(load, 1), round(os.getloadavg()[0], 1)],
         **seen,
-        "visitors": options.visitors,
+        "visitors": visitors,
         "seconds_until_all_have_plans": round(waited, 1),
         "rss_bytes": {"before": before, "with the plans": peak, "a minute later": after},
         "app_cpu_seconds": meter.spent,
     }
-    for name, value in facts.items():
+
+
+def main() -> None:
+    parser = options("app", __doc__, quick="four visitors", seeds=(0,))
+    parser.add_argument("--visitors", type=int, default=20)
+    chosen = parser.parse_args()
+    visitors = 4 if chosen.quick else chosen.visitors
+    results = Results(parser, chosen, visitors=visitors, seeds=chosen.seeds)
+    if "visitors" not in results.found:
+        results.put(**measured(visitors, chosen.seeds))
+    for name, value in results.found.items():
         print(f"{name:32} {value}")
-    options.out.write_text(json.dumps(facts, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -21,17 +21,9 @@ from taskit.training.step import make_optimizer, train_step
 NAMES = ("ViT-B/16", "BERT-base", "Llama-1B", "Qwen3-0.6B", "T5-base")
 
 
-def gpu_rows(plans: int, seed: int) -> list[dict]:
-    """One row an architecture, or one that says why there is none."""
-    if not torch.cuda.is_available():
-        print("gpu: skipped, this machine has no CUDA device")
-        return [{"skipped": "no CUDA device"}]
-    choose = random.Random(seed)
-    return [_row(name, plans // len(NAMES), choose) for name in NAMES]
-
-
-def _row(name: str, plans: int, choose: random.Random) -> dict:
-    stage, profile = _stage(name)
+def gpu_row(architecture: str, plans: int, seed: int) -> dict:
+    choose = random.Random(f"{seed} {architecture}")
+    stage, profile = _stage(architecture)
     nothing = stage.rehearse((0,) * len(stage.locations))
     full = profile.bytes((8,) * len(stage.locations))
     floor = profile.bytes((0,) * len(stage.locations))
@@ -44,17 +36,17 @@ def _row(name: str, plans: int, choose: random.Random) -> dict:
         found, predicted = search(stage.rehearse, nothing, solve, budget, floor)
         torch.cuda.set_per_process_memory_fraction(budget / total)
         try:
-            measured = _train(name, stage, found.ranks)
+            measured = _train(architecture, stage, found.ranks)
             errors.append(abs(predicted / measured - 1))
             used.append((measured - nothing) / (budget - nothing))
         except torch.OutOfMemoryError:
             failures += 1
         torch.cuda.set_per_process_memory_fraction(1.0)
         torch.cuda.empty_cache()
-    row = {"architecture": name, "plans": plans, "out_of_memory": failures}
+    row: dict = {"plans": plans, "out_of_memory": failures}
     row |= {"mean_error": sum(errors) / max(len(errors), 1), "mean_used": sum(used) / max(len(used), 1)}
     row["holds"] = not failures and row["mean_error"] <= 0.03 and row["mean_used"] >= 0.95
-    print(row, flush=True)
+    print(architecture, row, flush=True)
     return row
 
 

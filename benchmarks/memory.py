@@ -1,6 +1,6 @@
 """Claim: the predicted bytes of training are those of the real steps, for every architecture, without a weight.
 
-    python -m benchmarks.memory [--quick] [--parts speed activations peaks] [--architectures NAME…] [--out FILE]
+    python -m benchmarks.memory [--quick] [--seeds 0] [--parts speed activations peaks] [--architectures NAME…]
 
 activations: 25 random strategies an architecture at realistic sizes; the trace beside the paper's masks (A.2, A.3)
 and its linear index, against what separately built models save.  peaks: whole real steps on this CPU under the
@@ -8,24 +8,18 @@ conditions of a run, against the allocator's events and the live storages.  spee
 Parts that need a GPU are skipped with a reason where there is none.
 """
 
-import argparse
-import json
-import platform
 import random
 import resource
-import shlex
-import sys
 import time
-from collections.abc import Iterator, Sequence
-from importlib.metadata import version
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 
 from benchmarks.architectures import ARCHITECTURES, LLAMA_70B_BASE, Architecture
-from benchmarks.gpu import gpu_rows
-from benchmarks.real_steps import SMALL, peak_rows
+from benchmarks.common import Results, options
+from benchmarks.gpu import NAMES, gpu_row
+from benchmarks.real_steps import CONDITIONS, SMALL, peak_row
 from benchmarks.saved import saved_bytes
 from taskit.heads import head_names
 from taskit.locations import Location, find_locations
@@ -36,7 +30,8 @@ from taskit.memory.rehearsal import rehearse
 from taskit.memory.trace import trace
 from taskit.scheduler import RANKS
 
-SEED = 0
+QUICK = ("ViT-B/16", "BERT-base", "Llama-1B")
+LARGEST = {"Llama-1B": (ARCHITECTURES["Llama-1B"], 2), "Llama-70B": (LLAMA_70B_BASE, 12)}  # with the bar in seconds
 
 
 def random_ranks(count: int, choose: random.Random) -> list[int]:
@@ -71,8 +66,8 @@ def compare(predicted: Sequence[float], truth: Sequence[float]) -> dict:
     return {"mean_error": float(errors.mean()), "worst_error": float(errors.max()), "pearson": pearson}
 
 
-def activation_row(name: str, strategies: int) -> dict:
-    base, choose = ARCHITECTURES[name], random.Random(f"{SEED} {name}")
+def activation_row(name: str, strategies: int, seed: int) -> dict:
+    base, choose = ARCHITECTURES[name], random.Random(f"{seed} {name}")
     model = base.build()
     places, heads = find_locations(model, base.vision_tower), head_names(model, base.task)
     profile = trace(base.build, places, heads, base.task, Conditions(base.batch(), optimizer="sgd"))
@@ -88,7 +83,6 @@ def activation_row(name: str, strategies: int) -> dict:
     if tokens:
         predictions["masks"] = [masked_bytes(places, ranks, tokens) for ranks in chosen]
     row: dict = {
-        "architecture": name,
         "locations": len(places),
         "strategies": strategies,
         "dtype": str(base.dtype)[6:],
@@ -107,24 +101,19 @@ def activation_row(name: str, strategies: int) -> dict:
     return row
 
 
-def activation_rows(strategies: int, names: Sequence[str]) -> Iterator[dict]:
-    print("activation bytes: mean error, worst error, Pearson r")
-    for name in names:
-        yield activation_row(name, strategies)
-
-
-def speed_rows() -> Iterator[dict]:
+def speed_row(model: str) -> dict:
     """Pricing as a plan does it: the model on meta, its locations, the traced profile and both ends of the budget."""
     price_once(ARCHITECTURES["DistilBERT"])  # the first use of every library
-    for name, base, most in (("Llama-1B", ARCHITECTURES["Llama-1B"], 2), ("Llama-70B", LLAMA_70B_BASE, 12)):
-        wall, cpu = time.perf_counter(), time.process_time()
-        price_once(base)
-        row = {"model": name, "wall_seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
-        row["peak_rss_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        row["holds"] = row["wall_seconds"] <= most and row["peak_rss_bytes"] < 3 * 2**30
-        print(f"{name:16} wall {row['wall_seconds']:.2f} s, CPU {row['cpu_seconds']:.2f} s, bar {most} s", end=", ")
-        print(f"RSS {row['peak_rss_bytes'] / 2**20:.0f} MiB  {'holds' if row['holds'] else 'FAILS'}", flush=True)
-        yield row
+    base, most = LARGEST[model]
+    wall, cpu = time.perf_counter(), time.process_time()
+    price_once(base)
+    row: dict = {"wall_seconds": time.perf_counter() - wall, "cpu_seconds": time.process_time() - cpu}
+    row["peak_rss_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    row["bar_seconds"] = most
+    row["holds"] = row["wall_seconds"] <= most and row["peak_rss_bytes"] < 3 * 2**30
+    print(f"{model:16} wall {row['wall_seconds']:.2f} s, CPU {row['cpu_seconds']:.2f} s, bar {most} s", end=", ")
+    print(f"RSS {row['peak_rss_bytes'] / 2**20:.0f} MiB  {'holds' if row['holds'] else 'FAILS'}", flush=True)
+    return row
 
 
 def price_once(base: Architecture) -> None:
@@ -136,38 +125,33 @@ def price_once(base: Architecture) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="three strategies each")
-    parser.add_argument("--strategies", type=int, help="strategies an architecture (default 25, peaks 10)")
+    parser = options("memory", __doc__, quick=f"three strategies each of {', '.join(QUICK)}", seeds=(0,))
+    parser.add_argument("--strategies", type=int, help="strategies an architecture (default 25, peaks 10, gpu 50)")
     parts = ("speed", "activations", "peaks", "gpu")
     parser.add_argument("--parts", nargs="+", choices=parts, default=parts)
     parser.add_argument("--architectures", nargs="+", choices=ARCHITECTURES, help="only these (activations, peaks)")
-    parser.add_argument("--out", type=Path, default=Path("memory.json"))
-    options = parser.parse_args()
+    chosen = parser.parse_args()
     torch.set_num_threads(1)
-    few = 3 if options.quick else options.strategies
-    chosen = options.architectures or list(ARCHITECTURES)
-    work = {
-        "speed": speed_rows,
-        "activations": lambda: activation_rows(few or 25, chosen),
-        "peaks": lambda: peak_rows(few or 10, SEED, [name for name in SMALL if name in chosen]),
-        "gpu": lambda: gpu_rows(few or 50, SEED),
-    }
-    found = json.loads(options.out.read_text()) if options.out.exists() else {}
-    packages = ("taskit", "torch", "transformers", "peft", "bitsandbytes")
-    found |= {
-        "command": f"python -m benchmarks.memory {shlex.join(sys.argv[1:])}",
-        "seed": SEED,
-        "machine": platform.machine(),
-    }
-    found["versions"] = {name: version(name) for name in packages}
-    for part in options.parts:
-        found[part] = []
-        for row in work[part]():  # an hour's work in all: every row is kept as it comes
-            found[part].append(row)
-            options.out.write_text(json.dumps(found, indent=2) + "\n")
-    checked = [row for part in parts for row in found.get(part, []) if "holds" in row]
-    sys.exit(0 if all(row["holds"] for row in checked) else 1)
+    few, seeds = 3 if chosen.quick else chosen.strategies, chosen.seeds
+    names = chosen.architectures or (QUICK if chosen.quick else ARCHITECTURES)
+    results = Results(parser, chosen, strategies=few)
+    drawn = [{"architecture": name, "seed": seed} for name in names for seed in seeds]
+    real = [key | {"condition": one} for key in drawn if key["architecture"] in SMALL for one in CONDITIONS]
+    if "speed" in chosen.parts:
+        results.rows("speed", [{"model": name} for name in LARGEST], speed_row)
+    if "activations" in chosen.parts:
+        print("activation bytes: mean error, worst error, Pearson r")
+        results.rows("activations", drawn, lambda architecture, seed: activation_row(architecture, few or 25, seed))
+    if "peaks" in chosen.parts:
+        print("peak of whole steps: mean, worst and lowest error against the allocator; worst against live storages")
+        results.rows("peaks", real, lambda **key: peak_row(**key, strategies=few or 10))
+    if "gpu" in chosen.parts and torch.cuda.is_available():
+        on_gpu = [{"architecture": name, "seed": seed} for name in NAMES for seed in seeds]
+        results.rows("gpu", on_gpu, lambda **key: gpu_row(**key, plans=(few or 50) // len(NAMES) or 1))
+    elif "gpu" in chosen.parts:
+        results.put(gpu=[{"skipped": "no CUDA device"}])
+        print("gpu: skipped, this machine has no CUDA device")
+    results.end()
 
 
 if __name__ == "__main__":

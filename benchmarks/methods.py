@@ -11,12 +11,10 @@ backbone; where there are none, the family's own are learned first.
 
 import argparse
 import json
-import platform
 import shutil
 import statistics
 import time
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks import common
 from benchmarks.references import REFERENCES, train_reference
 from benchmarks.transferring.families import Family, draw, families
 from taskit.errors import TaskITError
@@ -202,37 +201,32 @@ def report(family: Family, means: list[dict[str, Any]], refused: list[dict[str, 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
+    quick, data = "one task, few rows, two epochs", "TASK.zip and TASK_train.csv"
+    parser = common.options("methods", __doc__, quick=quick, data=data, required=True, seeds=(0, 1, 2))
     parser.add_argument("--work", type=Path, required=True, help="where rows and runs are kept")
     parser.add_argument("--families", nargs="+", default=["text", "vit-tiny"])
     parser.add_argument("--tasks", nargs="+", help="only these of a family's new tasks")
     parser.add_argument("--methods", nargs="+", default=[*METHODS, *REFERENCES])
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--budget", default="60%")
-    parser.add_argument("--quick", action="store_true", help="one task, few rows, two epochs")
-    parser.add_argument("--out", type=Path, default=Path("methods.json"))
-    options = parser.parse_args()
+    chosen = parser.parse_args()
     torch.set_num_threads(1)
-    known = families(options.data)
-    facts: dict[str, Any] = {"command": "python -m benchmarks.methods --data FOLDER --work FOLDER"}
-    facts |= {"machine": platform.machine(), "seeds": options.seeds, "budget": options.budget, "quick": options.quick}
-    facts["versions"] = {name: version(name) for name in ("torch", "transformers", "peft")}
-    for name in options.families:
-        family = replace(known[name], **QUICK) if options.quick else known[name]
-        tasks = tuple(t for t in family.new if t in (options.tasks or family.new))[: 1 if options.quick else None]
+    known = families(chosen.data)
+    found = common.facts(parser, chosen) | {"budget": chosen.budget, "quick": chosen.quick}
+    for name in chosen.families:
+        family = replace(known[name], **QUICK) if chosen.quick else known[name]
+        tasks = tuple(t for t in family.new if t in (chosen.tasks or family.new))[: 1 if chosen.quick else None]
         rows = [
-            one_run(options, family, task, seed, regime, method)
-            for seed in options.seeds
+            one_run(chosen, family, task, seed, regime, method)
+            for seed in chosen.seeds
             for task in tasks
             for regime in (MEMORY, PARAMETERS)
-            for method in options.methods
+            for method in chosen.methods
             if regime == MEMORY or not (method in REFERENCES or method == "head")
         ]
         means, refused = summary(rows, tasks), [row for row in rows if "refused" in row]
         report(family, means, refused)
-        facts[name] = {"means": means, "rows": rows, "verdicts": verdicts(means)}
-    options.out.write_text(json.dumps(facts, indent=1) + "\n")
+        found[name] = {"means": means, "rows": rows, "verdicts": verdicts(means)}
+    chosen.out.write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

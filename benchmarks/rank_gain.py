@@ -1,26 +1,23 @@
 """Claim: no form of h(r) trains to a better metric than the default, sqrt(ln(r + 1)), beyond the noise of the seeds.
 
-    python benchmarks/rank_gain.py --data FOLDER [--tasks mnist sign_digits] [--seeds 0 1] [--quick]
+    python -m benchmarks.rank_gain --data FOLDER [--tasks mnist sign_digits] [--seeds 0 1] [--quick] [--out FILE]
 
 Plans and trains real image tasks on the bundled backbone with every form of h(r) (TaskIT, Table 2).  The zoo is the
-bundled one without the task's own adapter; each seed draws its own images.  Prints one row per form and writes
-rank_gain.json; a stopped run goes on where it was, and later tasks and seeds join its table.  Beside the metric,
-which the choice of the epoch blurs, stands the training loss of the last epoch.  `noise` is the standard error of the
-difference to the default over all pairs of task and seed; `drowned` says that the difference is at most twice that.
+bundled one without the task's own adapter; each seed draws its own images.  Later tasks and seeds join the table.
+Beside the metric, which the choice of the epoch blurs, stands the training loss of the last epoch.  `noise` is the
+standard error of the difference to the default over all pairs of task and seed; `drowned` says that the difference is
+at most twice that.
 """
 
-import argparse
-import json
-import platform
 import random
 import shutil
 import statistics
 import tempfile
 import zipfile
 from collections import defaultdict
-from importlib.metadata import version
 from pathlib import Path
 
+from benchmarks.common import Results, options
 from taskit.plan import Plan
 from taskit.planning import make_plan
 from taskit.scheduler.gain import FORMS
@@ -65,37 +62,40 @@ def learn(plan: Plan, out: Path, last_epoch: int) -> tuple[Result, float]:
     return train(plan, out, watch=watch), statistics.fmean(losses)
 
 
-def runs(source: Path, task: str, seed: int, recipe: Recipe, scratch: Path) -> list[dict]:
+class Runs:
     """One row per form; forms that lead to the same ranks share one training run."""
-    found, trained = [], {}
-    zoo = without(task, scratch / "zoo")
-    for form in FORMS:
-        plan = make_plan(source, BACKBONE, BUDGET, zoo=zoo, recipe=recipe, gain=form, seed=seed)
+
+    def __init__(self, data: Path, rows: int, epochs: int, scratch: Path) -> None:
+        self.data, self.rows, self.recipe, self.scratch = data, rows, Recipe(epochs=epochs), scratch
+        self.trained: dict[tuple, tuple[Result, float]] = {}
+
+    def drawn(self, task: str, seed: int) -> tuple[Path, Path]:
+        """The task's images and the zoo without it."""
+        source, zoo = self.scratch / f"{task}-{seed}", self.scratch / f"zoo-{task}"
+        if not source.exists():
+            draw(self.data / f"{task}.zip", source, self.rows, seed)
+        return source, zoo if zoo.exists() else without(task, zoo)
+
+    def row(self, task: str, seed: int, form: str) -> dict:
+        source, zoo = self.drawn(task, seed)
+        plan = make_plan(source, BACKBONE, BUDGET, zoo=zoo, recipe=self.recipe, gain=form, seed=seed)
         ranks = tuple(plan.ranks.values())
-        if ranks not in trained:
-            trained[ranks] = learn(plan, scratch / f"{task}-{seed}-{form}", recipe.epochs)
-        result, loss = trained[ranks]
-        row = {
-            "task": task,
-            "seed": seed,
-            "form": form,
+        if (task, seed, ranks) not in self.trained:
+            out = self.scratch / f"{task}-{seed}-{form}"
+            self.trained[task, seed, ranks] = learn(plan, out, self.recipe.epochs)
+        result, loss = self.trained[task, seed, ranks]
+        inserted = [rank for rank in ranks if rank]
+        print(f"{len(inserted)} locations: {result.before:.4f} -> {result.after:.4f}, loss {loss:.4f}", flush=True)
+        return {
             "before": result.before,
             "after": result.after,
             "last_loss": loss,
             "trainable_parameters": plan.trainable_parameters,
-            "inserted": sum(rank > 0 for rank in ranks),
-            "mean_rank": sum(ranks) / max(1, sum(rank > 0 for rank in ranks)),
+            "inserted": len(inserted),
+            "mean_rank": statistics.fmean(inserted or [0]),
             "peak_bytes": plan.memory.peak_bytes,
             "budget_bytes": plan.budget_bytes,
         }
-        print(
-            f"{task:12} seed {seed} {form:10} {row['inserted']:3} locations, mean rank {row['mean_rank']:5.1f}: "
-            f"{row['before']:.4f} -> {row['after']:.4f}, "
-            f"loss {loss:.4f}",
-            flush=True,
-        )
-        found.append(row)
-    return found
 
 
 def compare(rows: list[dict], measure: str, form: str) -> dict:
@@ -115,39 +115,22 @@ def summary(rows: list[dict]) -> list[dict]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="a folder with TASK.zip of images")
+    quick, data = "one task, one seed, one epoch, 120 images", "TASK.zip of images"
+    parser = options("rank_gain", __doc__, quick=quick, data=data, required=True, seeds=(0, 1))
     parser.add_argument("--tasks", nargs="+", default=["mnist", "sign_digits"])
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
     parser.add_argument("--rows", type=int, default=480, help="images drawn from each part of a task")
     parser.add_argument("--epochs", type=int, default=4)
-    parser.add_argument("--quick", action="store_true", help="one task, one seed, one epoch, 120 images")
-    parser.add_argument("--out", type=Path, default=Path("rank_gain.json"))
-    options = parser.parse_args()
-    if options.quick:
-        options.tasks, options.seeds, options.rows, options.epochs = options.tasks[:1], options.seeds[:1], 120, 1
-    setting = {"rows": options.rows, "epochs": options.epochs}  # tasks and seeds of later runs join the table
-    saved = json.loads(options.out.read_text()) if options.out.exists() else {}
-    rows = saved["rows"] if saved.get("setting") == setting else []
-    done = {(row["task"], row["seed"]) for row in rows}
-    packages = {name: version(name) for name in ("taskit", "torch", "transformers", "peft", "accelerate")}
-    facts = {"command": "python benchmarks/rank_gain.py", "versions": packages, "machine": platform.machine()}
-    for seed in options.seeds:
-        for task in options.tasks:
-            if (task, seed) in done:
-                continue
-            with tempfile.TemporaryDirectory() as folder:
-                source = draw(options.data / f"{task}.zip", Path(folder) / task, options.rows, seed)
-                rows += runs(source, task, seed, Recipe(epochs=options.epochs), Path(folder))
-            facts |= {
-                "setting": setting,
-                "budget": BUDGET,
-                "backbone": BACKBONE,
-                "table": summary(rows),
-                "rows": rows,
-            }
-            options.out.write_text(json.dumps(facts, indent=2) + "\n")
-    for row in summary(rows):
+    chosen = parser.parse_args()
+    if chosen.quick:
+        chosen.tasks, chosen.seeds, chosen.rows, chosen.epochs = chosen.tasks[:1], chosen.seeds[:1], 120, 1
+    results = Results(parser, chosen, rows=chosen.rows, epochs=chosen.epochs)
+    wanted = [{"task": task, "seed": seed} for seed in chosen.seeds for task in chosen.tasks]
+    with tempfile.TemporaryDirectory() as folder:
+        runs = Runs(chosen.data, chosen.rows, chosen.epochs, Path(folder))
+        results.rows("rows", [key | {"form": form} for key in wanted for form in FORMS], runs.row)
+    table = summary(results.found["rows"])
+    results.put(budget=BUDGET, backbone=BACKBONE, table=table)
+    for row in table:
         print(f"{row['form']:10}", *(f"{name} {line(row[name])}" for name in ("after", "last_loss")), sep="  ")
 
 

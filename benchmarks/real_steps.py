@@ -2,7 +2,7 @@
 
 import random
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -75,18 +75,14 @@ def small(name: str, dtype: torch.dtype = torch.float32) -> Architecture:
     return replace(base, settings={**base.settings, **SMALL[name]}, tokens=(4, 64), dtype=dtype)
 
 
-def peak_rows(strategies: int, seed: int, names: Sequence[str]) -> Iterator[dict]:
-    print("peak of whole steps: mean, worst and lowest error against the allocator; worst against live storages")
-    for name in names:
-        for condition, options in CONDITIONS.items():
-            row = {"architecture": name, "condition": condition, **_row(name, dict(options), strategies, seed)}
-            print(
-                f"{name:20} {condition:15} {row['mean_error']:7.3%} {row['worst_error']:7.3%} "
-                f"{row['lowest_error']:+8.3%}  live {row['worst_error_live']:7.3%}  "
-                f"{'holds' if row['holds'] else 'FAILS'}",
-                flush=True,
-            )
-            yield row
+def peak_row(architecture: str, condition: str, strategies: int, seed: int) -> dict:
+    row = _row(architecture, dict(CONDITIONS[condition]), strategies, seed)
+    print(
+        f"{architecture:20} {condition:15} {row['mean_error']:7.3%} {row['worst_error']:7.3%} "
+        f"{row['lowest_error']:+8.3%}  live {row['worst_error_live']:7.3%}  {'holds' if row['holds'] else 'FAILS'}",
+        flush=True,
+    )
+    return row
 
 
 def _row(name: str, options: dict[str, Any], strategies: int, seed: int) -> dict:

@@ -88,7 +88,7 @@ class Reference(Training):
         before = self.before(model)
         made = REFERENCES[name](model, plan, head_names(model, plan.data.task))
         fitting = self._fitting(made, plan, self.folder, self._tell)
-        hook = register_optimizer_step_post_hook(_Allocating(made)) if name == "adalora" else None
+        hook = register_optimizer_step_post_hook(Allocating(made, TRYING)) if name == "adalora" else None
         progress = fitting.fit(before)
         if hook:
             hook.remove()
@@ -102,11 +102,11 @@ class Reference(Training):
         }
 
 
-class _Allocating:
-    """AdaLoRA's own step after each of the optimizer's, but for those that only try whether it fits."""
+class Allocating:
+    """AdaLoRA's own step after each of the optimizer's, but for the first ones that only try whether it fits."""
 
-    def __init__(self, model: Any) -> None:
-        self.model, self.step = model, -TRYING
+    def __init__(self, model: Any, trying: int) -> None:
+        self.model, self.step = model, -trying
 
     def __call__(self, *_: Any) -> None:
         self.step += 1

@@ -1,29 +1,25 @@
 """Claim: the scheduler's plans are optimal within 0.1 %, never over budget, and take milliseconds.
 
-    python -m benchmarks.scheduler [--quick] [--out scheduler.json]
+    python -m benchmarks.scheduler [--quick] [--seeds 0] [--out FILE]
 
 One run measures: 500 small instances against exhaustive search; six real architectures at five budgets each against
 what HiGHS finds and the bound that it proves; time and memory at 168 and 560 locations, one budget and 100; the
 baselines side by side; plans with a bound on parameters, which beyond 24 locations are not exact; monotonicity and
-scale invariance.  Times are the best of several, processor time of one thread.  Needs no data; --quick takes 50
-instances and two architectures.
+scale invariance.  Times are the best of several, processor time of one thread.  Seeds draw importances; the part
+against HiGHS goes over all of them, the others take the first.
 """
 
-import argparse
 import itertools
-import json
-import platform
-import sys
 import time
 import tracemalloc
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
-from pathlib import Path
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from benchmarks.architectures import ARCHITECTURES
+from benchmarks.common import Results, options
 from benchmarks.schedulers import BASELINES, run
 from benchmarks.schedulers.milp import milp
 from taskit.heads import head_names
@@ -60,13 +56,13 @@ def best_time(work: Callable[[], Any], repeats: int) -> tuple[float, Any]:
     return min(times), result
 
 
-def exhaustive(instances: int) -> dict:
+def exhaustive(instances: int, seed: int) -> dict:
     """The worst ratio to the best of all strategies, over seeded networks of up to nine locations."""
     worst, over, ranks = 1.0, 0, (1, 4)
-    for seed in range(instances):
-        rng = np.random.default_rng([seed, 21])
+    for number in range(seed * instances, (seed + 1) * instances):
+        rng = np.random.default_rng([number, 21])
         profile = sequential_profile(rng, int(rng.integers(1, 4)), unit=1_234_567)
-        importance = importance_of(profile, seed)
+        importance = importance_of(profile, number)
         limited = ranks if len(profile.locations) <= 7 else ranks[1:]
         everything = sorted(all_strategies(profile, importance, limited))
         for place in (1, 3, 5):
@@ -79,6 +75,7 @@ def exhaustive(instances: int) -> dict:
     return row | {"holds": worst > 1 - 1e-9 and not over}
 
 
+@cache
 def traced(name: str) -> MemoryProfile:
     base = ARCHITECTURES[name]
     model = base.build()
@@ -90,37 +87,31 @@ def ahead(objective: float, other: float) -> float:
     return 0.0 if objective == other else objective / other - 1 if other else np.inf
 
 
-def against_milp(names: Sequence[str], seconds: float) -> list[dict]:
-    rows = []
-    for name in names:
-        profile = traced(name)
-        importance = importance_of(profile, 1)
-        for share, budget in zip(SHARES, budgets_of(profile, SHARES), strict=True):
-            taken, plan = best_time(lambda b=budget, p=profile, i=importance: schedule(p, i, b), 3)
-            optimum = milp(profile, importance, budget, seconds=seconds)
-            row = {
-                "architecture": name,
-                "locations": len(profile.locations),
-                "share": share,
-                "seconds": taken,
-                "to_milp": ahead(plan.objective, optimum.objective),
-                "to_bound": ahead(plan.objective, optimum.bound),
-                "milp_to_bound": ahead(optimum.objective, optimum.bound),
-                "over_budget": union_bytes(profile, plan.ranks) > budget,
-            }
-            # where HiGHS ran out of time before it found a strategy, nothing is shown: give it more
-            shown = plan.objective == optimum.bound or optimum.objective > 0
-            row["holds"] = shown and row["to_milp"] >= -1e-3 and not row["over_budget"]
-            show(row)
-            rows.append(row)
-    return rows
+def against_milp(architecture: str, share: int, seed: int, seconds: float) -> dict:
+    profile = traced(architecture)
+    importance, (budget,) = importance_of(profile, 1 + seed), budgets_of(profile, (share,))
+    taken, plan = best_time(lambda: schedule(profile, importance, budget), 3)
+    optimum = milp(profile, importance, budget, seconds=seconds)
+    row = {
+        "locations": len(profile.locations),
+        "seconds": taken,
+        "to_milp": ahead(plan.objective, optimum.objective),
+        "to_bound": ahead(plan.objective, optimum.bound),
+        "milp_to_bound": ahead(optimum.objective, optimum.bound),
+        "over_budget": union_bytes(profile, plan.ranks) > budget,
+    }
+    # where HiGHS ran out of time before it found a strategy, nothing is shown: give it more
+    shown = plan.objective == optimum.bound or optimum.objective > 0
+    row["holds"] = shown and row["to_milp"] >= -1e-3 and not row["over_budget"]
+    show(row)
+    return row
 
 
-def timings() -> list[dict]:
+def timings(seed: int) -> list[dict]:
     rows = []
     for name, (blocks, bar) in TIMED.items():
         profile = llama_profile(blocks)
-        importance = importance_of(profile, 0)
+        importance = importance_of(profile, seed)
         for share, budget in zip((60, 100), budgets_of(profile, (60, 100)), strict=True):
             work = lambda p=profile, i=importance, b=budget: schedule(p, i, b)  # noqa: E731
             rows.append(timed(f"{name}, {share} %", work, bar))
@@ -142,10 +133,10 @@ def timed(name: str, work: Callable[[], Any], bar: float | None) -> dict:
     return row
 
 
-def side_by_side() -> list[dict]:
+def side_by_side(seed: int) -> list[dict]:
     """All schedulers on one problem: 168 locations at 60 %; how much higher TaskIT's objective is than each."""
     profile = llama_profile(24)
-    importance, (budget,) = importance_of(profile, 0), budgets_of(profile, (60,))
+    importance, (budget,) = importance_of(profile, seed), budgets_of(profile, (60,))
     solvers: dict[str, Callable[[], Any]] = {
         "TaskIT": lambda: schedule(profile, importance, budget),
         "uniform that fits": lambda: schedule_uniform(profile, importance, budget),
@@ -173,10 +164,10 @@ def side_by_side() -> list[dict]:
     return rows
 
 
-def bounded(seconds: float) -> list[dict]:
+def bounded(seconds: float, seed: int) -> list[dict]:
     """A bound on trained parameters beside the budget, 84 locations; inexact, so without a bar."""
     profile = llama_profile(12)
-    importance, (budget,) = importance_of(profile, 2), budgets_of(profile, (60,))
+    importance, (budget,) = importance_of(profile, 2 + seed), budgets_of(profile, (60,))
     weights = [500 + 100 * (k % 7) for k in range(len(importance))]
     free = schedule(profile, importance, budget)
     trained = sum(r * w for r, w in zip(free.ranks, weights, strict=True))
@@ -193,10 +184,10 @@ def bounded(seconds: float) -> list[dict]:
     return rows
 
 
-def properties() -> dict:
+def properties(seed: int) -> dict:
     """Objective over 400 rising budgets, and plans under scaled importances, at 168 locations."""
     profile = llama_profile(24)
-    importance = importance_of(profile, 3)
+    importance = importance_of(profile, 3 + seed)
     plans = frontier(profile, importance, budgets_of(profile, np.linspace(0, 130, 400).tolist()))
     falls = sum(b.objective < a.objective * (1 - 1e-12) for a, b in itertools.pairwise(plans))
     (budget,) = budgets_of(profile, (60,))
@@ -217,35 +208,21 @@ def show(row: dict) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true")
+    parser = options("scheduler", __doc__, quick="50 instances, two architectures, two budgets each", seeds=(0,))
     parser.add_argument("--milp-seconds", type=float, default=30, help="limit of HiGHS for each problem")
-    parser.add_argument("--out", type=Path, default=Path("scheduler.json"))
-    options = parser.parse_args()
-    parts: dict[str, Callable[[], Any]] = {
-        "timings": timings,
-        "side by side, 168 locations": side_by_side,
-        "properties": properties,
-        "exhaustive": lambda: exhaustive(50 if options.quick else 500),
-        "bounded parameters": lambda: bounded(options.milp_seconds),
-        "mixed-integer": lambda: against_milp(SIX[: 2 if options.quick else 6], options.milp_seconds),
-    }
-    packages = {name: version(name) for name in ("taskit", "numpy", "scipy", "torch", "transformers")}
-    facts: dict[str, Any] = {
-        "command": "python -m benchmarks.scheduler" + " --quick" * options.quick,
-        "versions": packages,
-        "machine": platform.machine(),
-        "python": platform.python_version(),
-        "seeds": "fixed in the script",
-    }
-    for name, measure in parts.items():
-        print(name, flush=True)
-        facts[name] = measure()
-        if isinstance(facts[name], dict):
-            show(facts[name])
-        options.out.write_text(json.dumps(facts, indent=2, default=float) + "\n")
-    rows = [row for part in parts for row in (facts[part] if isinstance(facts[part], list) else [facts[part]])]
-    sys.exit(0 if all(row.get("holds", True) for row in rows) else 1)
+    chosen = parser.parse_args()
+    quick, limit, first = chosen.quick, chosen.milp_seconds, chosen.seeds[0]
+    results = Results(parser, chosen, quick=quick, milp_seconds=limit, first_seed=first)
+    results.part("timings", lambda: timings(first))
+    results.part("side by side, 168 locations", lambda: side_by_side(first))
+    results.part("properties", lambda: properties(first))
+    results.part("exhaustive", lambda: exhaustive(50 if quick else 500, first))
+    results.part("bounded parameters", lambda: bounded(limit, first))
+    names, shares = (SIX[:2], SHARES[1::2]) if quick else (SIX, SHARES)
+    problems = itertools.product(chosen.seeds, names, shares)
+    keys = [{"architecture": name, "share": share, "seed": seed} for seed, name, share in problems]
+    results.rows("mixed-integer", keys, lambda **key: against_milp(**key, seconds=limit))
+    results.end()
 
 
 if __name__ == "__main__":

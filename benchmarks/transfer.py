@@ -11,15 +11,16 @@ report prints the tables of what is there and writes them.
 
 import argparse
 import json
-import platform
 import tempfile
 import time
-from importlib.metadata import version
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
+from benchmarks import common
 from benchmarks.transferring.bench import Bench
 from benchmarks.transferring.cost import cost_row
 from benchmarks.transferring.evidence import gather, own_sums
@@ -46,6 +47,11 @@ FILES = {
     "cost": "cost.json",
 }
 PARTS = (*FILES, "report")
+QUICK = {"train_rows": 160, "test_rows": 80, "epochs": 1}
+
+
+def quick_family(family: Family) -> Family:
+    return replace(family, learned=family.learned[:2], new=family.new[:1], **QUICK)
 
 
 def place(work: Path, family: Family, task: str, seed: int) -> Path:
@@ -101,10 +107,7 @@ def run(options: argparse.Namespace, family: Family, part: str) -> None:
                 one_task(options, family, task, seed, part)
 
 
-def write_report(options: argparse.Namespace, chosen: list[Family]) -> None:
-    facts = {"command": "python -m benchmarks.transfer --data FOLDER --work FOLDER", "machine": platform.machine()}
-    facts["versions"] = {name: version(name) for name in ("taskit", "torch", "transformers", "peft")}
-    facts["seeds"] = options.seeds
+def write_report(options: argparse.Namespace, chosen: list[Family], facts: dict[str, Any]) -> None:
     for family in chosen:
         rows = importance_rows(options.work, family, options.seeds)
         facts[family.name] = {
@@ -122,25 +125,23 @@ def write_report(options: argparse.Namespace, chosen: list[Family]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
+    quick, data = "two learned tasks and one new one, few rows, one epoch", "TASK.zip and TASK_train.csv"
+    parser = common.options("transfer", __doc__, quick=quick, data=data, required=True, seeds=(0, 1, 2))
     parser.add_argument("--work", type=Path, required=True, help="where trained adapters and truths are kept")
     parser.add_argument("--families", nargs="+", default=["text", "image", "vit-tiny"])
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--tasks", nargs="+", help="of the new ones; all without it")
     parser.add_argument("--shares", nargs="+", type=int, default=SHARES, help="budgets, in per cent")
     parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS)
-    parser.add_argument("--out", type=Path, default=Path("transfer.json"))
     options = parser.parse_args()
     torch.set_num_threads(1)
     known = families(options.data)
-    chosen = [known[name] for name in options.families]
+    chosen = [quick_family(known[name]) if options.quick else known[name] for name in options.families]
     for family in chosen:
         for part in options.parts:
             if part != "report":
                 run(options, family, part)
     if "report" in options.parts:
-        write_report(options, chosen)
+        write_report(options, chosen, common.facts(parser, options))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import os
 import statistics
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from taskit.plan import Plan
@@ -20,10 +21,10 @@ FACTS = ("processes", "before", "after", "steps", "predicted_peak_bytes", "measu
 WAYS = {"one process": 1, "two processes": 2}
 
 
-def processes(scratch: Path, seeds: int) -> dict:
+def processes(scratch: Path, seeds: Sequence[int]) -> dict:
     data, base = write_topics(scratch / "sentences.csv", rows=400), write_bert(scratch / "base")
     rows = []
-    for seed in range(seeds):
+    for seed in seeds:
         for name, count in WAYS.items():
             recipe = Recipe(epochs=2, batch_size=BATCH // count, learning_rate=5e-3)
             plan = make_plan(data, str(base), "60%", recipe=recipe, seed=seed)
@@ -38,7 +39,7 @@ def processes(scratch: Path, seeds: int) -> dict:
                 flush=True,
             )
     one, two = (statistics.mean(row["after"] for row in rows if row["way"] == name) for name in WAYS)
-    asked = seeds * rows[0]["evaluation_rows"]
+    asked = len(seeds) * rows[0]["evaluation_rows"]
     noise = 2 * math.sqrt(2 * max(one * (1 - one), 1 / asked) / asked)  # two standard errors of a difference
     fits = all(row["measured_peak_bytes"] <= row["predicted_peak_bytes"] for row in rows)
     print(f"accuracy {one:.3f} by one, {two:.3f} by two; noise {noise:.3f}", flush=True)

@@ -90,11 +90,13 @@ class Bench:
         *,
         lr: float | None = None,
         epochs: int | None = None,
+        make: Callable[[Any, tuple[str, ...]], Any] | None = None,
         started: Callable[[Any], None] = lambda _: None,
     ) -> Any:
         """A copy of the model with ``ranks`` trained; the bench keeps its start.
 
-        ``started`` is given the adapted model before its first step.
+        ``make`` makes of the model and its heads what is trained instead of a plain LoRA of ``ranks``; ``started``
+        is given the result before its first step.
         """
         recipe, lr, epochs = self.recipe, lr or self.recipe.learning_rate, epochs or self.recipe.epochs
         torch.manual_seed(self.seed)
@@ -102,7 +104,8 @@ class Bench:
         with torch.no_grad():
             for parameter in final_linear(model).parameters():
                 parameter.mul_(SOFTENED)
-        model = adapt(model, ranks, head_names(model, self.task), self.task).train()
+        heads = head_names(model, self.task)
+        model = (make(model, heads) if make else adapt(model, ranks, heads, self.task)).train()
         started(model)
         named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
         lora = [p for name, p in named if "lora_" in name]

@@ -1,0 +1,189 @@
+"""The ways of training that the table compares, all in the loop of the bench, with the rate that validation chose."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from benchmarks.accuracies.suite import zoo_without
+from benchmarks.methods import recipe_of
+from benchmarks.references import Allocating, adalora, everything
+from benchmarks.transferring.bench import Bench, accuracy
+from benchmarks.transferring.families import Family
+from benchmarks.transferring.worth import RATES, Ranks, strategies
+from taskit.backbone import find_backbone
+from taskit.budget import parse_budget
+from taskit.data import load
+from taskit.head import SOFTENED
+from taskit.methods.eva import Directed
+from taskit.methods.form import Preparation
+from taskit.outlook import Outlook, prepare
+from taskit.plan import Plan
+from taskit.planning import decide, make_collator, make_plan, uniform_plan
+from taskit.pricing import Stage, set_stage
+from taskit.training.trainer import train
+
+BOUNDED = ("taskit", "uniform", "eva", "last-blocks", "last-blocks-r8")  # within the budget
+FREE = ("everywhere", "adalora", "full", "head", "zero-ft")  # cost what they cost
+WAYS = (*BOUNDED, *FREE)
+FULL_RATES = (2e-5, 5e-5, 1e-4)
+VARIANTS = (  # of TaskIT's plan: learned tasks that it may look at, h(r), Eq. (3), Eq. (4)
+    *("learned-1", "learned-2", "learned-4"),
+    *("gain-one", "gain-linear", "gain-ln", "gain-sqrt", "gain-sqrt_ln"),
+    *("importance-ratio", "importance-absolute", "importance-l2", "similarity-raw", "similarity-gradient"),
+)
+Row = dict[str, Any]
+
+
+def as_it_is(_: Any) -> None:
+    """Start a model where it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """One model to train: plain LoRA of ``ranks`` started by ``started``, or what ``make`` makes of the backbone."""
+
+    ranks: Ranks
+    make: Callable[[Any, tuple[str, ...]], Any] | None = None
+    started: Callable[[Any], None] = as_it_is
+    allocating: bool = False
+    rates: Sequence[float] = RATES
+    divisor: float = 1.0  # the bench lets all but LoRA learn SOFTENED times as fast
+
+
+class Task:
+    """One task with one seed, ready for every way."""
+
+    def __init__(self, family: Family, task: str, seed: int, source: Path, zoo: Path, scratch: Path) -> None:
+        self.family, self.task, self.seed, self.source, self.zoo = family, task, seed, source, zoo
+        self.scratch, self.recipe = scratch, recipe_of(family)
+        self.outlooks: dict[str | None, Outlook] = {}
+        self.fitting: dict[int, dict[tuple[str, int], Ranks]] = {}
+
+    @cached_property
+    def bench(self) -> Bench:
+        return Bench.open(self.family, self.source, self.seed)
+
+    @cached_property
+    def everywhere(self) -> Plan:
+        """LoRA r = 8 everywhere, as long as the bench trains."""
+        plan = uniform_plan(self.source, self.family.backbone, 8, recipe=self.recipe, seed=self.seed)
+        return replace(plan, data=replace(plan.data, train_rows=len(self.bench.train_rows)))
+
+    @cached_property
+    def stage(self) -> Stage:
+        data, backbone = load(self.source, seed=self.seed), find_backbone(self.family.backbone)
+        collator = make_collator(backbone, data.info.task, self.recipe.max_length)
+        return set_stage(backbone, data, self.recipe, collator)
+
+    def known(self, most: int | None = None) -> Path:
+        """The zoo without the task itself, all of it or ``most`` learned tasks."""
+        return zoo_without(self.zoo, self.task, most, self.seed, self.scratch / f"zoo-{most}")
+
+    def outlook(self, variant: str | None) -> Outlook:
+        if variant not in self.outlooks:
+            kind, _, value = (variant or "").partition("-")
+            most = int(value) if kind == "learned" else None
+            choices = {kind: value} if variant and kind != "learned" else {}
+            known, seed = self.known(most), self.seed
+            self.outlooks[variant] = prepare(
+                self.source, self.family.backbone, zoo=known, recipe=self.recipe, seed=seed, **choices
+            )
+        return self.outlooks[variant]
+
+    def ranks(self, way: str, share: int, variant: str | None) -> Ranks | None:
+        """The ranks of a way within the budget; None where not one block fits."""
+        if way == "taskit":
+            planned = decide(self.outlook(variant), parse_budget(f"{share}%")).ranks
+            return tuple(planned.get(name, 0) for name in self.bench.names)
+        if share not in self.fitting:
+            self.fitting[share] = strategies(self.bench, self.source, {}, [share])
+        found = self.fitting[share].get(("last blocks" if way.startswith("last") else "uniform", share))
+        return tuple(min(rank, 8) for rank in found) if found and way == "last-blocks-r8" else found
+
+    def directed(self, model: Any) -> None:
+        """EVA's start, on the training rows."""
+
+        def batches() -> Iterator[Mapping[str, Any]]:
+            size, rows = self.recipe.batch_size, self.bench.train_rows
+            return (self.bench.collator(rows[i : i + size]) for i in range(0, len(rows), size))
+
+        nothing = lambda *_: None  # noqa: E731
+        draw: Any = nothing
+        Directed().prepare(Preparation(self.everywhere, model, batches, nothing, draw, nothing))
+
+    def training(self, way: str, share: int | None, variant: str | None) -> Training | None:
+        """How ``way`` trains; None where its budget admits nothing that deserves the name."""
+        if way == "adalora":
+            make = lambda model, heads: adalora(model, self.everywhere, heads)  # noqa: E731
+            return Training((), make, allocating=True)
+        if way == "full":
+            make = lambda model, heads: everything(model, self.everywhere, heads)  # noqa: E731
+            return Training((), make, rates=FULL_RATES, divisor=SOFTENED)
+        if way == "everywhere" or share is None:
+            return Training((8,) * len(self.bench.names))
+        ranks = self.ranks(way, share, variant)
+        directed = way == "eva" and ranks and any(ranks)
+        return ranks and Training(ranks, started=self.directed if directed else as_it_is)
+
+
+def cell(task: Task, way: str, share: int | None, variant: str | None, rate: float | None) -> Row:
+    """Test accuracy of one way, at ``rate`` or at the best of its rates on the validation rows."""
+    bench = task.bench
+    row: Row = {"head": accuracy(bench.model, bench.test), "peak_bytes": None}  # of what is no plain LoRA
+    if way == "head":
+        return row | {"test": row["head"]} | bytes_of(task, (0,) * len(bench.names))
+    if way == "zero-ft":
+        return row | zero_ft(task)
+    training = task.training(way, share, variant)
+    if training is None:
+        return row | {"refused": "not one block with a LoRA of rank 8 fits the budget"}
+    if training.make is None:
+        row |= bytes_of(task, training.ranks)
+    rates = [rate] if rate else training.rates
+    tried = [(*tested(bench, training, one), one) for one in rates]
+    validation, test, chosen = max(tried, key=lambda found: (found[0], -found[2]))
+    learns = training.make is not None or any(training.ranks)  # the head's own rate is nothing for a LoRA
+    row |= {"validation": validation, "test": test, "learning_rate": chosen}
+    return row | {"chosen_here": rate is None and learns}
+
+
+def bytes_of(task: Task, ranks: Ranks) -> Row:
+    parameters = task.stage.trainable_parameters(ranks)
+    return {"ranks": ranks, "peak_bytes": task.stage.rehearse(ranks), "trainable_parameters": parameters}
+
+
+def tested(bench: Bench, training: Training, rate: float) -> tuple[float, float]:
+    """Accuracy on the validation rows and on the test rows."""
+    named = {name: rank for name, rank in zip(bench.names, training.ranks, strict=False) if rank}
+    with allocated(training) as started:
+        model = bench.train(named, lr=rate / training.divisor, make=training.make, started=started)
+    return accuracy(model, bench.validation), accuracy(model, bench.test)
+
+
+@contextmanager
+def allocated(training: Training) -> Iterator[Callable[[Any], None]]:
+    """What to call with the model before its first step; AdaLoRA's own step follows each of the optimizer's."""
+    hooks: list[Any] = []
+
+    def started(model: Any) -> None:
+        training.started(model)
+        if training.allocating:
+            hooks.append(register_optimizer_step_post_hook(Allocating(model, trying=0)))
+
+    yield started
+    for hook in hooks:
+        hook.remove()
+
+
+def zero_ft(task: Task) -> Row:
+    """AdapterSoup by the product: learned adapters averaged, nothing trained but the head."""
+    plan = make_plan(
+        task.source, task.family.backbone, "100%", zoo=task.known(), recipe=task.recipe, method="soup", seed=task.seed
+    )
+    result = train(plan, task.scratch / "soup")
+    return {"test": result.after, "peak_bytes": plan.memory.peak_bytes, "trainable_parameters": 0}

@@ -1,0 +1,1 @@
+"""The sections of docs/evidence.md, one file a benchmark; each says what its JSON shows and trains nothing."""

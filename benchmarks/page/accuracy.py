@@ -1,0 +1,134 @@
+"""Accuracy at every budget: benchmarks/accuracy.py."""
+
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from benchmarks.page.markdown import accuracy, mib, points, table
+from benchmarks.page.section import Found, Section
+from benchmarks.page.svg import lines
+
+BAR_SHARE = 60  # per cent of the way from no update to LoRA r = 8 everywhere
+OURS, EVERYWHERE, UNIFORM, LAST = "taskit", "everywhere", "uniform", "last-blocks"
+BEHIND, AHEAD = 0.002, 0.01  # of accuracy: at most behind LoRA everywhere, at least ahead of uniform LoRA
+PAPER = {40: 78.3, 50: 78.9, 60: 79.3}  # Table 4, VTAB-1K, cold start; AutoLoRA 79.5, LoRA 74.5
+Cell = Mapping[str, Any]
+
+
+def section(found: Found) -> Section:
+    cells = [cell for cell in found["cells"] if "test" in cell and not cell["variant"]]
+    bounded = _families(cell for cell in cells if cell["share"] is not None)
+    pictures = {f"accuracy-{family}.svg": _picture(family, cells) for family in bounded}
+    gaps = {other: gap(cells, other) for other in (EVERYWHERE, UNIFORM, LAST)}
+    if any(value is None for value, _ in gaps.values()):
+        return Section(
+            f"Not all ways have been trained at {BAR_SHARE} % yet.", None, _body(found, cells), pictures=pictures
+        )
+    bars = {EVERYWHERE: -BEHIND, UNIFORM: AHEAD, LAST: 0.0}
+    holds = all(value is not None and value >= bars[other] for other, (value, _) in gaps.items())
+    told = ", ".join(f"{points(value)} against {other}" for other, (value, _) in gaps.items())
+    pairs = min(count for _, count in gaps.values())
+    figure = f"At a budget of {BAR_SHARE} % TaskIT's accuracy is, in points, {told}, over {pairs} tasks and seeds"
+    bar = f"; the bar is {', '.join(f'{points(value)} against {other}' for other, value in bars.items())}."
+    return Section(figure + bar, holds, _body(found, cells), figure + ".", pictures)
+
+
+def gap(cells: Sequence[Cell], other: str) -> tuple[float | None, int]:
+    """TaskIT's mean accuracy above another way's at the budget of the bar, over tasks and seeds that have both."""
+
+    def of(way: str) -> dict[tuple, float]:
+        return {
+            (cell["family"], cell["task"], cell["seed"]): cell["test"]
+            for cell in cells
+            if cell["way"] == way and cell["share"] in (None, BAR_SHARE)
+        }
+
+    ours, theirs = of(OURS), of(other)
+    both = ours.keys() & theirs.keys()
+    return (statistics.fmean(ours[key] - theirs[key] for key in sorted(both)) if both else None), len(both)
+
+
+def _families(cells: Iterable[Cell]) -> list[str]:
+    return list(dict.fromkeys(cell["family"] for cell in cells))
+
+
+def _shares(cells: Iterable[Cell]) -> list[int]:
+    return sorted({cell["share"] for cell in cells if cell["share"] is not None})
+
+
+def mean(cells: Sequence[Cell], **key: Any) -> tuple[float, float | None] | None:
+    """Mean accuracy, over tasks, of the cells that match, and the spread of that mean over seeds."""
+    some = [cell for cell in cells if key.items() <= cell.items()]
+    seeds = sorted({cell["seed"] for cell in some})
+    by_seed = [statistics.fmean(cell["test"] for cell in some if cell["seed"] == seed) for seed in seeds]
+    if not by_seed:
+        return None
+    return statistics.fmean(by_seed), statistics.stdev(by_seed) if len(by_seed) > 1 else None
+
+
+def _shown(found: tuple[float, float | None] | None) -> str:
+    if found is None:
+        return ""
+    return accuracy(found[0]) + (f" ± {accuracy(found[1])}" if found[1] is not None else "")
+
+
+def _body(found: Found, cells: Sequence[Cell]) -> tuple[str, ...]:
+    parts = [
+        "Mean test accuracy ± its spread over the seeds; what has no budget stands in the first "
+        "column, and `uniform` is the head alone where not even rank 1 everywhere fits."
+    ]
+    for family in _families(cells):
+        some = [cell for cell in cells if cell["family"] == family]
+        tasks = list(dict.fromkeys(cell["task"] for cell in some))
+        parts += [f"### {family}, {len(tasks)} tasks", _by_budget(some)]
+        if _shares(some):
+            parts.append(f"![Accuracy by budget](evidence/accuracy-{family}.svg)")
+        parts += [f"Each task and group at {BAR_SHARE} %, or without a budget.", _by_task(some, tasks)]
+    variants = [cell for cell in found["cells"] if "test" in cell and cell["variant"]]
+    if variants:
+        parts += ["### The paper's smaller tables", _variants(variants)]
+    told = ", ".join(f"{value} at {share} %" for share, value in PAPER.items())
+    parts.append(f"The paper (Table 4, VTAB-1K on ViT-B, one learned task): {told}; AutoLoRA 79.5, LoRA 74.5.")
+    return tuple(parts)
+
+
+def _by_budget(cells: Sequence[Cell]) -> str:
+    shares = _shares(cells)
+    rows = []
+    for way in dict.fromkeys(cell["way"] for cell in cells):
+        row = [_shown(mean(cells, way=way, share=share)) for share in (None, *shares)]
+        peaks = [cell["peak_bytes"] for cell in cells if cell["way"] == way and cell["share"] in (None, BAR_SHARE)]
+        known = [peak for peak in peaks if peak is not None]
+        rows.append([way, *row, mib(statistics.fmean(known)) if known else ""])
+    return table(("way", "no budget", *(f"{share} %" for share in shares), f"peak, {BAR_SHARE} %"), rows)
+
+
+def _by_task(cells: Sequence[Cell], tasks: Sequence[str]) -> str:
+    at = [cell for cell in cells if cell["share"] in (None, BAR_SHARE)]
+    ways = dict.fromkeys(cell["way"] for cell in at)
+    rows = [[task, *(_shown(mean(at, way=way, task=task)) for way in ways)] for task in tasks]
+    for group in dict.fromkeys(cell["group"] for cell in at):
+        rows.append([f"**{group}**", *(_shown(mean(at, way=way, group=group)) for way in ways)])
+    return table(("task", *ways), rows)
+
+
+def _variants(cells: Sequence[Cell]) -> str:
+    keys = sorted({(cell["family"], cell["variant"], cell["share"]) for cell in cells})
+    rows = [
+        [variant, family, f"{share} %", _shown(mean(cells, family=family, variant=variant, share=share))]
+        for family, variant, share in keys
+    ]
+    return table(("TaskIT with", "family", "budget", "accuracy"), rows)
+
+
+def _picture(family: str, cells: Sequence[Cell]) -> str:
+    some = [cell for cell in cells if cell["family"] == family]
+    shares = _shares(some)
+    series: dict[str, list[tuple[float, float]]] = {}
+    for way in dict.fromkeys(cell["way"] for cell in some):
+        level = mean(some, way=way, share=None)
+        for share in shares:
+            found = level or mean(some, way=way, share=share)
+            if found:
+                series.setdefault(way, []).append((share, 100 * found[0]))
+    return lines(f"{family}: accuracy by budget", "budget, per cent", "accuracy, per cent", series)

@@ -1,0 +1,40 @@
+"""The methods side by side: benchmarks/methods.py."""
+
+from typing import Any
+
+from benchmarks.page.markdown import accuracy, mib, seconds, table
+from benchmarks.page.section import Found, Section
+
+
+def section(found: Found) -> Section:
+    families = {name: part for name, part in found.items() if isinstance(part, dict) and "verdicts" in part}
+    best = {
+        (name, regime): max(
+            (one for one in part["means"] if one["regime"] == regime), key=lambda one: one["accuracy"]
+        )
+        for name, part in families.items()
+        for regime in dict.fromkeys(one["regime"] for one in part["means"])
+    }
+    own = sum("taskit" in one["method"] for one in best.values())
+    told = ", ".join(f"{name} at the {regime}: {one['method']}" for (name, regime), one in best.items())
+    verdict = f"TaskIT, or a combination with it, is the best in {own} of {len(best)} comparisons ({told})."
+    body = []
+    for name, part in families.items():
+        for regime in dict.fromkeys(one["regime"] for one in part["means"]):
+            body += [f"### {name}, {regime}", _means([one for one in part["means"] if one["regime"] == regime])]
+        body.append("\n".join(f"- {line}" for line in part["verdicts"]))
+        refused = [row for row in part["rows"] if "refused" in row]
+        if refused:
+            body.append("\n".join(f"- refused, {row['task']}, {row['method']}: {row['refused']}" for row in refused))
+    return Section(verdict, own == len(best), tuple(body), verdict)
+
+
+def _means(means: list[dict[str, Any]]) -> str:
+    rows = [
+        [
+            one["method"], accuracy(one["accuracy"]), accuracy(one["spread"]), f"{one['trainable_parameters']:,.0f}",
+            mib(one["measured_peak_bytes"]), seconds(one["train_seconds"]),
+        ]
+        for one in sorted(means, key=lambda one: -one["accuracy"])
+    ]  # fmt: skip
+    return table(("method", "accuracy", "±", "parameters", "measured peak", "training"), rows)

@@ -1,0 +1,114 @@
+"""Predicted and true similarity and importance: benchmarks/transfer.py."""
+
+import statistics
+from collections.abc import Mapping
+from typing import Any
+
+from benchmarks.page.markdown import percent, points, seconds, table
+from benchmarks.page.section import Found, Section
+from benchmarks.page.svg import lines
+
+SIMILARITY = 0.86  # C.9: Pearson of predicted and true similarity
+IMPORTANCE = (0.68, 0.89)  # C.6: Spearman of predicted and actual importance, least and most of five tasks
+OVERHEAD = 0.044  # Table 6: importance 1.4 %, profiling 2.3 %, scheduling 0.7 % of a run
+OURS, THEIRS = ("trial", "blend"), ("raw fold", "ratio x raw fold (paper)")
+
+
+def section(found: Found) -> Section:
+    families = {name: part for name, part in found.items() if isinstance(part, dict) and "similarity" in part}
+    similar = {name: _pearson(part, OURS[0]) for name, part in families.items()}
+    important = {name: _spearman(part, OURS[1]) for name, part in families.items()}
+    holds = all(v >= SIMILARITY for v in similar.values()) and all(v >= IMPORTANCE[0] for v in important.values())
+    verdict = (
+        f"Predicted and true similarity correlate with r = {_each(similar)} (paper {SIMILARITY}), predicted and "
+        f"actual importance with rho = {_each(important)} (paper {IMPORTANCE[0]} to {IMPORTANCE[1]})."
+    )
+    body, pictures = [], {}
+    for name, part in families.items():
+        body += [f"### {name}", _similarity(part), _importance(part)]
+        if part["worth"]:
+            body.append(_worth(part["worth"]))
+            pictures[f"transfer-{name}.svg"] = _picture(name, part["worth"])
+            body.append(f"![Gain over the head alone by budget](evidence/transfer-{name}.svg)")
+        if part["cost"]:
+            body.append(_cost(part["cost"]))
+    return Section(verdict, holds, tuple(body), verdict, pictures)
+
+
+def _each(values: Mapping[str, float]) -> str:
+    return ", ".join(f"{value:.2f} ({name})" for name, value in values.items())
+
+
+def _pearson(part: Mapping[str, Any], kind: str) -> float:
+    return next(row["pearson"] for row in part["similarity"] if row["kind"] == kind)
+
+
+def _truth(part: Mapping[str, Any]) -> str:
+    """The paper's truth, the gain of a module alone, where it was measured; else the loss that ablation costs."""
+    there = part["importance_means"][OURS[1]]
+    return next((kind for kind in ("insertion accuracy", "ablation loss") if kind in there), next(iter(there)))
+
+
+def _spearman(part: Mapping[str, Any], way: str) -> float:
+    return part["importance_means"][way][_truth(part)]
+
+
+def _similarity(part: Mapping[str, Any]) -> str:
+    rows = [
+        [kind, str(row["pairs"]), f"{row['pearson']:.2f}", f"{row['within']:.2f}"]
+        for kind in (OURS[0], THEIRS[0], "ceiling")
+        for row in part["similarity"]
+        if row["kind"] == kind
+    ]
+    head = ("similarity", "pairs", "Pearson r", "within a task")
+    told = f"`{OURS[0]}` is TaskIT's, `{THEIRS[0]}` the paper's, `ceiling` that of another training of the same task."
+    return f"{told}\n\n{table(head, rows)}"
+
+
+def _importance(part: Mapping[str, Any]) -> str:
+    means = part["importance_means"]
+    truths = list(means[OURS[1]])
+    ways = [way for way in (OURS[1], THEIRS[1], "spt soft", "depth", "size") if way in means]
+    rows = [[way, *(f"{means[way][truth]:.2f}" for truth in truths)] for way in ways]
+    halves = {truth: [row["split_half"] for row in part["importance"] if row["truth"] == truth] for truth in truths}
+    rows.append(["one half of the test rows for the other", *(f"{statistics.fmean(halves[t]):.2f}" for t in truths)])
+    told = (
+        f"Spearman rho with what training shows; `{OURS[1]}` is TaskIT's.  Where halves disagree, nobody can agree."
+    )
+    return f"{told}\n\n{table(('importance', *truths), rows)}"
+
+
+def _worth(rows: list) -> str:
+    shares = sorted({row["share"] for row in rows})
+    by_way: dict[str, dict[int, dict]] = {}
+    for row in rows:
+        by_way.setdefault(row["way"], {})[row["share"]] = row
+    lines_ = [
+        [way, *(f"{points(cells[s]['gain'])} ({cells[s]['runs']})" if s in cells else "" for s in shares)]
+        for way, cells in by_way.items()
+    ]
+    told = (
+        "Points of accuracy above the head alone, and the number of runs, of the plans that an importance leads to."
+    )
+    return f"{told}\n\n{table(('way', *(f'{share} %' for share in shares)), lines_)}"
+
+
+def _picture(name: str, rows: list) -> str:
+    series: dict[str, list[tuple[float, float]]] = {}
+    for row in sorted(rows, key=lambda row: row["share"]):
+        series.setdefault(row["way"], []).append((row["share"], 100 * row["gain"]))
+    return lines(f"{name}: gain over the head alone", "budget, per cent", "points", series)
+
+
+def _cost(rows: list) -> str:
+    shares = [row["share"] for row in rows]
+    parts = {part: statistics.fmean(row[f"{part}_seconds"] for row in rows) for part in PARTS}
+    told = ", ".join(f"{part} {seconds(value)}" for part, value in parts.items())
+    growth = max(row["growth"] for row in rows)
+    return (
+        f"Planning takes {percent(statistics.fmean(shares))} of the training that it plans (paper, Table 6: "
+        f"{percent(OVERHEAD)}): {told}.  From one learned task to twenty its memory grows by {percent(growth)}."
+    )
+
+
+PARTS = ("compare", "trace", "schedule", "training")

@@ -1,0 +1,107 @@
+"""The parts of benchmarks/accuracy.py on a tiny model: no task is its own learned one, and every way trains."""
+
+import argparse
+import json
+from pathlib import Path
+
+import pytest
+from torch.optim import optimizer
+
+from benchmarks.accuracies.suite import GROUPS, suite, zoo_without
+from benchmarks.accuracies.ways import FULL_RATES, RATES, WAYS, Task, bytes_of, cell
+from benchmarks.accuracy import Key, keys, settled
+from benchmarks.transferring.families import Family, families
+from tests.world import write_bert, write_topics
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_each_suite_has_eight_tasks(name):
+    family = suite(families(Path("data"))[name], quick=False)
+    assert len(set(family.new)) == 8
+    assert len(suite(family, quick=True).new) == 1
+
+
+def test_a_task_is_never_its_own_learned_one(tmp_path):
+    zoo = tmp_path / "zoo"
+    for name in ("a", "b", "c"):
+        (zoo / name).mkdir(parents=True)
+        (zoo / name / "adapter_config.json").write_text("{}")
+
+    def names(most, seed=0):
+        folder = tmp_path / f"{most}-{seed}"
+        return {path.name for path in zoo_without(zoo, "b", most, seed, folder).iterdir()}
+
+    assert names(None) == {"a", "c"}
+    assert names(9) == {"a", "c"}
+    assert {frozenset(names(1, seed)) for seed in range(9)} == {frozenset("a"), frozenset("c")}
+
+
+def test_cells_are_asked_for_once_and_named_apart(tmp_path):
+    chosen = argparse.Namespace(ways=WAYS, budgets=(40, 60), variants=("learned-1",))
+    family = families(Path("data"))["text"]
+    wanted = list(keys(chosen, family, "subj", 0))
+    assert len({key.path(tmp_path) for key in wanted}) == len(wanted) == 5 * 2 + 5 + 2
+
+
+def test_a_rate_is_taken_over_from_where_it_was_chosen(tmp_path):
+    def keep(seed, way, rate, here):
+        path = Key("text", "t", seed, way, 60, None).path(tmp_path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"way": way, "learning_rate": rate, "chosen_here": here}))
+
+    keep(0, "uniform", 1.0, False)
+    keep(1, "uniform", 2.0, True)
+    keep(0, "eva", 3.0, True)
+    assert settled(tmp_path, Key("text", "t", 2, "uniform", 40, None)) == 2.0
+    assert settled(tmp_path, Key("text", "t", 2, "full", None, None)) is None
+    assert settled(tmp_path, Key("text", "other", 2, "uniform", 40, None)) is None
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tiny")
+    data, base = write_topics(folder / "topics.csv", rows=60), write_bert(folder / "bert")
+    family = Family("text", str(base), (), ("topics",), 60, 60, epochs=1, max_length=16, batch_size=8)
+    return Task(family, "topics", 0, data, folder / "no-zoo", folder)
+
+
+@pytest.mark.parametrize(("way", "rates"), [("everywhere", RATES), ("full", FULL_RATES)])
+def test_the_rate_is_the_one_that_validation_chose(tiny, way, rates):
+    row = cell(tiny, way, None, None, None)
+    assert row["learning_rate"] in rates
+    assert row["chosen_here"]
+    again = cell(tiny, way, None, None, row["learning_rate"])
+    assert not again["chosen_here"]
+    assert (again["validation"], again["test"]) == (row["validation"], row["test"])
+
+
+def test_a_way_that_inserts_nothing_settles_no_rate(tiny):
+    assert not any(tiny.ranks("uniform", 1, None))
+    assert not cell(tiny, "uniform", 1, None, None)["chosen_here"]
+
+
+@pytest.mark.parametrize("way", ["adalora", "uniform", "eva", "last-blocks", "last-blocks-r8"])
+def test_every_way_trains(tiny, way):
+    row = cell(tiny, way, None if way == "adalora" else 100, None, 1e-3)
+    assert 0 <= row["test"] <= 1
+    assert not optimizer._global_optimizer_post_hooks, "AdaLoRA's own step must not outlive its training"
+    if way == "last-blocks-r8":
+        assert set(row["ranks"]) == {0, 8}
+
+
+def test_peaks_are_those_of_the_plan(tiny):
+    assert bytes_of(tiny, (8,) * len(tiny.bench.names))["peak_bytes"] == tiny.everywhere.memory.peak_bytes
+
+
+def test_the_head_alone_is_not_trained(tiny):
+    row = cell(tiny, "head", None, None, None)
+    assert row["test"] == row["head"]
+    assert row["peak_bytes"] < tiny.everywhere.memory.peak_bytes
+
+
+def test_taskit_plans_within_the_budget(tiny):
+    row = cell(tiny, "taskit", 60, None, 1e-3)
+    memory = tiny.everywhere.memory
+    limit = memory.no_update_bytes + (memory.full_lora_bytes - memory.no_update_bytes) * 60 // 100
+    assert any(row["ranks"])
+    assert row["peak_bytes"] <= limit
