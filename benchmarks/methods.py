@@ -37,6 +37,7 @@ from taskit.zoo import BUNDLED
 MEMORY, PARAMETERS = "same peak", "same parameters"
 RANK = 4  # of the uniform LoRA whose parameters the second regime gives everyone
 SHARING = 2  # Pear ends with half of the parameters that its ranks have
+SIZES = {"text": (300, 400), "image": (300, 400), "vit-tiny": (160, 200)}  # rows: every cell is a whole run
 QUICK = {"train_rows": 120, "test_rows": 120, "epochs": 2}
 CLAIMS = (  # method, what it is compared with, the paper's claim
     ("taskit", "uniform", "TaskIT: better than LoRA at the same memory"),
@@ -213,7 +214,9 @@ def main() -> None:
     known = families(chosen.data)
     found = common.facts(parser, chosen) | {"budget": chosen.budget, "quick": chosen.quick}
     for name in chosen.families:
-        family = replace(known[name], **QUICK) if chosen.quick else known[name]
+        train_rows, test_rows = SIZES[name]
+        family = replace(known[name], train_rows=train_rows, test_rows=test_rows)
+        family = replace(family, **QUICK) if chosen.quick else family
         tasks = tuple(t for t in family.new if t in (chosen.tasks or family.new))[: 1 if chosen.quick else None]
         rows = [
             one_run(chosen, family, task, seed, regime, method)
