@@ -19,7 +19,9 @@ ROOT = Path(__file__).parents[1]
 def test_every_path_that_is_named_exists(name):
     text = (ROOT / name).read_text(encoding="utf-8")
     code = re.findall(r"`((?:taskit|benchmarks|tests|zoo|docs)/[\w./-]*)`", text)
-    links = [str((ROOT / name).parent.relative_to(ROOT) / link) for link in re.findall(r"\]\((?!https?:)([\w./-]+)", text)]
+    links = [
+        str((ROOT / name).parent.relative_to(ROOT) / link) for link in re.findall(r"\]\((?!https?:)([\w./-]+)", text)
+    ]
     assert [path for path in (*code, *links) if not (ROOT / path).exists()] == []
 
 
