@@ -77,8 +77,8 @@ def _similarity(part: Mapping[str, Any]) -> str:
     ]
     head = ("similarity", "pairs", "Pearson r", "within a task")
     told = (
-        f"`{OURS[0]}` is TaskIT's, `trial beyond` leaves out what all learned tasks share, `{THEIRS[0]}` is the paper's "
-        "against its own truth, `ceiling` that of another training of the same task."
+        f"`{OURS[0]}` is TaskIT's, `trial beyond` leaves out what all learned tasks share, `{THEIRS[0]}` is the "
+        "paper's against its own truth, `ceiling` that of another training of the same task."
     )
     return f"{told}\n\n{table(head, rows)}"
 
