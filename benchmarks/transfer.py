@@ -35,7 +35,7 @@ from benchmarks.transferring.tables import (
     worth_rows,
 )
 from benchmarks.transferring.truth import insert, learn
-from benchmarks.transferring.worth import ALONE, SHARES, alone, importances, worth
+from benchmarks.transferring.worth import ALONE, RATES, SHARES, alone, importances, worth
 
 FILES = {
     "learn": "truth.npz",
@@ -90,9 +90,9 @@ def one_task(options: argparse.Namespace, family: Family, task: str, seed: int, 
         elif part in ("worth", "alone"):
             found, truth = (dict(np.load(folder / FILES[of])) for of in ("gather", "learn"))
             ways = alone(found) if part == "alone" else importances(found, truth, seed, predictions(found)["blend"])
-            shares = [ALONE] if part == "alone" else options.shares
+            shares, rates = ([ALONE[0]], ALONE[1]) if part == "alone" else (options.shares, RATES)
             settled = place(options.work, family, task, options.seeds[0]) / f"{part}_rates.json"
-            worth(bench, source, ways, shares, folder / f"{part}.json", settled, tell)
+            worth(bench, source, ways, shares, folder / f"{part}.json", settled, tell, rates)
         else:
             row = cost_row(bench, source, {name: place(options.work, family, name, 0) for name in family.learned})
             (folder / FILES[part]).write_text(json.dumps(row))

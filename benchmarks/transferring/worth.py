@@ -19,7 +19,7 @@ from taskit.training.recipe import Recipe
 
 SHARES = (40, 60, 80)  # the default; per cent of the way from no update to LoRA r = 8 everywhere
 RATES = (5e-4, 1e-3, 2e-3)  # chosen on the validation rows of a task's first budget, for every way anew
-ALONE = 60  # per cent: the budget of plans by one learned task
+ALONE = 60, (1e-3,)  # per cent, and rate, of plans by one learned task
 
 Ranks = tuple[int, ...]
 
@@ -73,6 +73,7 @@ def worth(
     out: Path,
     settled: Path,
     tell: Callable[[str], None],
+    rates: Sequence[float] = RATES,
 ) -> None:
     """Train every strategy; ``out`` keeps a row for each, and a stopped run goes on where it was.
 
@@ -89,7 +90,7 @@ def worth(
             continue
         key = ranks, chosen.get(way)
         if key not in trained:
-            trained[key] = best_of_rates(bench, ranks, RATES if key[1] is None else [key[1]])
+            trained[key] = best_of_rates(bench, ranks, rates if key[1] is None else [key[1]])
         row = trained[key]
         if any(ranks):
             chosen.setdefault(way, row["learning_rate"])
