@@ -63,7 +63,10 @@ def _features(probes: Sequence[Probe], read: Read) -> Iterator[tuple[Tensor, Ten
     count = sum(len(probe.x) for probe in probes)
     for probe in probes:
         for row in range(len(probe.x)):
-            yield read(row_of(probe.inputs, row, len(probe.x))), probe.gradient[row : row + 1] * count
+            yield (
+                read(rows_of(probe.inputs, slice(row, row + 1), len(probe.x))),
+                probe.gradient[row : row + 1] * count,
+            )
 
 
 def _means(
@@ -134,11 +137,11 @@ class _Squares:
             self.sums[name] = self.sums[name] + value if name in self.sums else value
 
 
-def row_of(batch: Mapping[str, Tensor], row: int, rows: int) -> Mapping[str, Tensor]:
-    """One of the ``rows`` of a batch; of an only one whole, for its image may be several tiles or many patches."""
-    if rows == 1:
+def rows_of(batch: Mapping[str, Tensor], some: slice, count: int) -> Mapping[str, Tensor]:
+    """Some of the ``count`` rows of a batch; an only one whole, for its image may be several tiles or many patches."""
+    if count == 1:
         return batch
-    return {name: tensor[row : row + 1] for name, tensor in batch.items()}
+    return {name: tensor[some] for name, tensor in batch.items()}
 
 
 def _squared_norm(d: Tensor, x: Tensor) -> Tensor:

@@ -1,9 +1,9 @@
 """The one pass over a probe of the new task that measures similarity and importance of every learned task.
 
 One forward of the base gives the features x and the direction -grad_x L in which the loss wants them; a trial of some
-steps gives w_0, learned on the new task itself; one backward pass gives the sensitivity of every location and with it
-lambda_0; one forward per learned task, adapters loaded one at a time, gives phi_i (Eq. 4) and lambda_i (Eq. 3).
-Memory does not grow with the zoo.
+steps gives w_0, learned on the new task itself; one backward pass gives lambda_0 of every location; one forward per
+learned task, adapters loaded one at a time, gives phi_i (Eq. 4) and lambda_i (Eq. 3).  Memory does not grow with the
+zoo.
 """
 
 import math
@@ -22,7 +22,8 @@ from taskit.errors import BackboneError, ZooError
 from taskit.fisher import Embedding, embed, likeness_of
 from taskit.importance import Loudness, TaskImportance, update_norms
 from taskit.probe import Probe, class_probes, example_features, frozen, stand_in_loss, text_probes, token_features
-from taskit.sensitivity import Read, row_of, sensitivities
+from taskit.recomputed import recomputed
+from taskit.sensitivity import Read, rows_of, sensitivities
 from taskit.shortlist import shortlist
 from taskit.similarity import (
     SMALL,
@@ -37,7 +38,7 @@ from taskit.similarity import (
     trial_similarities,
 )
 from taskit.training.step import loss_of
-from taskit.trial import Loss, run_trial
+from taskit.trial import ROWS, Loss, run_trial
 from taskit.zoo import LearnedTask
 
 
@@ -48,7 +49,6 @@ class Measurement:
     similarities: tuple[TaskSimilarity, ...]
     importances: tuple[TaskImportance, ...]
     own: tuple[float, ...]  # lambda_0^k of each location for w_0, the trial on the new task itself, up to a factor
-    sensitivity: tuple[float, ...]  # s_k of each location for the new task itself
     skipped: tuple[tuple[str, str], ...]  # (adapter, reason)
 
 
@@ -66,7 +66,7 @@ class Sight:
     def examples(self) -> Iterator[Mapping[str, Tensor]]:
         """The rows of the probe, one at a time, labels included."""
         for probe, batch in zip(self.probes, self.rows[-len(self.probes) :], strict=True):
-            yield from (row_of(batch, row, len(probe.x)) for row in range(len(probe.x)))
+            yield from (rows_of(batch, slice(row, row + 1), len(probe.x)) for row in range(len(probe.x)))
 
 
 def measure(
@@ -129,54 +129,70 @@ def weigh(
     """The second part of `measure`: all learned tasks against what was seen."""
     tried = run_trial(sight.model, sight.rows, sight.loss, locations)
     with gated(sight.model, tried) as slopes:
-        sensitivity = sensitivities(sight.model, sight.probes, sight.read_graph, locations)
-    trials = _Trials(sight, locations, tried, math.sqrt(sum(sensitivity)))
-    aim = trials.rows(tried, Loudness(), _displacement)
+        _pass_back(sight)
+    trials = _Trials(sight, locations, tried)
+    aim = trials.rows(tried, None, _displacement)
     compared = _compare(trials, tasks, tried, locations, kind, importance)
     importances = tuple(one for one, _ in compared.tried)
     rows = [rows for _, rows in compared.tried]
     phis = trial_similarities(aim, rows) if kind == "trial" else [float(row.mean()) for row in rows]
     found = judge([(one.task, one.adapter) for one in importances], phis, kind)
-    return Measurement(found, importances, slopes(locations), sensitivity, compared.skipped)
+    return Measurement(found, importances, slopes(locations), compared.skipped)
+
+
+def _pass_back(sight: Sight) -> None:
+    """The backward pass of the probe's loss, in the memory of a few rows and one block."""
+    with recomputed(sight.model), torch.enable_grad():
+        for probe in sight.probes:
+            for start in range(0, len(probe.x), ROWS):
+                x = sight.read_graph(rows_of(probe.inputs, slice(start, start + ROWS), len(probe.x)))
+                x.backward(probe.gradient[start : start + ROWS].to(x))
 
 
 def glance(sight: Sight, locations: Sequence[str], tasks: Sequence[LearnedTask]) -> Measurement:
     """All learned tasks by delta, with forward passes alone: for a budget that a trial would not fit."""
-    found = _compare(_Trials(sight, locations, {}, 0.0), tasks, {}, locations, "delta", "ratio")
+    found = _compare(_Trials(sight, locations, {}), tasks, {}, locations, "delta", "ratio")
     importances = tuple(one for one, _ in found.tried)
     phis = [float(rows.mean()) for _, rows in found.tried]
     similarities = judge([(one.task, one.adapter) for one in importances], phis, "delta")
-    return Measurement(similarities, importances, (0.0,) * len(locations), (), found.skipped)
+    return Measurement(similarities, importances, (0.0,) * len(locations), found.skipped)
 
 
 @dataclass(frozen=True)
 class _Trials:
-    """Where adapters are tried, on all probes; ``gradient_norm`` is the root mean square over examples."""
+    """Where adapters are tried, on all probes; a ``loudness`` that nobody asks for is None."""
 
     sight: Sight
     locations: Sequence[str]
     own: Mapping[str, Branch]  # w_0
-    gradient_norm: float
 
     def rows(
-        self, branches: Mapping[str, Branch], loudness: Loudness, compare: Callable[[Probe, Tensor], Tensor]
+        self, branches: Mapping[str, Branch], loudness: Loudness | None, compare: Callable[[Probe, Tensor], Tensor]
     ) -> Tensor:
         """What ``compare`` makes of the features with the adapter, (n,) or (n, d) over the examples of all probes."""
-        with attached(self.sight.model, branches, loudness.observe):
+        with attached(self.sight.model, branches, loudness and loudness.observe):
             return torch.cat([compare(probe, self._moved(probe, loudness)) for probe in self.sight.probes])
 
-    def along(self, branches: Mapping[str, Branch], loudness: Loudness) -> Tensor:
+    def along(self, branches: Mapping[str, Branch], loudness: Loudness | None) -> Tensor:
         """phi of gradient (1,) by a small step along the adapter; how loud it is shows in the same step."""
         small = {name: branch.scaled(SMALL) for name, branch in branches.items()}
-        loudness.step = SMALL
-        with attached(self.sight.model, small, loudness.observe):
+        if loudness:
+            loudness.step = SMALL
+        with attached(self.sight.model, small, loudness and loudness.observe):
             slope = sum(slope_along(p.gradient, p.x, self._moved(p, loudness), p.mask) for p in self.sight.probes)
         update_norm = math.sqrt(sum(branch.norm**2 for branch in branches.values()))
-        return torch.tensor([gradient_cosine(slope, update_norm, self.gradient_norm)])
+        return torch.tensor([gradient_cosine(slope, update_norm, self._gradient_norm)])
 
-    def fisher(self, branches: Mapping[str, Branch], loudness: Loudness) -> Tensor:
+    @cached_property
+    def _gradient_norm(self) -> float:
+        """||grad_W L||, the root mean square over examples."""
+        sight = self.sight
+        return math.sqrt(sum(sensitivities(sight.model, sight.probes, sight.read_graph, self.locations)))
+
+    def fisher(self, branches: Mapping[str, Branch], loudness: Loudness | None) -> Tensor:
         """phi of fisher (1,); how loud the adapter is shows in a forward of its own."""
-        self.rows(branches, loudness, _displacement)
+        if loudness:
+            self.rows(branches, loudness, _displacement)
         return torch.tensor([likeness_of(self._target, self._embedding(branches))])
 
     @cached_property
@@ -187,8 +203,9 @@ class _Trials:
         sight = self.sight
         return embed(sight.model, sight.examples(), sight.loss, branches, self.locations)
 
-    def _moved(self, probe: Probe, loudness: Loudness) -> Tensor:
-        loudness.mask = probe.inputs.get("attention_mask")
+    def _moved(self, probe: Probe, loudness: Loudness | None) -> Tensor:
+        if loudness:
+            loudness.mask = probe.inputs.get("attention_mask")
         return self.sight.read(probe.inputs)
 
 
@@ -217,10 +234,9 @@ def _compare(
         except ZooError as error:
             skipped.append((task.adapter, str(error)))
             continue
-        loudness = Loudness()
+        loudness = None if importance == "blend" else Loudness()
         rows = _SIMILARITY[kind](trials, branches, loudness)
-        by_weights = importance == "blend"
-        values = update_norms(branches, locations) if by_weights else loudness.values(locations, importance)
+        values = loudness.values(locations, importance) if loudness else update_norms(branches, locations)
         if not (bool(rows.isfinite().all()) and all(map(math.isfinite, values))):
             skipped.append((task.adapter, "Its outputs on the probe are not finite; train it again."))
             continue
@@ -240,7 +256,7 @@ def _displacement(probe: Probe, moved: Tensor) -> Tensor:
     return displacement(probe.x, moved, probe.mask).half()  # kept for every task: memory may not grow with the zoo
 
 
-_SIMILARITY: Mapping[str, Callable[[_Trials, Mapping[str, Branch], Loudness], Tensor]] = {
+_SIMILARITY: Mapping[str, Callable[[_Trials, Mapping[str, Branch], Loudness | None], Tensor]] = {
     "raw": partial(_Trials.rows, compare=_raw),
     "delta": partial(_Trials.rows, compare=_delta),
     "gradient": _Trials.along,

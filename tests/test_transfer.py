@@ -123,7 +123,7 @@ def test_the_cut_into_batches_does_not_matter(tiny_vit, images, vit_zoo, kind):
     one = measure(tiny_vit, [images], LOCATIONS, tiny_vit.classifier, tasks, kind=kind)
     many = measure(tiny_vit, cut(images, 1, 4, 7), LOCATIONS, tiny_vit.classifier, tasks, kind=kind)
     assert phis(many) == pytest.approx(phis(one), abs=1e-4)
-    assert many.sensitivity == pytest.approx(one.sensitivity, rel=1e-4)
+    assert many.own == pytest.approx(one.own, rel=1e-4)
     for a, b in zip(one.importances, many.importances, strict=True):
         assert a.values == pytest.approx(b.values, rel=1e-5)
 
@@ -144,7 +144,7 @@ def test_padding_does_not_matter(tiny_bert, tiny_gpt2, sentences, make_adapter, 
     )
     plain, padded = (measure(model, [batch], names, head, tasks, kind=kind) for batch in (sentences, wider))
     assert phis(padded) == pytest.approx(phis(plain), abs=1e-4)
-    assert padded.sensitivity == pytest.approx(plain.sensitivity, rel=1e-4)
+    assert padded.own == pytest.approx(plain.own, rel=1e-4)
     assert padded.importances[0].values == pytest.approx(plain.importances[0].values, abs=1e-5)
 
 
