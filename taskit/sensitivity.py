@@ -138,7 +138,7 @@ class _Squares:
 
 
 def rows_of(batch: Mapping[str, Tensor], some: slice, count: int) -> Mapping[str, Tensor]:
-    """Some of the ``count`` rows of a batch; an only one whole, for its image may be several tiles or many patches."""
+    """Some of the ``count`` rows of a batch; an only one whole, as its image may be several tiles or patches."""
     if count == 1:
         return batch
     return {name: tensor[some] for name, tensor in batch.items()}
