@@ -118,9 +118,7 @@ def _alone(rows: list) -> str:
     cells = [
         [
             row["task"],
-            f"{row['r2_predicted']:.2f}",
-            f"{row['r2_true']:.2f}",
-            f"{row['r2_raw']:.2f}",
+            *(f"{row[f'r_{kind}']:.2f}" for kind in ("predicted", "true", "raw")),
             f"{points(row['least'])} to {points(row['most'])}",
             f"{100 * row['standard_error']:.1f}",
         ]
@@ -128,8 +126,9 @@ def _alone(rows: list) -> str:
     ]
     head = ("new task", "predicted", "true", "raw", "gains", "one standard error")
     told = (
-        f"R² of a learned task's similarity and what a plan by it alone gains over the head, in points (paper, C.1: "
-        f"{TRANSFER[0]} to {TRANSFER[1]})."
+        "Pearson r of a learned task's similarity, predicted, true or raw, and what a plan by it alone gains over "
+        f"the head, in points (paper, C.1: R² {TRANSFER[0]} to {TRANSFER[1]}).  Gains that lie within one standard error "
+        "of each other say nothing about similarity."
     )
     return f"{told}\n\n{table(head, cells)}"
 

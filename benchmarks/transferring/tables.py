@@ -134,9 +134,9 @@ def worth_rows(work: Path, family: Family, seeds: Sequence[int]) -> list[dict[st
 
 
 def alone_rows(work: Path, family: Family, seeds: Sequence[int]) -> list[dict[str, Any]]:
-    """C.1: R2 between the similarity of a learned task and the accuracy that a plan by it alone gains over the head.
+    """C.1: Pearson r of a learned task's similarity and the accuracy that a plan by it alone gains over the head.
 
-    ``standard_error`` is that of one such gain, for what of the R2 noise could explain.
+    ``standard_error`` is that of one such gain: smaller differences may be noise.
     """
     rows: list[dict[str, Any]] = []
     for task, seed, found in evidence(work, family, seeds):
@@ -151,8 +151,7 @@ def alone_rows(work: Path, family: Family, seeds: Sequence[int]) -> list[dict[st
         row = {"task": task, "seed": seed, "least": float(values.min()), "most": float(values.max())}
         row["standard_error"] = float(np.sqrt(np.mean(test * (1 - test)) / family.test_rows))
         for kind, x in (("predicted", predicted), ("true", true), ("raw", similarities(found)["raw fold"][0])):
-            r = float(np.corrcoef(x, values)[0, 1]) if values.std() else 0.0
-            row |= {f"r_{kind}": r, f"r2_{kind}": r * r}
+            row[f"r_{kind}"] = float(np.corrcoef(x, values)[0, 1]) if values.std() else 0.0
         rows.append(row)
     return rows
 
@@ -172,7 +171,7 @@ def report(name: str, tables: dict[str, Any]) -> None:
     for row in tables["worth"]:
         print(f"{name:9} {row['share']:3} % {row['way']:22} gain {row['gain']:.3f} in {row['runs']} runs")
     for row in tables["alone"]:
-        told = f"R2 {row['r2_predicted']:.2f} predicted, {row['r2_true']:.2f} true"
+        told = f"r {row['r_predicted']:.2f} predicted, {row['r_true']:.2f} true"
         gains = f"gains {row['least']:.3f} to {row['most']:.3f}, one standard error {row['standard_error']:.3f}"
         print(f"{name:9} {row['task']:22} alone: {told}, {gains}")
     for row in tables["cost"]:
