@@ -127,8 +127,8 @@ def _alone(rows: list) -> str:
     head = ("new task", "predicted", "true", "raw", "gains", "one standard error")
     told = (
         "Pearson r of a learned task's similarity, predicted, true or raw, and what a plan by it alone gains over "
-        f"the head, in points (paper, C.1: R² {TRANSFER[0]} to {TRANSFER[1]}).  Gains that lie within one standard error "
-        "of each other say nothing about similarity."
+        f"the head, in points (paper, C.1: R² {TRANSFER[0]} to {TRANSFER[1]}).  Gains that lie within one standard "
+        "error of each other say nothing about similarity."
     )
     return f"{told}\n\n{table(head, cells)}"
 
