@@ -7,14 +7,12 @@ SIZES = {"peak of this plan": "peak_bytes", "budget": "budget_bytes", "LoRA r = 
 
 
 def section(found: Found) -> Section:
-    fits = None  # unless it was trained
-    verdict = f"The plan of {mib(found['peak_bytes'])} is within its budget of {mib(found['budget_bytes'])}"
-    if "measured_peak_bytes" in found:
-        fits = found["measured_peak_bytes"] <= found["budget_bytes"]
-        verdict += (
-            f"; training took {mib(found['measured_peak_bytes'])} and led from {accuracy(found['before'])} to "
-            f"{accuracy(found['after'])} % of the test images, the whole road {seconds(found['seconds'])}"
-        )
+    fits = found["measured_peak_bytes"] <= found["budget_bytes"]
+    verdict = (
+        f"The plan of {mib(found['peak_bytes'])} is within its budget of {mib(found['budget_bytes'])}; training took "
+        f"{mib(found['measured_peak_bytes'])} and led from {accuracy(found['before'])} to "
+        f"{accuracy(found['after'])} % of the test images, the whole road {seconds(found['seconds'])}"
+    )
     return Section(f"{verdict}.", fits, (block(found),), f"{verdict}.")
 
 
