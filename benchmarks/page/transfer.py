@@ -101,17 +101,17 @@ def _importance(part: Mapping[str, Any]) -> str:
 
 def _worth(rows: list) -> str:
     shares = sorted({row["share"] for row in rows})
-    by_way: dict[str, dict[int, dict]] = {}
+    by_way: dict[tuple[str, str], dict[int, dict]] = {}
     for row in rows:
-        by_way.setdefault(row["way"], {})[row["share"]] = row
+        by_way.setdefault((row["task"], row["way"]), {})[row["share"]] = row
     lines_ = [
-        [way, *(f"{points(cells[s]['gain'])} ({cells[s]['runs']})" if s in cells else "" for s in shares)]
+        [*way, *(f"{points(cells[s]['gain'])} ({cells[s]['runs']})" if s in cells else "" for s in shares)]
         for way, cells in by_way.items()
     ]
     told = (
         "Points of accuracy above the head alone, and the number of runs, of the plans that an importance leads to."
     )
-    return f"{told}\n\n{table(('way', *(f'{share} %' for share in shares)), lines_)}"
+    return f"{told}\n\n{table(('task', 'way', *(f'{share} %' for share in shares)), lines_)}"
 
 
 def _alone(rows: list) -> str:
@@ -136,7 +136,7 @@ def _alone(rows: list) -> str:
 def _picture(name: str, rows: list) -> str:
     series: dict[str, list[tuple[float, float]]] = {}
     for row in sorted(rows, key=lambda row: row["share"]):
-        series.setdefault(row["way"], []).append((row["share"], 100 * row["gain"]))
+        series.setdefault(f"{row['task']}: {row['way']}", []).append((row["share"], 100 * row["gain"]))
     return lines(f"{name}: gain over the head alone", "budget, per cent", "points", series)
 
 

@@ -121,15 +121,16 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
 
 
 def worth_rows(work: Path, family: Family, seeds: Sequence[int]) -> list[dict[str, Any]]:
-    """Mean test accuracy by way of choosing and share of the budget, over tasks and seeds that have it."""
-    found: dict[tuple[str, int], list[float]] = defaultdict(list)
+    """Mean gain in test accuracy over the head, by task, way of choosing and share of the budget."""
+    found: dict[tuple[str, str, int], list[float]] = defaultdict(list)
     for seed in seeds:
         for path in sorted((work / family.name / f"seed{seed}").glob("*/worth.json")):
             for row in json.loads(path.read_text()):
-                found[row["way"], row["share"]].append(row["test"] - row["head"])
+                found[path.parent.name, row["way"], row["share"]].append(row["test"] - row["head"])
+    keys = ("task", "way", "share")
     return [
-        {"way": way, "share": share, "runs": len(gains), "gain": mean(gains), "spread": float(np.std(gains))}
-        for (way, share), gains in found.items()
+        {**dict(zip(keys, key, strict=True)), "runs": len(gains), "gain": mean(gains), "spread": float(np.std(gains))}
+        for key, gains in found.items()
     ]
 
 
@@ -169,7 +170,9 @@ def report(name: str, tables: dict[str, Any]) -> None:
     for way, by_truth in sorted(means.items(), key=lambda item: -sum(item[1].values())):
         print(f"{name:9} {way:45}", "  ".join(f"{truth} {value:5.2f}" for truth, value in by_truth.items()))
     for row in tables["worth"]:
-        print(f"{name:9} {row['share']:3} % {row['way']:22} gain {row['gain']:.3f} in {row['runs']} runs")
+        print(
+            f"{name:9} {row['task']:22} {row['share']:3} % {row['way']:22} gain {row['gain']:.3f} in {row['runs']} runs"
+        )
     for row in tables["alone"]:
         told = f"r {row['r_predicted']:.2f} predicted, {row['r_true']:.2f} true"
         gains = f"gains {row['least']:.3f} to {row['most']:.3f}, one standard error {row['standard_error']:.3f}"
