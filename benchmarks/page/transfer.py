@@ -41,7 +41,10 @@ def section(found: Found) -> Section:
         body += [f"### {name}", _similarity(part), _importance(part)]
         if part["worth"]:
             body.append(_worth(part["worth"]))
-            pictures[f"transfer-{name}.svg"] = _picture(name, part["worth"])
+        if swept := _swept(part["worth"]):
+            pictures[f"transfer-{name}.svg"] = lines(
+                f"{name}: gain over the head alone", "budget, per cent", "points", swept
+            )
             body.append(f"![Gain over the head alone by budget](evidence/transfer-{name}.svg)")
         if part.get("alone"):
             body.append(_alone(part["alone"]))
@@ -133,11 +136,12 @@ def _alone(rows: list) -> str:
     return f"{told}\n\n{table(head, cells)}"
 
 
-def _picture(name: str, rows: list) -> str:
+def _swept(rows: list) -> dict[str, list[tuple[float, float]]]:
+    """(budget, points) by task and way, of those with more than one budget."""
     series: dict[str, list[tuple[float, float]]] = {}
     for row in sorted(rows, key=lambda row: row["share"]):
         series.setdefault(f"{row['task']}: {row['way']}", []).append((row["share"], 100 * row["gain"]))
-    return lines(f"{name}: gain over the head alone", "budget, per cent", "points", series)
+    return {name: points_ for name, points_ in series.items() if len(points_) > 1}
 
 
 def _cost(rows: list) -> str:

@@ -170,9 +170,8 @@ def report(name: str, tables: dict[str, Any]) -> None:
     for way, by_truth in sorted(means.items(), key=lambda item: -sum(item[1].values())):
         print(f"{name:9} {way:45}", "  ".join(f"{truth} {value:5.2f}" for truth, value in by_truth.items()))
     for row in tables["worth"]:
-        print(
-            f"{name:9} {row['task']:22} {row['share']:3} % {row['way']:22} gain {row['gain']:.3f} in {row['runs']} runs"
-        )
+        told = f"gain {row['gain']:.3f} in {row['runs']} runs"
+        print(f"{name:9} {row['task']:22} {row['share']:3} % {row['way']:22} {told}")
     for row in tables["alone"]:
         told = f"r {row['r_predicted']:.2f} predicted, {row['r_true']:.2f} true"
         gains = f"gains {row['least']:.3f} to {row['most']:.3f}, one standard error {row['standard_error']:.3f}"
