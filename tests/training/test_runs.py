@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 
@@ -207,3 +208,23 @@ def test_a_taken_folder_is_refused(plan, tmp_path):
     with pytest.raises(RunError, match="not empty"):
         start(plan, tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_stopped_owner_has_a_moment_to_let_go(tmp_path):
+    run = made(tmp_path / "run", "stopped")
+    held, let_go = threading.Event(), threading.Event()
+
+    def own():
+        with locked(run.path):
+            held.set()
+            let_go.wait()
+
+    owner = threading.Thread(target=own)
+    owner.start()
+    held.wait()
+    with pytest.raises(RunError, match="in use"), locked(run.path):
+        pass
+    threading.Timer(0.5, let_go.set).start()
+    run.delete()
+    owner.join()
+    assert not run.path.exists()
