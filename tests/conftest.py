@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.hub.address import ENDPOINT
 
@@ -25,6 +26,9 @@ from transformers import (
     ViTConfig,
     ViTForImageClassification,
 )
+
+settings.register_profile("taskit", deadline=None)  # how long a case takes is the machine's affair
+settings.load_profile("taskit")
 
 pytest_plugins = ["tests.hub.fixtures"]  # here, so that all folders share one hub
 
