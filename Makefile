@@ -17,7 +17,7 @@ test: $(READY)          ## lint, types and all tests
 	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/python -m pytest -n logical --dist loadfile
 
-benchmarks: $(READY)    ## every claim, on this machine; QUICK=1: within half an hour; DATA=FOLDER: with real data
+benchmarks: $(READY)    ## every claim, on this machine; QUICK=1: the short form of each; DATA=FOLDER: with real data
 	$(BIN)/python -m benchmarks $(if $(QUICK),--quick) $(if $(DATA),--data $(DATA))
 
 clean:                  ## remove the environment and the demo's folder

@@ -69,7 +69,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         "python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--quick", action="store_true", help="the short form of each, within half an hour")
+    parser.add_argument("--quick", action="store_true", help="the short form of each")
     parser.add_argument(
         "--data", type=Path, metavar="FOLDER", help="the datasets; weights/ beside it, if there is one"
     )

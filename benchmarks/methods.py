@@ -14,7 +14,10 @@ import json
 import shutil
 import statistics
 import time
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +28,15 @@ from rich.table import Table
 from benchmarks import common
 from benchmarks.references import REFERENCES, train_reference
 from benchmarks.transferring.families import Family, draw, families
+from taskit.budget import parse_budget
 from taskit.errors import TaskITError
-from taskit.methods import METHODS
+from taskit.methods import METHODS, find_method
+from taskit.methods.method import read_options
+from taskit.outlook import settle
 from taskit.plan import Plan
-from taskit.planning import make_plan, uniform_plan
+from taskit.planning import decide, uniform_plan
 from taskit.scheduler import Constraints
+from taskit.survey import Survey, break_ground, surveyed
 from taskit.training.recipe import Recipe
 from taskit.training.trainer import train
 from taskit.zoo import BUNDLED
@@ -48,6 +55,8 @@ CLAIMS = (  # method, what it is compared with, the paper's claim
     ("dora", "uniform", "DoRA: better than LoRA at the same rank"),
     ("adalora", "uniform", "AdaLoRA: better than LoRA at the same budget of ranks"),
 )
+
+Look = Callable[[], Survey]
 
 
 def learned(options: argparse.Namespace, family: Family) -> str | None:
@@ -75,8 +84,25 @@ def drawn(options: argparse.Namespace, family: Family, task: str, seed: int) -> 
     return folder / task
 
 
+def rows_of(options: argparse.Namespace, family: Family, task: str, seed: int) -> list[dict[str, Any]]:
+    """The row of every regime and method; the task is looked at once for all of them, and not where all was done."""
+    with ExitStack() as stack:
+
+        @cache
+        def survey() -> Survey:
+            ground = break_ground(drawn(options, family, task, seed), family.backbone, recipe_of(family), seed=seed)
+            return stack.enter_context(surveyed(ground, zoo=learned(options, family)))
+
+        return [
+            one_run(options, family, task, seed, regime, method, survey)
+            for regime in (MEMORY, PARAMETERS)
+            for method in options.methods
+            if regime == MEMORY or not (method in REFERENCES or method == "head")
+        ]
+
+
 def one_run(
-    options: argparse.Namespace, family: Family, task: str, seed: int, regime: str, method: str
+    options: argparse.Namespace, family: Family, task: str, seed: int, regime: str, method: str, survey: Look
 ) -> dict[str, Any]:
     """The row of one training, from the folder where it was done before."""
     folder = options.work / family.name / f"seed{seed}" / task / regime.replace(" ", "-") / method.replace("+", "-")
@@ -86,7 +112,11 @@ def one_run(
     print(f"{time.strftime('%H:%M:%S')} {family.name} {task} seed {seed}, {regime}: {method}", flush=True)
     row: dict[str, Any] = {"task": task, "seed": seed, "regime": regime, "method": method}
     try:
-        row |= trained(options, family, task, seed, regime, method, folder)
+        if method in REFERENCES:
+            row |= train_reference(method, uniform(options, family, task, seed), empty(folder / "run"))
+        else:
+            count = uniform(options, family, task, seed).trainable_parameters if regime == PARAMETERS else None
+            row |= trained(survey(), method, options.budget, count, empty(folder / "run"))
     except TaskITError as error:
         row["refused"] = str(error)
     folder.mkdir(parents=True, exist_ok=True)
@@ -94,27 +124,18 @@ def one_run(
     return row
 
 
-def trained(
-    options: argparse.Namespace, family: Family, task: str, seed: int, regime: str, method: str, folder: Path
-) -> dict[str, Any]:
-    start, run = time.perf_counter(), folder / "run"
+def empty(run: Path) -> Path:
+    """The folder of a run, without what a stopped one left."""
     shutil.rmtree(run, ignore_errors=True)
-    if method in REFERENCES:
-        return train_reference(method, uniform(options, family, task, seed), run) | {"adapter_bytes": None}
-    bound = None
-    if regime == PARAMETERS:
-        count = uniform(options, family, task, seed).trainable_parameters
-        bound = SHARING * count if method.endswith("pear") else count
-    plan = make_plan(
-        drawn(options, family, task, seed),
-        family.backbone,
-        "100%" if bound else options.budget,
-        zoo=learned(options, family),
-        recipe=recipe_of(family),
-        method=method,
-        constraints=Constraints(max_parameters=bound),
-        seed=seed,
-    )
+    return run
+
+
+def trained(survey: Survey, method: str, budget: str, parameters: int | None, run: Path) -> dict[str, Any]:
+    """Plan by ``method`` within ``budget``, or with as many trained ``parameters`` whatever the memory, and train."""
+    start, chosen = time.perf_counter(), find_method(method)
+    bound = SHARING * parameters if parameters and method.endswith("pear") else parameters
+    known = settle(survey, chosen, read_options(chosen, {}), constraints=Constraints(max_parameters=bound))
+    plan = decide(known, parse_budget("100%" if bound else budget))
     planned = time.perf_counter() - start
     result = train(plan, run)
     names = ("before", "after", "predicted_peak_bytes", "measured_peak_bytes", "train_seconds")
@@ -149,7 +170,7 @@ def summary(rows: list[dict[str, Any]], tasks: tuple[str, ...]) -> list[dict[str
         one["spread"] = statistics.stdev(by_seed) if len(by_seed) > 1 else None
         for name in ("trainable_parameters", "adapter_bytes", "predicted_peak_bytes", "measured_peak_bytes",
                      "train_seconds"):  # fmt: skip
-            values = [row[name] for row in mine if row[name] is not None]
+            values = [row[name] for row in mine if row.get(name) is not None]
             one[name] = statistics.mean(values) if values else None
         found.append(one)
     return found
@@ -218,14 +239,7 @@ def main() -> None:
         family = replace(known[name], train_rows=train_rows, test_rows=test_rows)
         family = replace(family, **QUICK) if chosen.quick else family
         tasks = tuple(t for t in family.new if t in (chosen.tasks or family.new))[: 1 if chosen.quick else None]
-        rows = [
-            one_run(chosen, family, task, seed, regime, method)
-            for seed in chosen.seeds
-            for task in tasks
-            for regime in (MEMORY, PARAMETERS)
-            for method in chosen.methods
-            if regime == MEMORY or not (method in REFERENCES or method == "head")
-        ]
+        rows = [row for seed in chosen.seeds for task in tasks for row in rows_of(chosen, family, task, seed)]
         means, refused = summary(rows, tasks), [row for row in rows if "refused" in row]
         report(family, means, refused)
         found[name] = {"means": means, "rows": rows, "verdicts": verdicts(means)}

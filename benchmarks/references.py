@@ -16,7 +16,7 @@ from taskit.backbone import head_names, load_model
 from taskit.head import SOFTENED
 from taskit.memory.live import standing_tensors
 from taskit.plan import Plan
-from taskit.planning import make_collator
+from taskit.processor import make_collator
 from taskit.training.interrupt import Interrupts
 from taskit.training.lora import lora_config
 from taskit.training.one_run import Training

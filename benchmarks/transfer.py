@@ -28,25 +28,22 @@ from benchmarks.transferring.families import Family, draw, families
 from benchmarks.transferring.tables import (
     alone_rows,
     importance_rows,
-    predictions,
     report,
     similarity_rows,
     summary,
     worth_rows,
 )
 from benchmarks.transferring.truth import insert, learn
-from benchmarks.transferring.worth import ALONE, RATES, SHARES, alone, importances, worth
+from benchmarks.transferring.worth import ALONE_RATES, ALONE_SHARE, SHARES, alone, importances, strategies, worth
 
-FILES = {
+FILES = {  # of parts that are done in one go; the others keep a row for each plan
     "learn": "truth.npz",
     "insert": "insertion.npz",
     "own": "own.npy",
     "gather": "evidence.npz",
-    "worth": "worth.done",
-    "alone": "alone.done",
     "cost": "cost.json",
 }
-PARTS = (*FILES, "report")
+PARTS = ("learn", "insert", "own", "gather", "worth", "alone", "cost", "report")
 QUICK = {"train_rows": 160, "test_rows": 80, "epochs": 1}
 
 
@@ -87,12 +84,16 @@ def one_task(options: argparse.Namespace, family: Family, task: str, seed: int, 
             gather(bench, adapters, owns, folder / FILES[part])
         elif part == "own":
             own_sums(bench, folder, folder / FILES[part])
-        elif part in ("worth", "alone"):
+        elif part == "worth":
             found, truth = (dict(np.load(folder / FILES[of])) for of in ("gather", "learn"))
-            ways = alone(found) if part == "alone" else importances(found, truth, seed, predictions(found)["blend"])
-            shares, rates = ([ALONE[0]], ALONE[1]) if part == "alone" else (options.shares, RATES)
-            settled = place(options.work, family, task, options.seeds[0]) / f"{part}_rates.json"
-            worth(bench, source, ways, shares, folder / f"{part}.json", settled, tell, rates)
+            plans = strategies(bench, source, importances(found, truth, seed), options.shares)
+            settled = place(options.work, family, task, options.seeds[0]) / "worth_rates.json"
+            worth(bench, plans, folder / "worth.json", settled, tell)
+        elif part == "alone":
+            plans = strategies(
+                bench, source, alone(dict(np.load(folder / FILES["gather"]))), [ALONE_SHARE], others=False
+            )
+            worth(bench, plans, folder / "alone.json", folder / "alone_rates.json", tell, ALONE_RATES)
         else:
             row = cost_row(bench, source, {name: place(options.work, family, name, 0) for name in family.learned})
             (folder / FILES[part]).write_text(json.dumps(row))
@@ -103,11 +104,14 @@ def run(options: argparse.Namespace, family: Family, part: str) -> None:
         tasks = family.learned if part == "own" else family.tasks if part == "learn" and seed == 0 else family.new
         for task in tasks:
             wanted = not options.tasks or task in options.tasks or part in ("learn", "own")
-            if wanted and not (place(options.work, family, task, seed) / FILES[part]).exists():
+            done = part in FILES and (place(options.work, family, task, seed) / FILES[part]).exists()
+            if wanted and not done:
                 one_task(options, family, task, seed, part)
 
 
 def write_report(options: argparse.Namespace, chosen: list[Family], facts: dict[str, Any]) -> None:
+    """The tables of all that --work holds, with the command that measures it, whatever part was asked for now."""
+    facts["command"] = facts["command"].partition(" --parts")[0]
     for family in chosen:
         rows = importance_rows(options.work, family, options.seeds)
         facts[family.name] = {

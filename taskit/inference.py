@@ -53,7 +53,7 @@ def evaluate_run(folder: str | Path, source: str | Path | None = None) -> tuple[
     from torch.utils.data import DataLoader
 
     from taskit.data import load
-    from taskit.planning import make_collator
+    from taskit.processor import make_collator
     from taskit.training.evaluation import evaluate, metric_of
 
     plan, model = load_run(folder)
@@ -89,7 +89,7 @@ def compare(folder: str | Path, given: str) -> tuple[Prediction, Prediction]:
 
 def _predict(plan: Plan, model: Any, inputs: Sequence[str]) -> tuple[Prediction, ...]:
     from taskit.heads import WRITING
-    from taskit.planning import make_collator
+    from taskit.processor import make_collator
     from taskit.training.generation import answer
 
     collator = make_collator(plan.backbone, plan.data.task, plan.training.max_length)

@@ -4,17 +4,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from taskit.backbone import (
-    Backbone,
-    final_linear,
-    find_backbone,
-    load_model,
-    require_task,
-    source_of,
-)
-from taskit.data import Collator, DataInfo, Dataset, load
+from taskit.backbone import Backbone
+from taskit.data import DataInfo
 from taskit.errors import PlanError
 from taskit.importance import IMPORTANCES, Sources, transfer
 from taskit.locations import Location
@@ -24,21 +17,12 @@ from taskit.methods.composing import Composing
 from taskit.methods.form import PLAIN, Form, Ranks
 from taskit.methods.method import Method, Scene, Settled, read_options
 from taskit.plan import SkippedAdapter
-from taskit.pricing import Pricing, Stage, copied, price, set_stage
-from taskit.processor import load_processor
+from taskit.pricing import Pricing, Stage, copied
 from taskit.scheduler import ANY, Constraints, rank_gain
 from taskit.similarity import MEASURES, TaskSimilarity
+from taskit.survey import Survey, break_ground, surveyed
 from taskit.training.recipe import Recipe
-from taskit.transfer import Measurement, Sight, glance, sighted, weigh
 from taskit.untrained import forward_profile, require_no_wishes
-from taskit.zoo import Zoo, find_zoo
-
-if TYPE_CHECKING:
-    from torch import nn
-    from transformers import PreTrainedModel
-
-PROBE_ROWS = 128  # on which every learned task is tried
-HEAD_ROWS = 1024  # on which the head that stands for the one to come is fitted
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,59 +90,61 @@ def prepare(
     chosen = find_method(method)
     given = read_options(chosen, method_options or {})
     rank_gain(0, 1, gain)  # refuses an unknown form before anything is read
-    recipe = recipe or Recipe()
-    backbone = find_backbone(backbone_id, dtype=dtype, quantization=quantization, attention=attention)
-    tell("reading the data")
-    data = load(source, columns=columns, seed=seed)
-    require_task(backbone, data.info.task)
-    tell("tracing a training step without weights")
-    collator = make_collator(backbone, data.info.task, recipe.max_length)
-    stage = set_stage(backbone, data, recipe, collator, tell, constraints.vision_tower)
+    ground = break_ground(
+        source,
+        backbone_id,
+        recipe or Recipe(),
+        columns=columns,
+        dtype=dtype,
+        quantization=quantization,
+        attention=attention,
+        vision_tower=constraints.vision_tower,
+        seed=seed,
+        tell=tell,
+    )
+    _wishes(ground.stage, constraints, gain)  # refused before a weight is loaded
+    measures = {"similarity": similarity, "importance": importance}
+    with surveyed(ground, zoo=zoo, token=token, **measures, tell=tell) as survey:
+        return settle(survey, chosen, given, gain=gain, constraints=constraints)
+
+
+def settle(
+    survey: Survey,
+    method: Method,
+    options: Mapping[str, Any],
+    *,
+    gain: str = "sqrt_ln1p",
+    constraints: Constraints = ANY,
+) -> Outlook:
+    """What ``method`` makes of a survey, which several methods may share; ``options`` are all that it has."""
+    ground, zoo = survey.ground, survey.zoo
+    stage, composing = ground.stage, isinstance(method, Composing)
+    found = survey.glanced if composing else survey.weighed
+    revisions = {task.adapter: task.revision for task in zoo.tasks}
+    similarities = tuple(replace(s, revision=revisions[s.adapter]) for s in found.similarities)
+    scene = Scene(survey.sight, stage.locations, zoo, survey.zoo_source, similarities, stage.heads, ground.seed)
+    settled = method.settle(scene, options)
+    form = method.form(settled.options({}))
     wishes = _wishes(stage, constraints, gain)
-    pricing = price(stage)
-    tell("loading the backbone")
-    learned = find_zoo(zoo, backbone, token)
-    if learned.note:
-        tell(learned.note)
-    model = load_model(backbone, task=data.info.task, labels=data.info.labels)
-    tell(f"comparing the task with {len(learned.tasks)} learned ones")
-    names = [place.name for place in stage.locations]
-    with sighted(model, *draw(model, data, collator, recipe, seed)) as sight:
-        found, similarity = _look(chosen, sight, names, learned, similarity, importance)
-        revisions = {task.adapter: task.revision for task in learned.tasks}
-        similarities = tuple(replace(s, revision=revisions[s.adapter]) for s in found.similarities)
-        source_of_zoo = None if zoo is None else str(zoo)
-        scene = Scene(sight, stage.locations, learned, source_of_zoo, similarities, stage.heads, seed)
-        settled = chosen.settle(scene, given)
-    form = chosen.form(settled.options({}))
-    stage = replace(stage, form_of=partial(_form_of, method, settled))
+    stage = replace(stage, form_of=partial(_form_of, method.name, settled))
     return Outlook(
-        backbone=backbone,
-        data=data.info,
-        recipe=recipe,
+        backbone=ground.backbone,
+        data=ground.data.info,
+        recipe=ground.recipe,
         stage=stage,
-        pricing=replace(pricing, profile=_profile(pricing.profile, stage, settled, form, constraints)),
-        similarity_measure=settled.measure or similarity,
-        importance_measure=importance,
+        pricing=replace(ground.pricing, profile=_profile(ground.pricing.profile, stage, settled, form, constraints)),
+        similarity_measure=settled.measure or ("delta" if composing else survey.similarity),
+        importance_measure=survey.importance,
         similarity=settled.similarity or similarities,
-        skipped=tuple(SkippedAdapter(*item) for item in (*learned.skipped, *found.skipped)),
-        sources=transfer(similarities, found.importances, found.own, importance),
-        method=method,
+        skipped=tuple(SkippedAdapter(*item) for item in (*zoo.skipped, *found.skipped)),
+        sources=transfer(similarities, found.importances, found.own, survey.importance),
+        method=method.name,
         settled=settled,
         gain=gain,
         constraints=constraints,
         wishes={**wishes, "rank_parameters": _rank_parameters(stage.locations, form)},
-        seed=seed,
+        seed=ground.seed,
     )
-
-
-def _look(
-    method: Method, sight: Sight, names: Sequence[str], zoo: Zoo, similarity: str, importance: str
-) -> tuple[Measurement, str]:
-    """The learned tasks, and the measure of similarity: one without a trial where nothing is to be trained."""
-    if isinstance(method, Composing):
-        return glance(sight, names, zoo.tasks), "delta"
-    return weigh(sight, names, zoo.tasks, similarity, importance), similarity
 
 
 def _profile(
@@ -202,28 +188,3 @@ def _wishes(stage: Stage, constraints: Constraints, gain: str) -> dict[str, Any]
 def _rank_parameters(places: Sequence[Location], form: Form) -> list[int]:
     """Trained parameters of each place per unit of rank."""
     return [form.copies(place.name) * (place.in_features + place.out_features) for place in places]
-
-
-def make_collator(backbone: Backbone, task: str, max_length: int | None) -> Collator:
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(source_of(backbone), local_files_only=True)
-    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
-    if max_length is not None and positions is not None and max_length > positions:
-        raise PlanError(f"max_length is {max_length}, but {backbone.id} reads {positions} tokens; give at most that.")
-    processor = load_processor(backbone, task=task)
-    return Collator(task, processor, max_length, encoder_decoder=bool(config.is_encoder_decoder))
-
-
-def draw(
-    model: "PreTrainedModel", data: Dataset, collator: Collator, recipe: Recipe, seed: int
-) -> "tuple[list[dict], nn.Linear | None, list[dict]]":
-    """A probe of the training rows, the last linear of the head, and further rows: what `sighted` takes."""
-    rows = min(len(data.train), max(HEAD_ROWS if data.info.labels else PROBE_ROWS, 4 * len(data.info.labels)))
-    drawn = data.train.shuffle(seed=seed).select(range(rows))
-    # images may take a batch by tiles or patches, so that only a batch of one row can be told apart by rows
-    step = 1 if data.info.modality == "image-text" else recipe.batch_size
-    batches = [collator([drawn[i] for i in range(start, min(start + step, rows))]) for start in range(0, rows, step)]
-    probed = -(-max(PROBE_ROWS, 4 * len(data.info.labels)) // step)
-    head = final_linear(model) if data.info.labels else None
-    return batches[:probed], head, batches[probed:]

@@ -13,9 +13,10 @@ from taskit.data import Collator, Dataset, load
 from taskit.errors import BudgetError, PlanError
 from taskit.importance import UNIFORM
 from taskit.methods import form_of
-from taskit.outlook import Outlook, make_collator, prepare
+from taskit.outlook import Outlook, prepare
 from taskit.plan import Plan, PlannedLocation
 from taskit.pricing import Pricing, Stage, copied, estimate, planned_locations, price, set_stage
+from taskit.processor import make_collator
 from taskit.scheduler import RANKS, Schedule, explain, objective, schedule
 from taskit.training.recipe import Recipe
 from taskit.untrained import composition_instead, forward_profile, largest_batch

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from taskit.backbone import modality_of_task, quiet
-from taskit.errors import BackboneError
+from taskit.data import Collator
+from taskit.errors import BackboneError, PlanError
 from taskit.source import Backbone, source_of
 
 if TYPE_CHECKING:
@@ -29,6 +30,18 @@ def load_processor(backbone: Backbone, *, task: str) -> PreTrainedTokenizerBase 
             return load(backbone)
     except (OSError, ValueError, KeyError, AttributeError, ImportError, TypeError) as error:
         raise BackboneError(f'"{backbone.id}" has no usable {missing}: add it to its folder.') from error
+
+
+def make_collator(backbone: Backbone, task: str, max_length: int | None) -> Collator:
+    """What makes batches of rows for ``backbone``; raises PlanError for a ``max_length`` beyond what it reads."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(source_of(backbone), local_files_only=True)
+    positions = getattr(config.get_text_config(), "max_position_embeddings", None)
+    if max_length is not None and positions is not None and max_length > positions:
+        raise PlanError(f"max_length is {max_length}, but {backbone.id} reads {positions} tokens; give at most that.")
+    processor = load_processor(backbone, task=task)
+    return Collator(task, processor, max_length, encoder_decoder=bool(config.is_encoder_decoder))
 
 
 def _tokenizer(backbone: Backbone) -> PreTrainedTokenizerBase:

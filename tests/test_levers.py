@@ -6,8 +6,9 @@ import pytest
 
 from taskit.data import load
 from taskit.levers import BATCH, CHECKPOINTING, LENGTH, QUANTIZATION, effects
-from taskit.outlook import make_collator, prepare
+from taskit.outlook import prepare
 from taskit.pricing import set_stage
+from taskit.processor import make_collator
 from taskit.source import find_backbone
 from taskit.training.recipe import Recipe
 from tests.world import write_bert, write_topics

@@ -10,10 +10,10 @@ from taskit.backbone import empty_model, find_backbone
 from taskit.data import load, write_digits
 from taskit.errors import BackboneError, BudgetError, PlanError, RunError, ZooError
 from taskit.importance import TRIAL
-from taskit.outlook import make_collator
 from taskit.plan import Plan
 from taskit.planning import make_plan, reprice, uniform_plan
 from taskit.pricing import Stage, set_stage
+from taskit.processor import make_collator
 from taskit.scheduler import Constraints
 from taskit.training.recipe import Recipe
 from taskit.training.trainer import train

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from benchmarks.methods import recipe_of
 from benchmarks.references import Allocating, adalora, everything
 from benchmarks.transferring.bench import Bench, accuracy
 from benchmarks.transferring.families import Family
-from benchmarks.transferring.worth import RATES, Ranks, strategies
+from benchmarks.transferring.worth import RATES, Ranks, best_of_rates, strategies
 from taskit.backbone import find_backbone
 from taskit.budget import parse_budget
 from taskit.data import load
@@ -23,8 +23,9 @@ from taskit.methods.eva import Directed
 from taskit.methods.form import Preparation
 from taskit.outlook import Outlook, prepare
 from taskit.plan import Plan
-from taskit.planning import decide, make_collator, make_plan, uniform_plan
+from taskit.planning import decide, make_plan, uniform_plan
 from taskit.pricing import Stage, set_stage
+from taskit.processor import make_collator
 from taskit.training.trainer import train
 
 BOUNDED = ("taskit", "uniform", "eva", "last-blocks", "last-blocks-r8")  # within the budget
@@ -144,11 +145,8 @@ def cell(task: Task, way: str, share: int | None, variant: str | None, rate: flo
         return row | {"refused": "not one block with a LoRA of rank 8 fits the budget"}
     if training.make is None:
         row |= bytes_of(task, training.ranks)
-    rates = [rate] if rate else training.rates
-    tried = [(*tested(bench, training, one), one) for one in rates]
-    validation, test, chosen = max(tried, key=lambda found: (found[0], -found[2]))
+    row |= best_of_rates([rate] if rate else training.rates, partial(tested, bench, training))
     learns = training.make is not None or any(training.ranks)  # the head's own rate is nothing for a LoRA
-    row |= {"validation": validation, "test": test, "learning_rate": chosen}
     return row | {"chosen_here": rate is None and learns}
 
 

@@ -15,7 +15,8 @@ from benchmarks.runs.digits import few_digits
 from taskit.backbone import head_names, load_model
 from taskit.data import load
 from taskit.plan import Plan
-from taskit.planning import make_collator, make_plan, uniform_plan
+from taskit.planning import make_plan, uniform_plan
+from taskit.processor import make_collator
 from taskit.training.fitting import MEASURED_STEPS
 from taskit.training.lora import adapt
 from taskit.training.recipe import Recipe

@@ -21,7 +21,7 @@ from taskit.data import load
 from taskit.data.splitting import split
 from taskit.head import SOFTENED
 from taskit.locations import Location, find_locations
-from taskit.planning import make_collator
+from taskit.processor import make_collator
 from taskit.training.lora import adapt
 from taskit.training.probe_head import fit_linear_head
 from taskit.training.recipe import Recipe

@@ -11,8 +11,9 @@ from benchmarks.transferring.bench import Bench
 from taskit.backbone import find_backbone
 from taskit.data import load
 from taskit.memory.live import LiveStorages, standing_tensors
-from taskit.planning import make_collator, set_stage
+from taskit.planning import set_stage
 from taskit.pricing import price
+from taskit.processor import make_collator
 from taskit.scheduler import schedule
 from taskit.training.recipe import Recipe
 from taskit.transfer import measure

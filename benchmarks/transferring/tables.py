@@ -58,12 +58,12 @@ def truths(work: Path, family: Family, task: str, seeds: Sequence[int]) -> dict[
     return found
 
 
-def predictions(found: Any, own: np.ndarray | None = None) -> dict[str, np.ndarray]:
-    """Importance (locations,) by every way of predicting it; ``own`` (i, k, 4) are the learned tasks' own sums."""
+def predictions(found: Any, on_own_data: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    """Importance (locations,) by every way of predicting it; ``on_own_data`` (i, k, 4) are the learned tasks'."""
     phi = {kind: values[0] for kind, values in similarities(found).items()}
     result = dict(data_measures(found))
     for kind in ("trial", "delta soft", "gradient soft"):
-        for measure, rows in branch_measures(found, own).items():
+        for measure, rows in branch_measures(found, on_own_data).items():
             result[f"{measure} x {kind}"] = transferred(phi[kind], rows)
             result[f"{measure} x {kind}, normalised"] = transferred(phi[kind], rows, normalised=True)
     for measure, rows in branch_measures(found).items():
@@ -144,13 +144,14 @@ def alone_rows(work: Path, family: Family, seeds: Sequence[int]) -> list[dict[st
         path = work / family.name / f"seed{seed}" / task / "alone.json"
         if not path.exists():
             continue
-        gains = {row["way"]: row["test"] - row["head"] for row in json.loads(path.read_text())}
-        names = [str(name) for name in found["adapters"][: learned(found)]]
+        by_way = {row["way"]: row for row in json.loads(path.read_text())}
+        mine = [by_way[str(name)] for name in found["adapters"][: learned(found)]]
         predicted, true = similarities(found)["trial"]
-        values = np.array([gains[name] for name in names])
-        test = np.clip([row["test"] for row in json.loads(path.read_text())], 0, 1)
+        test = np.array([row["test"] for row in mine])
+        values = test - np.array([row["head"] for row in mine])
+        tested = len(np.load(path.with_name("truth.npz"))["start"])
         row = {"task": task, "seed": seed, "least": float(values.min()), "most": float(values.max())}
-        row["standard_error"] = float(np.sqrt(np.mean(test * (1 - test)) / family.test_rows))
+        row["standard_error"] = float(np.sqrt(np.mean(test * (1 - test)) / tested))
         for kind, x in (("predicted", predicted), ("true", true), ("raw", similarities(found)["raw fold"][0])):
             row[f"r_{kind}"] = float(np.corrcoef(x, values)[0, 1]) if values.std() else 0.0
         rows.append(row)

@@ -16,8 +16,9 @@ from taskit.memory.known import KnownInputs
 from taskit.memory.posing import posing
 from taskit.memory.rehearsal import fill_with_zeros
 from taskit.plan import Plan
-from taskit.planning import make_collator, stage_of
+from taskit.planning import stage_of
 from taskit.pricing import Stage
+from taskit.processor import make_collator
 from taskit.training.recipe import Recipe
 
 # Floating-point operations a second that small batches in float32 reach, low on purpose: a T4 could do 8.1e12.

@@ -18,10 +18,10 @@ from taskit.locations import Location
 from taskit.methods.affinity import affinity
 from taskit.methods.joint_rehearsal import rehearse_joint
 from taskit.methods.task_tree import TaskTree, cut, require_groups, stage_of, usual_groups
-from taskit.outlook import make_collator
 from taskit.plan import Plan
 from taskit.planning import search
 from taskit.pricing import FULL_RANK, Pricing, Stage, estimate, planned_locations, set_stage, silent
+from taskit.processor import make_collator
 from taskit.scheduler import ANY, Schedule, schedule
 from taskit.training.recipe import Recipe
 

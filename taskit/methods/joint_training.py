@@ -20,7 +20,7 @@ from taskit.errors import RunError
 from taskit.memory.live import standing_tensors
 from taskit.methods.joint_plan import JointPlan
 from taskit.methods.tglora import join, share_backbone, together
-from taskit.planning import make_collator
+from taskit.processor import make_collator
 from taskit.training.batches import Batch, Batches
 from taskit.training.checkpoint import find_checkpoints, require_device
 from taskit.training.evaluation import evaluate

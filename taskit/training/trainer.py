@@ -8,7 +8,8 @@ from pathlib import Path
 from taskit.data import Collator, Dataset, load
 from taskit.errors import BudgetError, RunError
 from taskit.plan import Plan
-from taskit.planning import make_collator, reprice
+from taskit.planning import reprice
+from taskit.processor import make_collator
 from taskit.training.checkpoint import require_device
 from taskit.training.fit_first import MisfitError, tightened
 from taskit.training.interrupt import Interrupts

@@ -10,8 +10,8 @@ from taskit.data import load
 from taskit.errors import BudgetError, HubError
 from taskit.jobs.machine import find_machine, list_machines
 from taskit.jobs.quote import SETUP_SECONDS, forward_operations, make_quote
-from taskit.planning import make_collator
 from taskit.pricing import set_stage
+from taskit.processor import make_collator
 from taskit.training.recipe import Recipe
 
 

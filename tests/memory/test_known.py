@@ -15,7 +15,7 @@ from taskit.memory.live import LiveStorages, standing_tensors
 from taskit.memory.posing import posing
 from taskit.memory.rehearsal import rehearse
 from taskit.memory.trace import trace
-from taskit.outlook import make_collator
+from taskit.processor import make_collator
 from taskit.training.lora import adapt
 from taskit.training.step import make_optimizer, train_step, use_checkpointing
 from tests.memory.steps import saved_bytes

@@ -12,7 +12,8 @@ from safetensors.torch import load_file
 
 from taskit.data import load
 from taskit.errors import PlanError
-from taskit.planning import make_collator, reprice
+from taskit.planning import reprice
+from taskit.processor import make_collator
 from taskit.training.run_folder import RunFolder
 
 

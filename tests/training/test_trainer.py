@@ -16,7 +16,8 @@ from taskit.data import load
 from taskit.display import result_tables
 from taskit.errors import RunError
 from taskit.inference import compare, evaluate_run, load_run, predict
-from taskit.planning import make_collator, make_plan
+from taskit.planning import make_plan
+from taskit.processor import make_collator
 from taskit.training.run_folder import Result
 from taskit.training.trainer import train
 from tests.training.conftest import RECIPE

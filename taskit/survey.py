@@ -1,0 +1,122 @@
+"""A new task, whatever the method to come: read and priced without weights, then seen with them beside the zoo."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from taskit.backbone import Backbone, final_linear, find_backbone, load_model, require_task
+from taskit.data import Collator, Dataset, load
+from taskit.pricing import Pricing, Stage, price, set_stage
+from taskit.processor import make_collator
+from taskit.training.recipe import Recipe
+from taskit.transfer import Measurement, Sight, glance, sighted, weigh
+from taskit.zoo import Zoo, find_zoo
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedModel
+
+PROBE_ROWS = 128  # on which every learned task is tried
+HEAD_ROWS = 1024  # on which the head that stands for the one to come is fitted
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """A task read and priced; no weight is loaded."""
+
+    backbone: Backbone
+    data: Dataset
+    collator: Collator
+    recipe: Recipe
+    stage: Stage
+    pricing: Pricing
+    seed: int
+
+
+@dataclass(frozen=True)
+class Survey:
+    """A task seen beside the learned ones, by the measures named; what a method does not ask for is not computed."""
+
+    ground: Ground
+    sight: Sight
+    zoo: Zoo
+    zoo_source: str | None
+    similarity: str
+    importance: str
+
+    @cached_property
+    def weighed(self) -> Measurement:
+        """With a trial of the new task, which takes the memory of training a few rows."""
+        return weigh(self.sight, self._names, self.zoo.tasks, self.similarity, self.importance)
+
+    @cached_property
+    def glanced(self) -> Measurement:
+        """By ``delta``, with forward passes alone."""
+        return glance(self.sight, self._names, self.zoo.tasks)
+
+    @property
+    def _names(self) -> list[str]:
+        return [place.name for place in self.ground.stage.locations]
+
+
+def break_ground(
+    source: str | Path,
+    backbone_id: str,
+    recipe: Recipe,
+    *,
+    columns: Mapping[str, str] | None = None,
+    dtype: str = "float32",
+    quantization: str | None = None,
+    attention: str | None = None,
+    vision_tower: bool = False,
+    seed: int = 0,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Ground:
+    """Read the data and price every location; the arguments and errors are those of `taskit.outlook.prepare`."""
+    backbone = find_backbone(backbone_id, dtype=dtype, quantization=quantization, attention=attention)
+    tell("reading the data")
+    data = load(source, columns=columns, seed=seed)
+    require_task(backbone, data.info.task)
+    tell("tracing a training step without weights")
+    collator = make_collator(backbone, data.info.task, recipe.max_length)
+    stage = set_stage(backbone, data, recipe, collator, tell, vision_tower)
+    return Ground(backbone, data, collator, recipe, stage, price(stage), seed)
+
+
+@contextmanager
+def surveyed(
+    ground: Ground,
+    *,
+    zoo: str | Path | None = None,
+    token: str | None = None,
+    similarity: str = "trial",
+    importance: str = "blend",
+    tell: Callable[[str], None] = lambda _: None,
+) -> Iterator[Survey]:
+    """The task seen with the backbone's weights, which are held until the end of the block."""
+    tell("loading the backbone")
+    learned = find_zoo(zoo, ground.backbone, token)
+    if learned.note:
+        tell(learned.note)
+    info = ground.data.info
+    model = load_model(ground.backbone, task=info.task, labels=info.labels)
+    tell(f"comparing the task with {len(learned.tasks)} learned ones")
+    with sighted(model, *_draw(model, ground)) as sight:
+        yield Survey(ground, sight, learned, None if zoo is None else str(zoo), similarity, importance)
+
+
+def _draw(model: "PreTrainedModel", ground: Ground) -> "tuple[list[dict], nn.Linear | None, list[dict]]":
+    """A probe of the training rows, the last linear of the head, and further rows: what `sighted` takes."""
+    data, info, size = ground.data, ground.data.info, ground.recipe.batch_size
+    rows = min(len(data.train), max(HEAD_ROWS if info.labels else PROBE_ROWS, 4 * len(info.labels)))
+    drawn = data.train.shuffle(seed=ground.seed).select(range(rows))
+    # images may take a batch by tiles or patches, so that only a batch of one row can be told apart by rows
+    step = 1 if info.modality == "image-text" else size
+    cuts = [range(start, min(start + step, rows)) for start in range(0, rows, step)]
+    batches = [ground.collator([drawn[i] for i in cut]) for cut in cuts]
+    probed = -(-max(PROBE_ROWS, 4 * len(info.labels)) // step)
+    head = final_linear(model) if info.labels else None
+    return batches[:probed], head, batches[probed:]
