@@ -60,7 +60,7 @@ SCRIPTS = (  # the short ones first
         "transfer",
         data="needs",
         work=True,
-        quick=(*IMAGES, "--seeds", "0", "--shares", "60", "--parts", "learn", "gather", "worth", "report"),
+        quick=(*IMAGES, "--seeds", "0", "--shares", "60", "--parts", "learn", "gather", "rates", "report"),
     ),
 )
 

@@ -4,9 +4,10 @@
 
 learn: trains LoRA r = 8 everywhere on every task and ablates each module on test rows.  insert: trains each module
 alone.  own: what each learned adapter says on its own data.  gather: measures all on which a prediction could rest.
-worth: trains the plans that different importances lead to, alone: those that single learned tasks lead to.  cost:
-what planning takes beside training.  All is kept in the folder --work, so that a stopped run goes on where it was;
-report prints the tables of what is there and writes them.
+rates: trains the plans that different importances lead to, at the least budget with every rate.  worth: the same at
+all budgets, with the rate that did best on validation rows over the seeds.  alone: plans that single learned tasks
+lead to.  cost: what planning takes beside training.  All is kept in the folder --work, so that a stopped run goes on
+where it was; report prints the tables of what is there and writes them.
 """
 
 import argparse
@@ -34,16 +35,16 @@ from benchmarks.transferring.tables import (
     worth_rows,
 )
 from benchmarks.transferring.truth import insert, learn
-from benchmarks.transferring.worth import ALONE_RATES, ALONE_SHARE, SHARES, alone, importances, strategies, worth
+from benchmarks.transferring.worth import SHARES, alone, importances, strategies, try_rates, worth
 
-FILES = {  # of parts that are done in one go; the others keep a row for each plan
+FILES = {  # of parts that are done in one go; the others keep every training
     "learn": "truth.npz",
     "insert": "insertion.npz",
     "own": "own.npy",
     "gather": "evidence.npz",
     "cost": "cost.json",
 }
-PARTS = ("learn", "insert", "own", "gather", "worth", "alone", "cost", "report")
+PARTS = ("learn", "insert", "own", "gather", "rates", "worth", "alone", "cost", "report")
 QUICK = {"train_rows": 160, "test_rows": 80, "epochs": 1}
 
 
@@ -84,16 +85,13 @@ def one_task(options: argparse.Namespace, family: Family, task: str, seed: int, 
             gather(bench, adapters, owns, folder / FILES[part])
         elif part == "own":
             own_sums(bench, folder, folder / FILES[part])
-        elif part == "worth":
+        elif part == "rates":
             found, truth = (dict(np.load(folder / FILES[of])) for of in ("gather", "learn"))
-            plans = strategies(bench, source, importances(found, truth, seed), options.shares)
-            settled = place(options.work, family, task, options.seeds[0]) / "worth_rates.json"
-            worth(bench, plans, folder / "worth.json", settled, tell)
+            try_rates(bench, strategies(bench, source, importances(found, truth, seed), options.shares), folder, tell)
+        elif part == "worth":
+            worth(bench, folder, [place(options.work, family, task, one) for one in options.seeds], tell)
         elif part == "alone":
-            plans = strategies(
-                bench, source, alone(dict(np.load(folder / FILES["gather"]))), [ALONE_SHARE], others=False
-            )
-            worth(bench, plans, folder / "alone.json", folder / "alone_rates.json", tell, ALONE_RATES)
+            alone(bench, source, folder, dict(np.load(folder / FILES["gather"])), tell)
         else:
             row = cost_row(bench, source, {name: place(options.work, family, name, 0) for name in family.learned})
             (folder / FILES[part]).write_text(json.dumps(row))

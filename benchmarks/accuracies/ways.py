@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ from benchmarks.methods import recipe_of
 from benchmarks.references import Allocating, adalora, everything
 from benchmarks.transferring.bench import Bench, accuracy
 from benchmarks.transferring.families import Family
-from benchmarks.transferring.worth import RATES, Ranks, best_of_rates, strategies
+from benchmarks.transferring.plans import RATES, Ranks
+from benchmarks.transferring.worth import strategies
 from taskit.backbone import find_backbone
 from taskit.budget import parse_budget
 from taskit.data import load
@@ -145,7 +146,9 @@ def cell(task: Task, way: str, share: int | None, variant: str | None, rate: flo
         return row | {"refused": "not one block with a LoRA of rank 8 fits the budget"}
     if training.make is None:
         row |= bytes_of(task, training.ranks)
-    row |= best_of_rates([rate] if rate else training.rates, partial(tested, bench, training))
+    tried = [(*tested(bench, training, one), one) for one in ([rate] if rate else training.rates)]
+    validation, test, best = max(tried, key=lambda found: (found[0], -found[2]))
+    row |= {"validation": validation, "test": test, "learning_rate": best}
     learns = training.make is not None or any(training.ranks)  # the head's own rate is nothing for a LoRA
     return row | {"chosen_here": rate is None and learns}
 

@@ -1,6 +1,5 @@
 """The tables of the transfer benchmark, from what its work folder holds."""
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations
@@ -12,6 +11,7 @@ from scipy.stats import rankdata
 
 from benchmarks.transferring.agreement import ablation_drops, insertion_gains, rho, split_half
 from benchmarks.transferring.families import Family
+from benchmarks.transferring.plans import ALONE, ALONE_RATE, PLANS, TRAINED, Trainings, read_plans, settled_rates
 from benchmarks.transferring.predict import branch_measures, data_measures, learned, similarities, transferred
 
 
@@ -121,17 +121,25 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
 
 
 def worth_rows(work: Path, family: Family, seeds: Sequence[int]) -> list[dict[str, Any]]:
-    """Mean gain in test accuracy over the head, by task, way of choosing and share of the budget."""
-    found: dict[tuple[str, str, int], list[float]] = defaultdict(list)
-    for seed in seeds:
-        for path in sorted((work / family.name / f"seed{seed}").glob("*/worth.json")):
-            for row in json.loads(path.read_text()):
-                found[path.parent.name, row["way"], row["share"]].append(row["test"] - row["head"])
-    keys = ("task", "way", "share")
-    return [
-        {**dict(zip(keys, key, strict=True)), "runs": len(gains), "gain": mean(gains), "spread": float(np.std(gains))}
-        for key, gains in found.items()
-    ]
+    """Mean gain in test accuracy over the head, by task, way of choosing and share of the budget.
+
+    ``learning_rate`` is the one of the way that did best on validation rows.
+    """
+    rows = []
+    for task in family.new:
+        folders = [work / family.name / f"seed{seed}" / task for seed in seeds]
+        folders = [folder for folder in folders if (folder / PLANS).exists()]
+        gains: dict[tuple[str, int], list[float]] = defaultdict(list)
+        rates = settled_rates(folders)
+        for folder in folders:
+            trainings = Trainings(folder / TRAINED)
+            for (way, share), ranks in read_plans(folder / PLANS).items():
+                if way in rates and (row := trainings.known(ranks, rates[way])):
+                    gains[way, share].append(row["test"] - row["head"])
+        for (way, share), found in gains.items():
+            row = {"task": task, "way": way, "share": share, "runs": len(found), "gain": mean(found)}
+            rows.append(row | {"spread": float(np.std(found)), "learning_rate": rates[way]})
+    return rows
 
 
 def alone_rows(work: Path, family: Family, seeds: Sequence[int]) -> list[dict[str, Any]]:
@@ -141,17 +149,18 @@ def alone_rows(work: Path, family: Family, seeds: Sequence[int]) -> list[dict[st
     """
     rows: list[dict[str, Any]] = []
     for task, seed, found in evidence(work, family, seeds):
-        path = work / family.name / f"seed{seed}" / task / "alone.json"
-        if not path.exists():
+        folder = work / family.name / f"seed{seed}" / task
+        if not (folder / ALONE).exists():
             continue
-        by_way = {row["way"]: row for row in json.loads(path.read_text())}
-        mine = [by_way[str(name)] for name in found["adapters"][: learned(found)]]
-        predicted, true = similarities(found)["trial"]
-        test = np.array([row["test"] for row in mine])
-        values = test - np.array([row["head"] for row in mine])
-        tested = len(np.load(path.with_name("truth.npz"))["start"])
+        ranks_of = {way: ranks for (way, _), ranks in read_plans(folder / ALONE).items()}
+        trainings = Trainings(folder / TRAINED)
+        mine = [trainings.known(ranks_of[str(name)], ALONE_RATE) for name in found["adapters"][: learned(found)]]
+        test = np.array([row["test"] for row in mine if row])
+        values = test - np.array([row["head"] for row in mine if row])
+        tested = len(np.load(folder / "truth.npz")["start"])
         row = {"task": task, "seed": seed, "least": float(values.min()), "most": float(values.max())}
         row["standard_error"] = float(np.sqrt(np.mean(test * (1 - test)) / tested))
+        predicted, true = similarities(found)["trial"]
         for kind, x in (("predicted", predicted), ("true", true), ("raw", similarities(found)["raw fold"][0])):
             row[f"r_{kind}"] = float(np.corrcoef(x, values)[0, 1]) if values.std() else 0.0
         rows.append(row)

@@ -1,6 +1,5 @@
 """What an importance is worth: accuracy of the plans that the same scheduler makes of it at the same budget."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -9,7 +8,21 @@ from typing import Any
 import numpy as np
 
 from benchmarks.transferring.agreement import ablation_drops
-from benchmarks.transferring.bench import Bench, accuracy
+from benchmarks.transferring.bench import Bench
+from benchmarks.transferring.plans import (
+    ALONE,
+    ALONE_RATE,
+    PLANS,
+    TRAINED,
+    Plans,
+    Ranks,
+    Trainings,
+    keep_plans,
+    least,
+    rates_for,
+    read_plans,
+    settled_rates,
+)
 from benchmarks.transferring.predict import branch_measures
 from benchmarks.transferring.tables import predictions
 from taskit.backbone import find_backbone
@@ -21,10 +34,9 @@ from taskit.scheduler import Constraints, schedule, schedule_uniform
 from taskit.training.recipe import Recipe
 
 SHARES = (40, 60, 80)  # the default; per cent of the way from no update to LoRA r = 8 everywhere
-RATES = (5e-4, 1e-3, 2e-3)  # chosen on the validation rows of a task's first budget, for every way anew
-ALONE_SHARE, ALONE_RATES = 60, (1e-3,)  # of plans by one learned task: per cent, and rate
+ALONE_SHARE = 60  # per cent, of plans by one learned task
 
-Ranks = tuple[int, ...]
+Tell = Callable[[str], None]
 
 
 def strategies(
@@ -63,53 +75,29 @@ def strategies(
     return found | ({("LoRA r = 8 everywhere", 100): (8,) * len(ones)} if others else {})
 
 
-def best_of_rates(rates: Sequence[float], tested: Callable[[float], tuple[float, float]]) -> dict[str, Any]:
-    """The rate of the best validation accuracy, the least of those that are as good; ``tested`` trains with one.
-
-    ``tested`` gives the accuracy on the validation rows and on the test rows.
-    """
-    tried = [(*tested(rate), rate) for rate in rates]
-    validation, test, rate = max(tried, key=lambda found: (found[0], -found[2]))
-    return {"learning_rate": rate, "validation": validation, "test": test}
-
-
-def tested(bench: Bench, ranks: Ranks, rate: float) -> tuple[float, float]:
-    """Accuracy of LoRA of ``ranks`` on the validation rows and on the test rows."""
-    model = bench.train({name: rank for name, rank in zip(bench.names, ranks, strict=True) if rank}, lr=rate)
-    return accuracy(model, bench.validation), accuracy(model, bench.test)
+def try_rates(bench: Bench, plans: Plans, folder: Path, tell: Tell) -> None:
+    """Keep ``plans`` in the ``folder`` of a task and seed, and train every way at its least budget with all rates."""
+    keep_plans(folder / PLANS, plans)
+    trainings = Trainings(folder / TRAINED, bench)
+    for way, ranks in least(plans).items():
+        found = [trainings.train(ranks, rate)["test"] for rate in rates_for(ranks)]
+        tell(f"{way}: " + ", ".join(f"{accuracy:.3f}" for accuracy in found))
 
 
-def worth(
-    bench: Bench,
-    plans: Mapping[tuple[str, int], Ranks],
-    out: Path,
-    settled: Path,
-    tell: Callable[[str], None],
-    rates: Sequence[float] = RATES,
-) -> None:
-    """Train every plan; ``out`` keeps a row for each, and a stopped run goes on where it was.
+def worth(bench: Bench, folder: Path, seeds: Sequence[Path], tell: Tell) -> None:
+    """Train the plans in ``folder`` with the rates that did best in the folders of all ``seeds``."""
+    rates, trainings = settled_rates(seeds), Trainings(folder / TRAINED, bench)
+    for (way, share), ranks in read_plans(folder / PLANS).items():
+        tell(f"{share} % {way}: {trainings.train(ranks, rates[way])['test']:.3f}")
 
-    ``settled`` keeps the learning rate that each way chose when it was first trained, which the other budgets and
-    seeds take over.
-    """
-    chosen = json.loads(settled.read_text()) if settled.exists() else {}
-    rows = json.loads(out.read_text()) if out.exists() else []
-    done = {(row["way"], row["share"]) for row in rows}
-    trained: dict[tuple[Ranks, float | None], dict[str, Any]] = {}
-    head = accuracy(bench.model, bench.test)
-    for (way, share), ranks in plans.items():
-        if (way, share) in done:
-            continue
-        key = ranks, chosen.get(way)
-        if key not in trained:
-            trained[key] = best_of_rates(rates if key[1] is None else [key[1]], partial(tested, bench, ranks))
-        row = trained[key]
-        if any(ranks):
-            chosen.setdefault(way, row["learning_rate"])
-        rows.append({"way": way, "share": share, "ranks": ranks, "head": head, **row})
-        tell(f"{share} % {way}: {row['test']:.3f}")
-        out.write_text(json.dumps(rows))
-        settled.write_text(json.dumps(chosen))
+
+def alone(bench: Bench, source: Path, folder: Path, evidence: Any, tell: Tell) -> None:
+    """Train the plan that each learned task leads to by itself."""
+    plans = strategies(bench, source, importances_alone(evidence), [ALONE_SHARE], others=False)
+    keep_plans(folder / ALONE, plans)
+    trainings = Trainings(folder / TRAINED, bench)
+    for (way, _), ranks in plans.items():
+        tell(f"{way} alone: {trainings.train(ranks, ALONE_RATE)['test']:.3f}")
 
 
 def importances(evidence: Any, truth: Any, seed: int) -> dict[str, Sequence[float]]:
@@ -124,7 +112,7 @@ def importances(evidence: Any, truth: Any, seed: int) -> dict[str, Sequence[floa
     }
 
 
-def alone(evidence: Any) -> dict[str, Sequence[float]]:
+def importances_alone(evidence: Any) -> dict[str, Sequence[float]]:
     """The importance that each learned task has by itself: the norms of its updates."""
     rows, names = branch_measures(evidence)["update"], evidence["adapters"].tolist()
     return {name: (row / row.mean()).tolist() for name, row in zip(names, rows, strict=False)}
