@@ -39,7 +39,7 @@ def section(found: Found) -> Section:
     verdict = f"Predicted and true similarity correlate with r = {_each(similar)} (paper {SIMILARITY})"
     if important:
         verdict += (
-            f"; predicted importance and what single modules gain correlate with rho = {_each(important)} in accuracy "
+            f"; predicted importance and what single modules gain have rho = {_each(important)} in accuracy "
             f"(paper {IMPORTANCE[0]} to {IMPORTANCE[1]}) and {_each(reliable)} in loss, whose halves agree better"
         )
     verdict += "."
