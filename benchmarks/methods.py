@@ -44,6 +44,7 @@ from taskit.zoo import BUNDLED
 MEMORY, PARAMETERS = "same peak", "same parameters"
 RANK = 4  # of the uniform LoRA whose parameters the second regime gives everyone
 SHARING = 2  # Pear ends with half of the parameters that its ranks have
+RANKLESS = ("head", "soup", "lorahub")  # have no ranks that a number of parameters could bound
 SIZES = {"text": (300, 400), "image": (300, 400), "vit-tiny": (160, 200)}  # rows: every cell is a whole run
 QUICK = {"train_rows": 120, "test_rows": 120, "epochs": 2}
 CLAIMS = (  # method, what it is compared with, the paper's claim
@@ -97,7 +98,7 @@ def rows_of(options: argparse.Namespace, family: Family, task: str, seed: int) -
             one_run(options, family, task, seed, regime, method, survey)
             for regime in (MEMORY, PARAMETERS)
             for method in options.methods
-            if regime == MEMORY or not (method in REFERENCES or method == "head")
+            if regime == MEMORY or method not in (*REFERENCES, *RANKLESS)
         ]
 
 
