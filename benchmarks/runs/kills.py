@@ -86,6 +86,8 @@ def inside(folder: Path) -> str:
 
 def attempt(plan: Plan, folder: Path, at: Callable[[float], bool] | None) -> str:
     """Train in a fork, killed as soon as ``at`` says so; "ended" or "killed"."""
+    if state(folder) == "done":  # the last kill came after all was kept
+        return "ended"
     child = os.fork()
     if child == 0:
         status = 1
@@ -118,8 +120,10 @@ def cost(folder: Path) -> dict:
     return {"inside": inside(folder), "step": reached, "lost_steps": max(reached - max(held, default=0), 0)}
 
 
-def state(folder: Path) -> bool:
-    return (folder / "state.json").exists()
+def state(folder: Path) -> str:
+    """What the run says that it is; nothing before it has begun."""
+    told = folder / "state.json"
+    return json.loads(told.read_text())["state"] if told.exists() else ""
 
 
 def largest_difference(one: Path, two: Path) -> float:
