@@ -145,10 +145,10 @@ def measured(visitors: int, seeds: Sequence[int]) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = options("app", __doc__, quick="four visitors", seeds=(0,))
+    parser = options("app", __doc__, quick="two visitors", seeds=(0,))
     parser.add_argument("--visitors", type=int, default=20)
     chosen = parser.parse_args()
-    visitors = 4 if chosen.quick else chosen.visitors
+    visitors = 2 if chosen.quick else chosen.visitors
     results = Results(parser, chosen, visitors=visitors, seeds=chosen.seeds)
     if "visitors" not in results.found:
         results.put(**measured(visitors, chosen.seeds))

@@ -30,7 +30,7 @@ from taskit.memory.rehearsal import rehearse
 from taskit.memory.trace import trace
 from taskit.scheduler import RANKS
 
-QUICK = ("ViT-B/16", "BERT-base", "Llama-1B")
+QUICK = ("BERT-base", "Llama-1B")
 LARGEST = {"Llama-1B": (ARCHITECTURES["Llama-1B"], 2), "Llama-70B": (LLAMA_70B_BASE, 12)}  # with the bar in seconds
 
 

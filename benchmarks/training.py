@@ -28,6 +28,7 @@ from benchmarks.runs.quantised import quantised
 from benchmarks.runs.step_time import step_time
 
 KILLS, QUICK_KILLS = 30, 6
+EPOCHS, QUICK_EPOCHS = 3, 1  # of which every step is timed
 PARTS = ("steps", "hardest", "quantised", "processes", "kills")
 
 
@@ -41,7 +42,10 @@ def timed(part: Callable[[Path], Row]) -> Row:
 
 
 def main() -> None:
-    quick, data = f"{QUICK_KILLS} kills, the first seed alone", "e2e_nlg_train.jsonl, for the quantised Llama"
+    quick, data = (
+        f"{QUICK_KILLS} kills, steps of one epoch, the first seed alone",
+        "e2e_nlg_train.jsonl, for the quantised Llama",
+    )
     parser = options("training", __doc__, quick=quick, data=data, seeds=(0, 1))
     parser.add_argument("--weights", type=Path, metavar="FOLDER", help="a folder with stories260K_llama/")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
@@ -52,7 +56,7 @@ def main() -> None:
     seeds = chosen.seeds[:1] if chosen.quick else chosen.seeds
     seed, wanted = seeds[0], QUICK_KILLS if chosen.quick else KILLS
     parts: dict[str, Callable[[Path], Row]] = {
-        "steps": lambda scratch: step_time(scratch, seed),
+        "steps": lambda scratch: step_time(scratch, seed, QUICK_EPOCHS if chosen.quick else EPOCHS),
         "hardest": lambda scratch: hardest(scratch, seed),
         "quantised": lambda scratch: quantised(scratch, seed, chosen.weights, chosen.data),
         "processes": lambda scratch: processes(scratch, seeds),
