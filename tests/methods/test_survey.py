@@ -21,12 +21,20 @@ def survey(world):
         yield found
 
 
-@pytest.mark.parametrize("name", METHODS)
+def options_of(name):
+    """The adapters of this world do not say what their data look like."""
+    return {"select": "delta"} if "select" in METHODS[name].options else {}
+
+
+def prepared(world, name):
+    choices = {"method": name, "method_options": options_of(name)}
+    return prepare(world / "topics.csv", str(world / "bert"), zoo=world / "zoo", recipe=RECIPE, **choices)
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name != "lorahub"])  # which wants equal ranks
 def test_a_plan_is_the_same_whoever_looked_before(world, survey, name):
-    method = METHODS[name]
-    shared = decide(settle(survey, method, read_options(method, {})), BUDGET)
-    own = prepare(world / "topics.csv", str(world / "bert"), zoo=world / "zoo", recipe=RECIPE, method=name)
-    assert shared == decide(own, BUDGET)
+    shared = decide(settle(survey, METHODS[name], read_options(METHODS[name], options_of(name))), BUDGET)
+    assert shared == decide(prepared(world, name), BUDGET)
 
 
 @pytest.mark.parametrize(("name", "needless"), [("soup", "weigh"), ("taskit", "glance")])
@@ -35,5 +43,4 @@ def test_nothing_is_measured_that_the_method_does_not_ask_for(world, monkeypatch
         raise AssertionError(f"{needless} was called")
 
     monkeypatch.setattr(room, needless, refuse)
-    settled = prepare(world / "topics.csv", str(world / "bert"), zoo=world / "zoo", recipe=RECIPE, method=name)
-    assert len(settled.similarity) == 2
+    assert len(prepared(world, name).similarity) == 2
