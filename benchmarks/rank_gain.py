@@ -15,12 +15,17 @@ import statistics
 import tempfile
 import zipfile
 from collections import defaultdict
+from contextlib import ExitStack
 from pathlib import Path
 
 from benchmarks.common import Results, options
+from taskit.budget import parse_budget
+from taskit.methods import TASKIT
+from taskit.outlook import settle
 from taskit.plan import Plan
-from taskit.planning import make_plan
+from taskit.planning import decide
 from taskit.scheduler.gain import FORMS
+from taskit.survey import Survey, break_ground, surveyed
 from taskit.training.recipe import Recipe
 from taskit.training.run_folder import Event, Result
 from taskit.training.trainer import train
@@ -63,10 +68,11 @@ def learn(plan: Plan, out: Path, last_epoch: int) -> tuple[Result, float]:
 
 
 class Runs:
-    """One row per form; forms that lead to the same ranks share one training run."""
+    """One row per form; forms share the look at a task, and those that lead to the same ranks one training run."""
 
-    def __init__(self, data: Path, rows: int, epochs: int, scratch: Path) -> None:
+    def __init__(self, data: Path, rows: int, epochs: int, scratch: Path, held: ExitStack) -> None:
         self.data, self.rows, self.recipe, self.scratch = data, rows, Recipe(epochs=epochs), scratch
+        self.held, self.surveys = held, dict[tuple[str, int], Survey]()
         self.trained: dict[tuple, tuple[Result, float]] = {}
 
     def drawn(self, task: str, seed: int) -> tuple[Path, Path]:
@@ -76,9 +82,15 @@ class Runs:
             draw(self.data / f"{task}.zip", source, self.rows, seed)
         return source, zoo if zoo.exists() else without(task, zoo)
 
+    def survey(self, task: str, seed: int) -> Survey:
+        if (task, seed) not in self.surveys:
+            source, zoo = self.drawn(task, seed)
+            ground = break_ground(source, BACKBONE, self.recipe, seed=seed)
+            self.surveys[task, seed] = self.held.enter_context(surveyed(ground, zoo=zoo))
+        return self.surveys[task, seed]
+
     def row(self, task: str, seed: int, form: str) -> dict:
-        source, zoo = self.drawn(task, seed)
-        plan = make_plan(source, BACKBONE, BUDGET, zoo=zoo, recipe=self.recipe, gain=form, seed=seed)
+        plan = decide(settle(self.survey(task, seed), TASKIT, {}, gain=form), parse_budget(BUDGET))
         ranks = tuple(plan.ranks.values())
         if (task, seed, ranks) not in self.trained:
             out = self.scratch / f"{task}-{seed}-{form}"
@@ -125,8 +137,8 @@ def main() -> None:
         chosen.tasks, chosen.seeds, chosen.rows, chosen.epochs = chosen.tasks[:1], chosen.seeds[:1], 120, 1
     results = Results(parser, chosen, rows=chosen.rows, epochs=chosen.epochs)
     wanted = [{"task": task, "seed": seed} for seed in chosen.seeds for task in chosen.tasks]
-    with tempfile.TemporaryDirectory() as folder:
-        runs = Runs(chosen.data, chosen.rows, chosen.epochs, Path(folder))
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as held:
+        runs = Runs(chosen.data, chosen.rows, chosen.epochs, Path(folder), held)
         results.rows("rows", [key | {"form": form} for key in wanted for form in FORMS], runs.row)
     table = summary(results.found["rows"])
     results.put(budget=BUDGET, backbone=BACKBONE, table=table)
