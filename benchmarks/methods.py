@@ -249,7 +249,8 @@ def main() -> None:
         rows = [row for seed in chosen.seeds for task in tasks for row in rows_of(chosen, family, task, seed)]
         means, refused = summary(rows, tasks), [row for row in rows if "refused" in row]
         report(family, means, refused)
-        found[name] = {"means": means, "rows": rows, "verdicts": verdicts(means)}
+        found[name] = {"tasks": tasks, "train_rows": family.train_rows, "test_rows": family.test_rows}
+        found[name] |= {"means": means, "rows": rows, "verdicts": verdicts(means)}
     chosen.out.write_text(json.dumps(found, indent=1) + "\n")
 
 

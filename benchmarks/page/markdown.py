@@ -24,6 +24,10 @@ def points(share: float | None) -> str:
     return "" if share is None else f"{round(100 * share, 1) + 0.0:+.1f}"
 
 
+def kib(size: float | None) -> str:
+    return "" if size is None else f"{size / 2**10:,.0f} KiB"
+
+
 def mib(size: float | None) -> str:
     return "" if size is None else f"{size / 2**20:.1f} MiB"
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from benchmarks.page.markdown import accuracy, mib, seconds, table
+from benchmarks.page.markdown import accuracy, kib, mib, seconds, table
 from benchmarks.page.section import Found, Section
 
 
@@ -20,6 +20,7 @@ def section(found: Found) -> Section:
     verdict = f"TaskIT, or a combination with it, is the best in {own} of {len(best)} comparisons ({told})."
     body = []
     for name, part in families.items():
+        body.append(_told(found["budget"], part))
         for regime in dict.fromkeys(one["regime"] for one in part["means"]):
             body += [f"### {name}, {regime}", _means([one for one in part["means"] if one["regime"] == regime])]
         body.append("\n".join(f"- {line}" for line in part["verdicts"]))
@@ -29,12 +30,23 @@ def section(found: Found) -> Section:
     return Section(verdict, own == len(best), tuple(body), verdict)
 
 
+def _told(budget: str, part: dict[str, Any]) -> str:
+    return (
+        f"{', '.join(part['tasks'])}: {part['train_rows']} rows to learn from, {part['test_rows']} to test on.  The peak "
+        f"is that of a {budget} budget, the number of parameters that of uniform LoRA of rank 4.  Where a method has as "
+        "many parameters as the head alone, not one LoRA of its kind fits the budget.  DoRA, AdaLoRA, BitFit and full "
+        "fine-tuning are bounded by neither."
+    )
+
+
 def _means(means: list[dict[str, Any]]) -> str:
     rows = [
         [
             one["method"], accuracy(one["accuracy"]), accuracy(one["spread"]), f"{one['trainable_parameters']:,.0f}",
-            mib(one["measured_peak_bytes"]), seconds(one["train_seconds"]),
+            kib(one["adapter_bytes"]), mib(one["predicted_peak_bytes"]), mib(one["measured_peak_bytes"]),
+            seconds(one["train_seconds"]),
         ]
         for one in sorted(means, key=lambda one: -one["accuracy"])
     ]  # fmt: skip
-    return table(("method", "accuracy", "±", "parameters", "measured peak", "training"), rows)
+    head = ("method", "accuracy", "±", "parameters", "adapter", "predicted peak", "measured peak", "training")
+    return table(head, rows)
