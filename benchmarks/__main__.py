@@ -54,7 +54,7 @@ SCRIPTS = (  # the short ones first
     Script("rank_gain", data="needs"),
     Script("accuracy", data="needs", work=True, quick=IMAGES),
     Script(
-        "methods", data="needs", work=True, quick=(*IMAGES, "--seeds", "0", "--methods", "taskit", "uniform", "pi")
+        "methods", data="needs", work=True, quick=(*IMAGES, "--seeds", "0", "--methods", "taskit", "uniform", "eva")
     ),
     Script(
         "transfer",
