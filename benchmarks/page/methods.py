@@ -33,7 +33,7 @@ def section(found: Found) -> Section:
 def _told(budget: str, part: dict[str, Any]) -> str:
     return (
         f"{', '.join(part['tasks'])}: {part['train_rows']} rows to learn from, {part['test_rows']} to test on.  The "
-        f"peak is that of a {budget} budget, the number of parameters that of uniform LoRA of rank 4.  Where a method "
+        f"peak is that of a {budget} budget, the parameters those of uniform LoRA of rank 4.  Where a method "
         "has as many parameters as the head alone, not one LoRA of its kind fits the budget.  DoRA, AdaLoRA, BitFit "
         "and full fine-tuning are bounded by neither."
     )
