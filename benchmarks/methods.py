@@ -240,7 +240,8 @@ def main() -> None:
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     known = families(chosen.data)
-    found = common.facts(parser, chosen) | {"budget": chosen.budget, "quick": chosen.quick}
+    found = common.facts(parser, chosen) | {"budget": chosen.budget, "rank": RANK, "quick": chosen.quick}
+    found["left_out"] = [method for method in METHODS if method not in chosen.methods]
     for name in chosen.families:
         train_rows, test_rows = SIZES[name]
         family = replace(known[name], train_rows=train_rows, test_rows=test_rows)

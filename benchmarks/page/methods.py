@@ -17,10 +17,12 @@ def section(found: Found) -> Section:
     }
     own = sum("taskit" in one["method"] for one in best.values())
     told = ", ".join(f"{name} at the {regime}: {one['method']}" for (name, regime), one in best.items())
-    verdict = f"TaskIT, or a combination with it, is the best in {own} of {len(best)} comparisons ({told})."
+    tasks = ", ".join(f"{name}: {', '.join(part['tasks'])}" for name, part in families.items())
+    verdict = f"TaskIT, or a combination with it, is the best in {own} of {len(best)} comparisons on {tasks} ({told}"
+    verdict += f"; not run: {', '.join(found['left_out'])})." if found["left_out"] else ")."
     body = []
     for name, part in families.items():
-        body.append(_told(found["budget"], part))
+        body.append(_told(found, part))
         for regime in dict.fromkeys(one["regime"] for one in part["means"]):
             body += [f"### {name}, {regime}", _means([one for one in part["means"] if one["regime"] == regime])]
         body.append("\n".join(f"- {line}" for line in part["verdicts"]))
@@ -30,12 +32,12 @@ def section(found: Found) -> Section:
     return Section(verdict, own == len(best), tuple(body), verdict)
 
 
-def _told(budget: str, part: dict[str, Any]) -> str:
+def _told(found: Found, part: dict[str, Any]) -> str:
     return (
         f"{', '.join(part['tasks'])}: {part['train_rows']} rows to learn from, {part['test_rows']} to test on.  The "
-        f"peak is that of a {budget} budget, the parameters those of uniform LoRA of rank 4.  Where a method "
-        "has as many parameters as the head alone, not one LoRA of its kind fits the budget.  DoRA, AdaLoRA, BitFit "
-        "and full fine-tuning are bounded by neither."
+        f"peak is that of a {found['budget']} budget, the parameters those of uniform LoRA of rank {found['rank']}.  "
+        "Where a method has as many parameters as the head alone, not one LoRA of its kind fits the budget.  DoRA, "
+        "AdaLoRA, BitFit and full fine-tuning are bounded by neither."
     )
 
 

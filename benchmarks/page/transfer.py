@@ -30,7 +30,7 @@ OURS, THEIRS = ("trial", "blend"), ("raw fold", "ratio x raw fold (paper)")
 
 def section(found: Found) -> Section:
     families = {name: part for name, part in found.items() if isinstance(part, dict) and "similarity" in part}
-    similar = {name: _pearson(part, OURS[0]) for name, part in families.items()}
+    similar = {f"{name}, {_pairs(part)} pairs": _pearson(part, OURS[0]) for name, part in families.items()}
     inserted = {name: p["importance_means"][OURS[1]] for name, p in families.items() if p["importance_means"]}
     important, reliable = (
         {name: by_truth[truth] for name, by_truth in inserted.items() if truth in by_truth} for truth in INSERTED
@@ -62,6 +62,10 @@ def section(found: Found) -> Section:
 
 def _each(values: Mapping[str, float]) -> str:
     return ", ".join(f"{value:.2f} ({name})" for name, value in values.items())
+
+
+def _pairs(part: Mapping[str, Any]) -> int:
+    return part["similarity"][0]["pairs"]
 
 
 def _pearson(part: Mapping[str, Any], kind: str) -> float:
@@ -109,14 +113,16 @@ def _worth(rows: list) -> str:
     shares = sorted({row["share"] for row in rows})
     by_way: dict[tuple[str, str], dict[int, dict]] = {}
     for row in rows:
-        by_way.setdefault((row["task"], row["way"]), {})[row["share"]] = row
+        mark = "" if row["all_rates"] else " *"
+        by_way.setdefault((row["task"], row["way"] + mark), {})[row["share"]] = row
     lines_ = [
         [*way, *(f"{points(cells[s]['gain'])} ({cells[s]['runs']})" if s in cells else "" for s in shares)]
         for way, cells in by_way.items()
     ]
     told = (
         "Points of accuracy above the head alone, and the number of runs, of the plans that an importance leads to, "
-        "each with the learning rate that did best on validation rows over the seeds at its least budget."
+        "each with the learning rate that did best on validation rows over the seeds at its least budget; * stands "
+        "where not all rates were tried on all seeds, so that the way may be better than it looks."
     )
     return f"{told}\n\n{table(('task', 'way', *(f'{share} %' for share in shares)), lines_)}"
 

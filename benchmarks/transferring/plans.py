@@ -32,11 +32,12 @@ class Trainings:
 
     def train(self, ranks: Ranks, rate: float) -> dict[str, Any]:
         """As `known`, trained now if need be."""
+        if row := self.known(ranks, rate):
+            return row
         bench = self.bench
-        if bench is None or (ranks, rate) in self.rows:
-            return self.rows[ranks, rate]
+        assert bench is not None, f"{self.path} was opened to be read"
         model = bench.train({name: rank for name, rank in zip(bench.names, ranks, strict=True) if rank}, lr=rate)
-        row: dict[str, Any] = {"ranks": ranks, "learning_rate": rate, "head": accuracy(bench.model, bench.test)}
+        row = {"ranks": ranks, "learning_rate": rate, "head": accuracy(bench.model, bench.test)}
         row |= {"validation": accuracy(model, bench.validation), "test": accuracy(model, bench.test)}
         self.rows[ranks, rate] = row
         write_json(self.path, list(self.rows.values()))
@@ -51,10 +52,11 @@ def read_plans(path: Path) -> Plans:
     return {(row["way"], row["share"]): tuple(row["ranks"]) for row in json.loads(path.read_text())}
 
 
-def settled_rates(folders: Sequence[Path]) -> dict[str, float]:
+def settled_rates(folders: Sequence[Path]) -> dict[str, tuple[float, bool]]:
     """The rate of every way: that of the best validation accuracy on the mean of all seeds, at its least budget.
 
-    ``folders`` are those of one task with each seed.  Of rates that are as good the least.
+    ``folders`` are those of one task with each seed.  Of rates that are as good the least.  Beside it, whether all
+    rates were tried on all seeds; only those that were are compared.
     """
     found: dict[tuple[str, float], list[float]] = defaultdict(list)
     for folder in folders:
@@ -63,11 +65,14 @@ def settled_rates(folders: Sequence[Path]) -> dict[str, float]:
             for rate in rates_for(ranks):
                 if row := trainings.known(ranks, rate):
                     found[way, rate].append(row["validation"])
-    rates: dict[str, tuple[float, float]] = {}
+    compared: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for (way, rate), validations in found.items():
         if len(validations) == len(folders):
-            rates[way] = max(rates.get(way, (-1.0, 0.0)), (mean(validations), -rate))
-    return {way: -rate for way, (_, rate) in rates.items()}
+            compared[way].append((mean(validations), -rate))
+    wanted = {
+        way: len(rates_for(ranks)) for folder in folders for way, ranks in least(read_plans(folder / PLANS)).items()
+    }
+    return {way: (-max(tried)[1], len(tried) == wanted[way]) for way, tried in compared.items()}
 
 
 def least(plans: Plans) -> dict[str, Ranks]:

@@ -123,7 +123,7 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
 def worth_rows(work: Path, family: Family, seeds: Sequence[int]) -> list[dict[str, Any]]:
     """Mean gain in test accuracy over the head, by task, way of choosing and share of the budget.
 
-    ``learning_rate`` is the one of the way that did best on validation rows.
+    ``learning_rate`` is the way's by `settled_rates`, and ``all_rates`` whether it was compared with all others.
     """
     rows = []
     for task in family.new:
@@ -134,11 +134,13 @@ def worth_rows(work: Path, family: Family, seeds: Sequence[int]) -> list[dict[st
         for folder in folders:
             trainings = Trainings(folder / TRAINED)
             for (way, share), ranks in read_plans(folder / PLANS).items():
-                if way in rates and (row := trainings.known(ranks, rates[way])):
+                if way in rates and (row := trainings.known(ranks, rates[way][0])):
                     gains[way, share].append(row["test"] - row["head"])
         for (way, share), found in gains.items():
             row = {"task": task, "way": way, "share": share, "runs": len(found), "gain": mean(found)}
-            rows.append(row | {"spread": float(np.std(found)), "learning_rate": rates[way]})
+            rows.append(
+                row | {"spread": float(np.std(found)), "learning_rate": rates[way][0], "all_rates": rates[way][1]}
+            )
     return rows
 
 

@@ -88,7 +88,7 @@ def worth(bench: Bench, folder: Path, seeds: Sequence[Path], tell: Tell) -> None
     """Train the plans in ``folder`` with the rates that did best in the folders of all ``seeds``."""
     rates, trainings = settled_rates(seeds), Trainings(folder / TRAINED, bench)
     for (way, share), ranks in read_plans(folder / PLANS).items():
-        tell(f"{share} % {way}: {trainings.train(ranks, rates[way])['test']:.3f}")
+        tell(f"{share} % {way}: {trainings.train(ranks, rates[way][0])['test']:.3f}")
 
 
 def alone(bench: Bench, source: Path, folder: Path, evidence: Any, tell: Tell) -> None:
