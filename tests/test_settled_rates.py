@@ -11,7 +11,7 @@ LOW, MIDDLE, HIGH = RATES
 
 @pytest.fixture
 def folders(tmp_path):
-    """Two seeds; one seed alone would choose HIGH for `ours`, and `theirs` was tried at one rate only on the second."""
+    """Two seeds; one seed alone would choose HIGH for `ours`, and the second tried `theirs` at one rate."""
     plans = {("ours", 40): (8, 0), ("ours", 80): (8, 8), ("theirs", 40): (0, 8), ("head", 40): (0, 0)}
     validations = (
         {(8, 0): (0.5, 0.7, 0.8), (0, 8): (0.6, 0.7, 0.8), (0, 0): (0.1,)},
