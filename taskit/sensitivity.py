@@ -55,7 +55,7 @@ def fisher_filters(
     ``examples`` are batches of one row, ``loss`` gives their loss with its graph.
     """
     roots = ((loss(example), torch.ones(())) for example in examples)
-    return _means(model, roots, locations, lambda d, x: (d.T @ x).square().mean(1))
+    return _means(model, roots, locations, _filter_norms)
 
 
 def _features(probes: Sequence[Probe], read: Read) -> Iterator[tuple[Tensor, Tensor]]:
@@ -149,3 +149,10 @@ def _squared_norm(d: Tensor, x: Tensor) -> Tensor:
     if len(x) ** 2 > d.shape[1] * x.shape[1]:
         return (d.T @ x).square().sum()
     return ((d @ d.T) * (x @ x.T)).sum()
+
+
+def _filter_norms(d: Tensor, x: Tensor) -> Tensor:
+    """The mean square of each row of D^T X, (out,), by the smaller of the same two products."""
+    if len(x) ** 2 > d.shape[1] * x.shape[1]:
+        return (d.T @ x).square().mean(1)
+    return ((x @ x.T @ d) * d).sum(0) / x.shape[1]

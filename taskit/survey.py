@@ -1,6 +1,7 @@
 """A new task, whatever the method to come: read and priced without weights, then seen with them beside the zoo."""
 
-from collections.abc import Callable, Iterator, Mapping
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -16,6 +17,7 @@ from taskit.transfer import Measurement, Sight, glance, sighted, weigh
 from taskit.zoo import Zoo, find_zoo
 
 if TYPE_CHECKING:
+    from datasets import Dataset as Rows
     from torch import nn
     from transformers import PreTrainedModel
 
@@ -50,16 +52,12 @@ class Survey:
     @cached_property
     def weighed(self) -> Measurement:
         """With a trial of the new task, which takes the memory of training a few rows."""
-        return weigh(self.sight, self._names, self.zoo.tasks, self.similarity, self.importance)
+        return weigh(self.sight, self.zoo.tasks, self.similarity, self.importance)
 
     @cached_property
     def glanced(self) -> Measurement:
         """By ``delta``, with forward passes alone."""
-        return glance(self.sight, self._names, self.zoo.tasks)
-
-    @property
-    def _names(self) -> list[str]:
-        return [place.name for place in self.ground.stage.locations]
+        return glance(self.sight, self.zoo.tasks)
 
 
 def break_ground(
@@ -108,15 +106,24 @@ def surveyed(
         yield Survey(ground, sight, learned, None if zoo is None else str(zoo), similarity, importance)
 
 
-def _draw(model: "PreTrainedModel", ground: Ground) -> "tuple[list[dict], nn.Linear | None, list[dict]]":
-    """A probe of the training rows, the last linear of the head, and further rows: what `sighted` takes."""
-    data, info, size = ground.data, ground.data.info, ground.recipe.batch_size
-    rows = min(len(data.train), max(HEAD_ROWS if info.labels else PROBE_ROWS, 4 * len(info.labels)))
-    drawn = data.train.shuffle(seed=ground.seed).select(range(rows))
+def _draw(model: "PreTrainedModel", ground: Ground) -> "tuple[list[dict], list[str], nn.Linear | None, list[dict]]":
+    """A probe of the training rows, the locations, the last linear of the head, and further rows for `sighted`."""
+    data, info = ground.data, ground.data.info
+    probed = max(PROBE_ROWS, 4 * len(info.labels))
+    count = min(len(data.train), max(HEAD_ROWS, probed) if info.labels else PROBE_ROWS)
+    rows = data.train.shuffle(seed=ground.seed).select(range(count))
+    probe, more = (_batches(ground, rows, some) for some in (range(count)[:probed], range(count)[probed:]))
+    names = [place.name for place in ground.stage.locations]
+    return probe, names, final_linear(model) if info.labels else None, more
+
+
+def _batches(ground: Ground, rows: "Rows", some: Sequence[int]) -> list[dict]:
+    """Some of ``rows`` in batches: texts of like length together, which pad little, and the batches in any order."""
+    modality = ground.data.info.modality
+    if modality == "text":
+        some = sorted(some, key=lambda position: len(str(rows[position])))
     # images may take a batch by tiles or patches, so that only a batch of one row can be told apart by rows
-    step = 1 if info.modality == "image-text" else size
-    cuts = [range(start, min(start + step, rows)) for start in range(0, rows, step)]
-    batches = [ground.collator([drawn[i] for i in cut]) for cut in cuts]
-    probed = -(-max(PROBE_ROWS, 4 * len(info.labels)) // step)
-    head = final_linear(model) if info.labels else None
-    return batches[:probed], head, batches[probed:]
+    step = 1 if modality == "image-text" else ground.recipe.batch_size
+    cuts = [some[start : start + step] for start in range(0, len(some), step)]
+    random.Random(ground.seed).shuffle(cuts)
+    return [ground.collator([rows[position] for position in cut]) for cut in cuts]

@@ -52,16 +52,22 @@ class Measurement:
     skipped: tuple[tuple[str, str], ...]  # (adapter, reason)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Sight:
     """A frozen model, and a probe of the new task seen with it; ``rows`` are all batches, those of the probe last."""
 
     model: PreTrainedModel
+    locations: Sequence[str]
     probes: Sequence[Probe]
     read: Read
     read_graph: Read  # the same features with their graph
     loss: Loss
     rows: Sequence[Mapping[str, Tensor]]
+
+    @cached_property
+    def trial(self) -> Mapping[str, Branch]:
+        """w_0, made once for all who ask."""
+        return run_trial(self.model, self.rows, self.loss, self.locations)
 
     def examples(self) -> Iterator[Mapping[str, Tensor]]:
         """The rows of the probe, one at a time, labels included."""
@@ -93,14 +99,15 @@ def measure(
         found = measure(model, batches, names, head, open_zoo("zoo/adapters", backbone).tasks)
         sources = transfer(found.similarities, found.importances, found.own)
     """
-    with sighted(model, batches, final_linear, more) as sight:
-        return weigh(sight, locations, tasks, kind, importance)
+    with sighted(model, batches, locations, final_linear, more) as sight:
+        return weigh(sight, tasks, kind, importance)
 
 
 @contextmanager
 def sighted(
     model: PreTrainedModel,
     batches: Sequence[Mapping[str, Tensor]],
+    locations: Sequence[str],
     final_linear: nn.Linear | None,
     more: Sequence[Mapping[str, Tensor]] = (),
 ) -> Iterator[Sight]:
@@ -120,24 +127,22 @@ def sighted(
             loss = partial(loss_of, model)
         else:
             raise BackboneError("The backbone has no head to read the features from; load it for a task.")
-        yield Sight(model, probes, read, partial(read, graph=True), loss, (*others, *moved))
+        yield Sight(model, locations, probes, read, partial(read, graph=True), loss, (*others, *moved))
 
 
-def weigh(
-    sight: Sight, locations: Sequence[str], tasks: Sequence[LearnedTask], kind: str, importance: str
-) -> Measurement:
+def weigh(sight: Sight, tasks: Sequence[LearnedTask], kind: str, importance: str) -> Measurement:
     """The second part of `measure`: all learned tasks against what was seen."""
-    tried = run_trial(sight.model, sight.rows, sight.loss, locations)
-    with gated(sight.model, tried) as slopes:
+    with gated(sight.model, sight.trial) as slopes:
         _pass_back(sight)
-    trials = _Trials(sight, locations, tried)
-    aim = trials.rows(tried, None, _displacement)
-    compared = _compare(trials, tasks, tried, locations, kind, importance)
+    trials = _Trials(sight)
+    aim = trials.rows(sight.trial, None, _displacement)
+    chosen, left_out = shortlist(tasks, sight.trial, linear_shapes(sight.model), current_name(sight.model))
+    compared = _compare(trials, chosen, kind, importance)
     importances = tuple(one for one, _ in compared.tried)
     rows = [rows for _, rows in compared.tried]
     phis = trial_similarities(aim, rows) if kind == "trial" else [float(row.mean()) for row in rows]
     found = judge([(one.task, one.adapter) for one in importances], phis, kind)
-    return Measurement(found, importances, slopes(locations), compared.skipped)
+    return Measurement(found, importances, slopes(sight.locations), (*left_out, *compared.skipped))
 
 
 def _pass_back(sight: Sight) -> None:
@@ -149,13 +154,13 @@ def _pass_back(sight: Sight) -> None:
                 x.backward(probe.gradient[start : start + ROWS].to(x))
 
 
-def glance(sight: Sight, locations: Sequence[str], tasks: Sequence[LearnedTask]) -> Measurement:
+def glance(sight: Sight, tasks: Sequence[LearnedTask]) -> Measurement:
     """All learned tasks by delta, with forward passes alone: for a budget that a trial would not fit."""
-    found = _compare(_Trials(sight, locations, {}), tasks, {}, locations, "delta", "ratio")
+    found = _compare(_Trials(sight), tasks, "delta", "ratio")
     importances = tuple(one for one, _ in found.tried)
     phis = [float(rows.mean()) for _, rows in found.tried]
     similarities = judge([(one.task, one.adapter) for one in importances], phis, "delta")
-    return Measurement(similarities, importances, (0.0,) * len(locations), found.skipped)
+    return Measurement(similarities, importances, (0.0,) * len(sight.locations), found.skipped)
 
 
 @dataclass(frozen=True)
@@ -163,8 +168,6 @@ class _Trials:
     """Where adapters are tried, on all probes; a ``loudness`` that nobody asks for is None."""
 
     sight: Sight
-    locations: Sequence[str]
-    own: Mapping[str, Branch]  # w_0
 
     def rows(
         self, branches: Mapping[str, Branch], loudness: Loudness | None, compare: Callable[[Probe, Tensor], Tensor]
@@ -187,7 +190,7 @@ class _Trials:
     def _gradient_norm(self) -> float:
         """||grad_W L||, the root mean square over examples."""
         sight = self.sight
-        return math.sqrt(sum(sensitivities(sight.model, sight.probes, sight.read_graph, self.locations)))
+        return math.sqrt(sum(sensitivities(sight.model, sight.probes, sight.read_graph, sight.locations)))
 
     def fisher(self, branches: Mapping[str, Branch], loudness: Loudness | None) -> Tensor:
         """phi of fisher (1,); how loud the adapter is shows in a forward of its own."""
@@ -197,11 +200,11 @@ class _Trials:
 
     @cached_property
     def _target(self) -> Embedding:
-        return self._embedding(self.own)
+        return self._embedding(self.sight.trial)
 
     def _embedding(self, branches: Mapping[str, Branch]) -> Embedding:
         sight = self.sight
-        return embed(sight.model, sight.examples(), sight.loss, branches, self.locations)
+        return embed(sight.model, sight.examples(), sight.loss, branches, sight.locations)
 
     def _moved(self, probe: Probe, loudness: Loudness | None) -> Tensor:
         if loudness:
@@ -217,18 +220,11 @@ class _Compared:
     skipped: tuple[tuple[str, str], ...]
 
 
-def _compare(
-    trials: _Trials,
-    tasks: Sequence[LearnedTask],
-    tried: Mapping[str, Branch],
-    locations: Sequence[str],
-    kind: str,
-    importance: str,
-) -> _Compared:
-    shapes, current = linear_shapes(trials.sight.model), current_name(trials.sight.model)
-    chosen, left_out = shortlist(tasks, tried, shapes, current)
-    found, skipped = [], [*left_out]
-    for task in chosen:
+def _compare(trials: _Trials, tasks: Sequence[LearnedTask], kind: str, importance: str) -> _Compared:
+    model, locations = trials.sight.model, trials.sight.locations
+    shapes, current = linear_shapes(model), current_name(model)
+    found, skipped = [], []
+    for task in tasks:
         try:
             branches = read_tensors(task.folder, read_config(task.folder), shapes, current)
         except ZooError as error:

@@ -1,4 +1,4 @@
-"""The ways of training that the table compares, all in the loop of the bench, with the rate that validation chose."""
+"""The ways of training that the table compares, all in the loop of the bench, each at several learning rates."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ from benchmarks.methods import recipe_of
 from benchmarks.references import Allocating, adalora, everything
 from benchmarks.transferring.bench import Bench, accuracy
 from benchmarks.transferring.families import Family
-from benchmarks.transferring.plans import RATES, Ranks
+from benchmarks.transferring.plans import Ranks
 from benchmarks.transferring.worth import strategies
 from taskit.backbone import find_backbone
 from taskit.budget import parse_budget
@@ -32,7 +32,8 @@ from taskit.training.trainer import train
 BOUNDED = ("taskit", "uniform", "eva", "last-blocks", "last-blocks-r8")  # within the budget
 FREE = ("everywhere", "adalora", "full", "head", "zero-ft")  # cost what they cost
 WAYS = (*BOUNDED, *FREE)
-FULL_RATES = (2e-5, 5e-5, 1e-4)
+RATES = (5e-4, 1.5e-3, 4.5e-3)
+FULL_RATES = (2e-5, 6e-5, 1.8e-4)
 VARIANTS = (  # of TaskIT's plan: learned tasks that it may look at, h(r), Eq. (3), Eq. (4)
     *("learned-1", "learned-2", "learned-4"),
     *("gain-one", "gain-linear", "gain-ln", "gain-sqrt", "gain-sqrt_ln"),
@@ -134,7 +135,7 @@ class Task:
 
 
 def cell(task: Task, way: str, share: int | None, variant: str | None, rate: float | None) -> Row:
-    """Test accuracy of one way, at ``rate`` or at the best of its rates on the validation rows."""
+    """Accuracy of one way at ``rate``, or at each of its rates, on the validation rows and on the test rows."""
     bench = task.bench
     row: Row = {"head": accuracy(bench.model, bench.test), "peak_bytes": None}  # of what is no plain LoRA
     if way == "head":
@@ -146,11 +147,9 @@ def cell(task: Task, way: str, share: int | None, variant: str | None, rate: flo
         return row | {"refused": "not one block with a LoRA of rank 8 fits the budget"}
     if training.make is None:
         row |= bytes_of(task, training.ranks)
-    tried = [(*tested(bench, training, one), one) for one in ([rate] if rate else training.rates)]
-    validation, test, best = max(tried, key=lambda found: (found[0], -found[2]))
-    row |= {"validation": validation, "test": test, "learning_rate": best}
-    learns = training.make is not None or any(training.ranks)  # the head's own rate is nothing for a LoRA
-    return row | {"chosen_here": rate is None and learns}
+    learns = training.make is not None or any(training.ranks)  # a rate of the head alone is none of a LoRA
+    rates = [rate] if rate else training.rates if learns else training.rates[:1]
+    return row | {"tried": [tested(bench, training, one) for one in rates]}
 
 
 def bytes_of(task: Task, ranks: Ranks) -> Row:
@@ -158,12 +157,13 @@ def bytes_of(task: Task, ranks: Ranks) -> Row:
     return {"ranks": ranks, "peak_bytes": task.stage.rehearse(ranks), "trainable_parameters": parameters}
 
 
-def tested(bench: Bench, training: Training, rate: float) -> tuple[float, float]:
-    """Accuracy on the validation rows and on the test rows."""
+def tested(bench: Bench, training: Training, rate: float) -> Row:
+    """Accuracy on the validation rows and on the test rows after training at ``rate``."""
     named = {name: rank for name, rank in zip(bench.names, training.ranks, strict=False) if rank}
     with allocated(training) as started:
         model = bench.train(named, lr=rate / training.divisor, make=training.make, started=started)
-    return accuracy(model, bench.validation), accuracy(model, bench.test)
+    found = {"validation": accuracy(model, bench.validation), "test": accuracy(model, bench.test)}
+    return {"learning_rate": rate} | found
 
 
 @contextmanager

@@ -9,7 +9,6 @@ from taskit.errors import PlanError
 from taskit.fisher import embed, likeness_of
 from taskit.methods.form import Ranks
 from taskit.methods.method import Scene
-from taskit.trial import run_trial
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +31,7 @@ def rank_experts(scene: Scene, by: str) -> list[Expert]:
     tasks = {task.adapter: task for task in scene.zoo.tasks}
     sight, target = scene.sight, {}
     if by == "fisher":
-        own = run_trial(sight.model, sight.rows, sight.loss, names)
-        target = embed(sight.model, sight.examples(), sight.loss, own, names)
+        target = embed(sight.model, sight.examples(), sight.loss, sight.trial, names)
     experts = []
     for similarity in scene.similarity:
         branches = _branches(scene, tasks[similarity.adapter].folder)
