@@ -4,14 +4,14 @@
         [--budgets 60 40 50 80 100] [--ways NAME…] [--variants NAME…] [--seeds 0 1 2] [--quick] [--out FILE]
 
 The paper's table of accuracy and memory in our size: eight text tasks on MiniLM, eight image tasks on the bundled
-backbone and on a pretrained ViT-tiny.  TaskIT, uniform LoRA (also with EVA's start) and LoRA on the last blocks (at
-rank 8, and at the largest rank that fits) keep to the budget; LoRA r = 8 everywhere, AdaLoRA there, full fine-tuning,
-the head alone and AdapterSoup (zero-ft) cost what they cost.  TaskIT's plan is the product's, from the learned tasks
-that come with the backbone (for ViT-tiny they are learned first) without the task itself.  All train the same rows,
-and all but AdapterSoup in the same loop.  A way's learning rate is the one with the best mean accuracy on the
-validation rows of all tasks of a family, with the first seed and at the first budget, where all rates are tried;
-those of a single task are too few to tell rates apart.  Each cell is one file in --work, so that a stopped benchmark
-goes on where it was; the table holds all cells that are there.
+backbone and on a pretrained ViT-tiny.  TaskIT, its scheduler with a random importance, uniform LoRA (also with EVA's
+start) and LoRA on the last blocks (at rank 8, and at the largest rank that fits) keep to the budget; LoRA r = 8
+everywhere, AdaLoRA there, full fine-tuning, the head alone and AdapterSoup (zero-ft) cost what they cost.  TaskIT's
+plan is the product's, from the learned tasks that come with the backbone (for ViT-tiny they are learned first)
+without the task itself.  All train the same rows, and all but AdapterSoup in the same loop.  A way's learning rate is
+the one with the best mean accuracy on the validation rows of all tasks of a family, with the first seed and at the
+first budget, where all rates are tried; those of a single task are too few to tell rates apart.  Each cell is one
+file in --work, so that a stopped benchmark goes on where it was; the table holds all cells that are there.
 
 --variants are the paper's smaller tables, all of TaskIT's plan: learned-1 is the cold start from one learned task
 (Table 4), learned-N how many learned tasks it takes (Figure 11), gain-FORM the forms of h(r) (Table 2),
@@ -75,7 +75,7 @@ def chooses(chosen: argparse.Namespace, key: Key) -> bool:
 
 
 def settled(cells: Sequence[Row]) -> dict[tuple[str, str], float]:
-    """The learning rate by family and way: the best on the mean over the tasks that tried all, of equals the least."""
+    """The rate by family and way: the best on the mean over the tasks that tried all, of equals the least."""
     found: dict[tuple[str, str], dict[float, list[float]]] = {}
     for row in cells:
         if len(row.get("tried", ())) > 1:

@@ -1,7 +1,6 @@
 """The parts of benchmarks/accuracy.py on a tiny model: no task is its own learned one, and every way trains."""
 
 import argparse
-import json
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,7 @@ from torch.optim import optimizer
 
 from benchmarks.accuracies.suite import GROUPS, suite, zoo_without
 from benchmarks.accuracies.ways import FULL_RATES, RATES, WAYS, Task, bytes_of, cell
-from benchmarks.accuracy import Key, keys, settled
+from benchmarks.accuracy import chooses, keys, scored, settled
 from benchmarks.transferring.families import Family, families
 from tests.world import write_bert, write_topics
 
@@ -40,21 +39,38 @@ def test_cells_are_asked_for_once_and_named_apart(tmp_path):
     chosen = argparse.Namespace(ways=WAYS, budgets=(40, 60), variants=("learned-1",))
     family = families(Path("data"))["text"]
     wanted = list(keys(chosen, family, "subj", 0))
-    assert len({key.path(tmp_path) for key in wanted}) == len(wanted) == 5 * 2 + 5 + 2
+    assert len({key.path(tmp_path) for key in wanted}) == len(wanted) == 6 * 2 + 5 + 2
 
 
-def test_a_rate_is_taken_over_from_where_it_was_chosen(tmp_path):
-    def keep(seed, way, rate, here):
-        path = Key("text", "t", seed, way, 60, None).path(tmp_path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"way": way, "learning_rate": rate, "chosen_here": here}))
+def one(task, way, *tried):
+    fields = ("learning_rate", "validation", "test")
+    return {
+        "family": "text",
+        "task": task,
+        "way": way,
+        "tried": [dict(zip(fields, each, strict=True)) for each in tried],
+    }
 
-    keep(0, "uniform", 1.0, False)
-    keep(1, "uniform", 2.0, True)
-    keep(0, "eva", 3.0, True)
-    assert settled(tmp_path, Key("text", "t", 2, "uniform", 40, None)) == 2.0
-    assert settled(tmp_path, Key("text", "t", 2, "full", None, None)) is None
-    assert settled(tmp_path, Key("text", "other", 2, "uniform", 40, None)) is None
+
+def test_a_rate_is_the_best_on_the_mean_over_the_tasks_that_tried_all():
+    rows = [
+        one("a", "uniform", (1.0, 0.5, 0.1), (2.0, 0.6, 0.2)),
+        one("b", "uniform", (1.0, 0.9, 0.3), (2.0, 0.7, 0.4)),
+        one("c", "uniform", (2.0, 1.0, 0.5)),  # at a rate that was settled
+        one("a", "eva", (1.0, 0.5, 0.6), (2.0, 0.5, 0.7)),
+        {"family": "text", "task": "a", "way": "head", "test": 0.8},
+    ]
+    rates = settled(rows)
+    assert rates == {("text", "uniform"): 1.0, ("text", "eva"): 1.0}
+    assert [scored(row, rates)["test"] for row in rows] == [0.1, 0.3, 0.5, 0.6, 0.8]
+
+
+def test_rates_are_chosen_with_the_first_seed_at_the_first_budget():
+    chosen = argparse.Namespace(ways=WAYS, budgets=(60, 40), variants=("learned-1",), seeds=(0, 1))
+    family = families(Path("data"))["text"]
+    found = [key for seed in chosen.seeds for key in keys(chosen, family, "subj", seed) if chooses(chosen, key)]
+    assert {(key.seed, key.share, key.variant) for key in found} == {(0, 60, None), (0, None, None)}
+    assert {key.way for key in found} == set(WAYS)
 
 
 @pytest.fixture(scope="module")
@@ -66,24 +82,21 @@ def tiny(tmp_path_factory):
 
 
 @pytest.mark.parametrize(("way", "rates"), [("everywhere", RATES), ("full", FULL_RATES)])
-def test_the_rate_is_the_one_that_validation_chose(tiny, way, rates):
-    row = cell(tiny, way, None, None, None)
-    assert row["learning_rate"] in rates
-    assert row["chosen_here"]
-    again = cell(tiny, way, None, None, row["learning_rate"])
-    assert not again["chosen_here"]
-    assert (again["validation"], again["test"]) == (row["validation"], row["test"])
+def test_all_rates_are_tried_where_none_is_given(tiny, way, rates):
+    tried = cell(tiny, way, None, None, None)["tried"]
+    assert [one["learning_rate"] for one in tried] == list(rates)
+    assert cell(tiny, way, None, None, rates[1])["tried"] == [tried[1]]
 
 
-def test_a_way_that_inserts_nothing_settles_no_rate(tiny):
+def test_a_way_that_inserts_nothing_compares_no_rates(tiny):
     assert not any(tiny.ranks("uniform", 1, None))
-    assert not cell(tiny, "uniform", 1, None, None)["chosen_here"]
+    assert len(cell(tiny, "uniform", 1, None, None)["tried"]) == 1
 
 
-@pytest.mark.parametrize("way", ["adalora", "uniform", "eva", "last-blocks", "last-blocks-r8"])
+@pytest.mark.parametrize("way", ["adalora", "random", "uniform", "eva", "last-blocks", "last-blocks-r8"])
 def test_every_way_trains(tiny, way):
     row = cell(tiny, way, None if way == "adalora" else 100, None, 1e-3)
-    assert 0 <= row["test"] <= 1
+    assert 0 <= row["tried"][0]["test"] <= 1
     assert not optimizer._global_optimizer_post_hooks, "AdaLoRA's own step must not outlive its training"
     if way == "last-blocks-r8":
         assert set(row["ranks"]) == {0, 8}

@@ -114,8 +114,21 @@ def test_the_bar_of_accuracy_is_the_issues(everywhere, uniform, last, holds):
 def test_accuracy_compares_only_where_both_ways_were_trained():
     both = cells(taskit=0.8, uniform=0.7)
     lonely = [cell | {"task": "other", "test": 0.1} for cell in cells(taskit=0.8)]
-    value, count = accuracy.gap([*both, *lonely], "uniform")
-    assert (round(value, 6), count) == (0.1, 1)
+    found = accuracy.gap([*both, *lonely], "uniform")
+    assert (round(found.mean, 6), found.error, found.pairs) == (0.1, None, 1)
+    twice = [cell | {"seed": 1, "test": cell["test"] + 0.02 * (cell["way"] == "taskit")} for cell in both]
+    assert str(accuracy.gap([*both, *twice], "uniform")) == "+11.0 ± 1.0"
+    assert accuracy.gap(both, "everywhere") is None
+
+
+def test_a_mean_is_over_tasks_and_its_spread_over_seeds_that_have_them_all():
+    one = cells(taskit=0.5)[0]
+    some = [one, one | {"seed": 1, "test": 0.7}, one | {"task": "u", "test": 0.9}]
+    assert accuracy.mean(some, way="taskit") == (pytest.approx(0.75), None)
+    assert accuracy.mean([*some, one | {"task": "u", "seed": 1, "test": 0.9}]) == (
+        pytest.approx(0.75),
+        pytest.approx(0.1 / 2**0.5),
+    )
 
 
 def test_figures_are_written_as_people_read_them():

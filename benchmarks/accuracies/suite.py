@@ -13,9 +13,9 @@ IMAGES = {
     "drawings": ("handdrawn_shapes4", "mnist"),
 }
 TEXTS = {
-    "topics": ("ag_news", "trec_question", "snips_intent7"),
+    "topics": ("trec_question", "snips_intent7"),
     "opinions": ("mpqa_opinion", "cr_customer_reviews", "subj"),
-    "forms": ("cola_acceptability", "sms_spam"),
+    "forms": ("cola_acceptability", "sms_spam", "sick_nli"),
 }
 GROUPS = {"text": TEXTS, "image": IMAGES, "vit-tiny": IMAGES}
 QUICK = {"train_rows": 96, "test_rows": 96, "epochs": 1}

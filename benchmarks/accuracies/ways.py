@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from benchmarks.accuracies.suite import zoo_without
@@ -29,7 +30,7 @@ from taskit.pricing import Stage, set_stage
 from taskit.processor import make_collator
 from taskit.training.trainer import train
 
-BOUNDED = ("taskit", "uniform", "eva", "last-blocks", "last-blocks-r8")  # within the budget
+BOUNDED = ("taskit", "random", "uniform", "eva", "last-blocks", "last-blocks-r8")  # within the budget
 FREE = ("everywhere", "adalora", "full", "head", "zero-ft")  # cost what they cost
 WAYS = (*BOUNDED, *FREE)
 RATES = (5e-4, 1.5e-3, 4.5e-3)
@@ -83,6 +84,11 @@ class Task:
         collator = make_collator(backbone, data.info.task, self.recipe.max_length)
         return set_stage(backbone, data, self.recipe, collator)
 
+    @property
+    def at_random(self) -> dict[str, list[float]]:
+        """An importance that knows nothing, for the same scheduler."""
+        return {"random": np.random.default_rng(self.seed).gamma(1.5, 1.0, len(self.bench.names)).tolist()}
+
     def known(self, most: int | None = None) -> Path:
         """The zoo without the task itself, all of it or ``most`` learned tasks."""
         return zoo_without(self.zoo, self.task, most, self.seed, self.scratch / f"zoo-{most}")
@@ -104,8 +110,9 @@ class Task:
             planned = decide(self.outlook(variant), parse_budget(f"{share}%")).ranks
             return tuple(planned.get(name, 0) for name in self.bench.names)
         if share not in self.fitting:
-            self.fitting[share] = strategies(self.bench, self.source, {}, [share])
-        found = self.fitting[share].get(("last blocks" if way.startswith("last") else "uniform", share))
+            self.fitting[share] = strategies(self.bench, self.source, self.at_random, [share])
+        names = {"last-blocks": "last blocks", "last-blocks-r8": "last blocks", "random": "random"}
+        found = self.fitting[share].get((names.get(way, "uniform"), share))
         return tuple(min(rank, 8) for rank in found) if found and way == "last-blocks-r8" else found
 
     def directed(self, model: Any) -> None:
