@@ -98,6 +98,7 @@ class Reference(Training):
             "measured_peak_bytes": fitting.peak(),
             "predicted_peak_bytes": None,
             "train_seconds": progress.seconds,
+            "learns": True,
             "trainable_parameters": sum(p.numel() for p in made.parameters() if p.requires_grad),
         }
 
@@ -114,11 +115,14 @@ class Allocating:
             self.model.base_model.update_and_allocate(self.step)
 
 
-def train_reference(name: str, plan: Plan, out: Path) -> dict[str, Any]:
-    """Train ``name`` on the data of ``plan`` and where it has a LoRA; the fields are those of a run's result."""
+def train_reference(name: str, plan: Plan, out: Path, faster: float = 1) -> dict[str, Any]:
+    """Train ``name`` on the data of ``plan`` and where it has a LoRA; the fields are those of a run's result.
+
+    ``faster`` multiplies its learning rate.
+    """
     # the trainer lets whatever is no LoRA learn SOFTENED times as fast
     rate = RATES[name] / SOFTENED if name in RATES else plan.training.learning_rate
-    recipe = replace(plan.training, learning_rate=rate)
+    recipe = replace(plan.training, learning_rate=faster * rate)
     plan = replace(plan, training=recipe, budget_bytes=UNBOUNDED)
     data = load_data(plan)
     collator = make_collator(plan.backbone, plan.data.task, recipe.max_length)

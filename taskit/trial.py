@@ -23,7 +23,7 @@ RANK = 8
 LEARNING_RATE = 2e-3
 WARMUP = 2  # steps
 SEED = 0
-STEP_ROWS = 16
+STEP_ROWS = 8
 ROWS = 4  # that pass at once: a trial may not need what a budget does not give
 
 Batch = Mapping[str, Tensor]

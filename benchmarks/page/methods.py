@@ -36,19 +36,21 @@ def _told(found: Found, part: dict[str, Any]) -> str:
     return (
         f"{', '.join(part['tasks'])}: {part['train_rows']} rows to learn from, {part['test_rows']} to test on.  The "
         f"peak is that of a {found['budget']} budget, the parameters those of uniform LoRA of rank {found['rank']}.  "
-        "Where a method has as many parameters as the head alone, not one LoRA of its kind fits the budget.  DoRA, "
-        "AdaLoRA, BitFit and full fine-tuning are bounded by neither."
+        f"× is the learning rate, as a multiple of the usual one: of 1 and {found['faster']} what the first seed's "
+        "validation rows chose.  Where a method has as many parameters as the head alone, not one LoRA of its kind "
+        "fits the budget.  DoRA, AdaLoRA, BitFit and full fine-tuning are bounded by neither."
     )
 
 
 def _means(means: list[dict[str, Any]]) -> str:
     rows = [
         [
-            one["method"], accuracy(one["accuracy"]), accuracy(one["spread"]), f"{one['trainable_parameters']:,.0f}",
+            one["method"], accuracy(one["accuracy"]), accuracy(one["spread"]), str(one["faster"]),
+            f"{one['trainable_parameters']:,.0f}",
             kib(one["adapter_bytes"]), mib(one["predicted_peak_bytes"]), mib(one["measured_peak_bytes"]),
             seconds(one["train_seconds"]),
         ]
         for one in sorted(means, key=lambda one: -one["accuracy"])
     ]  # fmt: skip
-    head = ("method", "accuracy", "±", "parameters", "adapter", "predicted peak", "measured peak", "training")
+    head = ("method", "accuracy", "±", "×", "parameters", "adapter", "predicted peak", "measured peak", "training")
     return table(head, rows)

@@ -22,13 +22,13 @@ from taskit.data.splitting import split
 from taskit.head import SOFTENED
 from taskit.locations import Location, find_locations
 from taskit.processor import make_collator
+from taskit.survey import PROBE_ROWS
 from taskit.training.lora import adapt
 from taskit.training.probe_head import fit_linear_head
 from taskit.training.recipe import Recipe
 from taskit.training.step import make_optimizer, train_step
 
 HELD_OUT = 0.15  # of the training rows: chooses learning rates
-PROBE_ROWS = 128
 
 Batch = dict[str, Tensor]
 
