@@ -6,8 +6,8 @@ learn: trains LoRA r = 8 everywhere on every task and ablates each module on tes
 alone.  own: what each learned adapter says on its own data.  gather: measures all on which a prediction could rest.
 rates: trains the plans that different importances lead to, at the least budget with every rate.  worth: the same at
 all budgets, with the rate that did best on validation rows over the seeds.  alone: plans that single learned tasks
-lead to.  cost: what planning takes beside training.  All is kept in the folder --work, so that a stopped run goes on
-where it was; report prints the tables of what is there and writes them.
+lead to.  All is kept in the folder --work, so that a stopped run goes on where it was; report prints the tables of
+what is there and writes them.
 """
 
 import argparse
@@ -23,7 +23,6 @@ import torch
 
 from benchmarks import common
 from benchmarks.transferring.bench import Bench
-from benchmarks.transferring.cost import cost_row
 from benchmarks.transferring.evidence import gather, own_sums
 from benchmarks.transferring.families import Family, draw, families
 from benchmarks.transferring.tables import (
@@ -42,9 +41,8 @@ FILES = {  # of parts that are done in one go; the others keep every training
     "insert": "insertion.npz",
     "own": "own.npy",
     "gather": "evidence.npz",
-    "cost": "cost.json",
 }
-PARTS = ("learn", "insert", "own", "gather", "rates", "worth", "alone", "cost", "report")
+PARTS = ("learn", "insert", "own", "gather", "rates", "worth", "alone", "report")
 QUICK = {"train_rows": 160, "test_rows": 80, "epochs": 1}
 
 
@@ -90,11 +88,8 @@ def one_task(options: argparse.Namespace, family: Family, task: str, seed: int, 
             try_rates(bench, strategies(bench, source, importances(found, truth, seed), options.shares), folder, tell)
         elif part == "worth":
             worth(bench, folder, [place(options.work, family, task, one) for one in options.seeds], tell)
-        elif part == "alone":
-            alone(bench, source, folder, dict(np.load(folder / FILES["gather"])), tell)
         else:
-            row = cost_row(bench, source, {name: place(options.work, family, name, 0) for name in family.learned})
-            (folder / FILES[part]).write_text(json.dumps(row))
+            alone(bench, source, folder, dict(np.load(folder / FILES["gather"])), tell)
 
 
 def run(options: argparse.Namespace, family: Family, part: str) -> None:
@@ -118,9 +113,6 @@ def write_report(options: argparse.Namespace, chosen: list[Family], facts: dict[
             "importance_means": summary(rows),
             "worth": worth_rows(options.work, family, options.seeds),
             "alone": alone_rows(options.work, family, options.seeds),
-            "cost": [
-                json.loads(p.read_text()) for p in sorted(options.work.glob(f"{family.name}/seed*/*/cost.json"))
-            ],
         }
         report(family.name, facts[family.name])
     options.out.write_text(json.dumps(facts, indent=1) + "\n")

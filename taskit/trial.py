@@ -23,8 +23,7 @@ RANK = 8
 LEARNING_RATE = 2e-3
 WARMUP = 2  # steps
 SEED = 0
-STEP_ROWS = 8
-ROWS = 4  # that pass at once: a trial may not need what a budget does not give
+ROWS = 8  # of a step; they pass at once, blocks recomputed: a trial may not need what a budget does not give
 
 Batch = Mapping[str, Tensor]
 Loss = Callable[[Batch], Tensor]  # the mean over the rows of a batch, with its graph
@@ -55,18 +54,18 @@ def run_trial(
 
 
 def _steps(batches: Sequence[Batch]) -> Iterator[list[Batch]]:
-    """STEP_ROWS rows at a time, however they are cut into batches, in parts of at most ROWS."""
+    """ROWS rows at a time, in as few parts as the cut into batches allows."""
     parts: list[Batch] = []
-    left = STEP_ROWS
+    left = ROWS
     for batch in cycle(batches):
         start, count = 0, len(batch["labels"])
         while start < count:
-            stop = min(start + min(ROWS, left), count)
+            stop = min(start + left, count)
             parts.append(batch if count == 1 else {name: tensor[start:stop] for name, tensor in batch.items()})
             left, start = left - (stop - start), stop
             if not left:
                 yield parts
-                parts, left = [], STEP_ROWS
+                parts, left = [], ROWS
 
 
 def _start(model: PreTrainedModel, locations: Sequence[str]) -> dict[str, Branch]:

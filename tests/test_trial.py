@@ -9,7 +9,7 @@ from taskit import trial
 from taskit.branch import attached
 from taskit.probe import frozen
 from taskit.training.step import CLIP_NORM
-from taskit.trial import RANK, ROWS, STEP_ROWS, STEPS, run_trial
+from taskit.trial import RANK, ROWS, STEPS, run_trial
 from tests.conftest import VIT
 
 
@@ -25,8 +25,8 @@ def literal(model, batch, names):
     trained = [matrix for name in names for matrix in (a[name], b[name])]
     optimizer = torch.optim.AdamW(trained, lr=trial.LEARNING_RATE, weight_decay=0.0)
     schedule = get_cosine_schedule_with_warmup(optimizer, trial.WARMUP, STEPS)
-    rows = torch.arange(STEPS * STEP_ROWS) % len(batch["labels"])
-    for step in rows.split(STEP_ROWS):
+    rows = torch.arange(STEPS * ROWS) % len(batch["labels"])
+    for step in rows.split(ROWS):
         weights = {f"{name}.weight": model.get_submodule(name).weight + b[name] @ a[name] for name in names}
         logits = torch.func.functional_call(model, weights, (batch["pixel_values"][step],)).logits
         optimizer.zero_grad()
@@ -70,7 +70,7 @@ def test_no_more_rows_pass_at_once_than_allowed_and_each_equally_often(tiny_vit,
     with frozen(tiny_vit):
         run_trial(tiny_vit, cut, loss, VIT)
     assert max(map(len, seen)) == ROWS
-    assert torch.equal(torch.cat(seen), torch.arange(STEPS * STEP_ROWS) % 12)
+    assert torch.equal(torch.cat(seen), torch.arange(STEPS * ROWS) % 12)
 
 
 def test_the_model_is_left_as_it_was(tiny_vit, images):

@@ -11,7 +11,6 @@ from benchmarks.page.svg import lines
 SIMILARITY = 0.86  # C.9: Pearson of predicted and true similarity
 IMPORTANCE = (0.68, 0.89)  # C.6: Spearman of predicted and actual importance, least and most of five tasks
 TRANSFER = (0.81, 0.86)  # C.1: R2 of similarity and the gain by a single task
-OVERHEAD = 0.044  # Table 6: importance 1.4 %, profiling 2.3 %, scheduling 0.7 % of a run
 OTHERS = (
     "ratio x trial",
     "numerator x trial",
@@ -55,8 +54,6 @@ def section(found: Found) -> Section:
             body.append(f"![Gain over the head alone by budget](evidence/transfer-{name}.svg)")
         if part.get("alone"):
             body.append(_alone(part["alone"]))
-        if part["cost"]:
-            body.append(_cost(part["cost"]))
     return Section(verdict, holds, tuple(body), verdict, pictures)
 
 
@@ -152,17 +149,3 @@ def _swept(rows: list) -> dict[str, list[tuple[float, float]]]:
     for row in sorted(rows, key=lambda row: row["share"]):
         series.setdefault(f"{row['task']}: {row['way']}", []).append((row["share"], 100 * row["gain"]))
     return {name: points_ for name, points_ in series.items() if len(points_) > 1}
-
-
-def _cost(rows: list) -> str:
-    shares = [row["share"] for row in rows]
-    parts = {part: statistics.fmean(row[f"{part}_seconds"] for row in rows) for part in PARTS}
-    told = ", ".join(f"{part} {seconds(value)}" for part, value in parts.items())
-    growth = max(row["growth"] for row in rows)
-    return (
-        f"Planning takes {percent(statistics.fmean(shares))} of the training that it plans (paper, Table 6: "
-        f"{percent(OVERHEAD)}): {told}.  From one learned task to twenty its memory grows by {percent(growth)}."
-    )
-
-
-PARTS = ("compare", "trace", "schedule", "training")

@@ -188,5 +188,3 @@ def report(name: str, tables: dict[str, Any]) -> None:
         told = f"r {row['r_predicted']:.2f} predicted, {row['r_true']:.2f} true"
         gains = f"gains {row['least']:.3f} to {row['most']:.3f}, one standard error {row['standard_error']:.3f}"
         print(f"{name:9} {row['task']:22} alone: {told}, {gains}")
-    for row in tables["cost"]:
-        print(f"{name:9} planning is {row['share']:.2%} of training; memory at twenty tasks {row['growth']:+.2%}")

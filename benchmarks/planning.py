@@ -1,0 +1,167 @@
+"""Claim: to plan takes at most 2 % of the training, and no more memory with twenty learned tasks than with one.
+
+    python -m benchmarks.planning --data FOLDER [--tasks NAME…] [--seeds 0] [--quick] [--out FILE]
+
+Every new text task is planned with the learned tasks that come with the backbone, but for itself, and the processor
+time is counted of all that comes before training: reading and tracing, the survey (backbone, head, trial, learned
+tasks, importance) and the plan (schedule and rehearsals).  The training beside it is ten epochs of LoRA r = 8
+everywhere on 4,000 rows, as many as the text tasks have; three epochs of fewer rows are trained and timed.  That
+training also says how similar the tasks really are, so that the survey is compared with one of twice its rows.
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.accuracies.suite import zoo_without
+from benchmarks.common import Results, options
+from benchmarks.methods import recipe_of
+from benchmarks.transferring.bench import Bench
+from benchmarks.transferring.families import Family, draw, families
+from taskit import survey, trial
+from taskit.adapter import read_config, read_tensors
+from taskit.branch import attached, current_name, linear_shapes
+from taskit.budget import parse_budget
+from taskit.memory.live import LiveStorages, standing_tensors
+from taskit.methods import TASKIT
+from taskit.outlook import settle
+from taskit.planning import decide
+from taskit.similarity import displacement
+from taskit.survey import Ground, Survey, break_ground, surveyed
+from taskit.transfer import weigh
+from taskit.zoo import BUNDLED
+
+EPOCHS, ALL_ROWS, MANY, BUDGET = 10, 4000, 20, "60%"
+SIZES = {"usual": 1, "double": 2}  # rows of the survey
+SHARE, GROWTH = 0.02, 0.03  # the bars
+QUICK = {"train_rows": 160, "test_rows": 40, "epochs": 1}
+
+
+def timed(work: Callable[[], Any]) -> tuple[float, Any]:
+    """(processor seconds of this process, result)."""
+    start = time.process_time()
+    result = work()
+    return time.process_time() - start, result
+
+
+@contextmanager
+def sized(factor: int) -> Iterator[None]:
+    """Surveys with ``factor`` times the rows: of the probe, of the head, and of every step of the trial."""
+    rows = {"PROBE_ROWS": factor * survey.PROBE_ROWS, "ROWS": factor * survey.ROWS}
+    with mock.patch.multiple(survey, **rows), mock.patch.object(trial, "ROWS", factor * trial.ROWS):
+        yield
+
+
+def task_row(data: Path, family: Family, task: str, seed: int, scratch: Path) -> dict[str, Any]:
+    """What planning ``task`` takes, beside its training."""
+    source = draw(data, task, (family.train_rows, family.test_rows), seed, scratch / task)
+    zoo = zoo_without(BUNDLED / family.backbone.rpartition("/")[2], task, None, seed, scratch / "zoo")
+    bench = Bench.open(family, source, seed)
+    seconds, model = timed(lambda: bench.train(bench.full()))
+    model.save_pretrained(scratch / "own", save_embedding_layers=False)
+    training = seconds * EPOCHS * ALL_ROWS / (family.epochs * len(bench.train_rows))
+    tracing, ground = timed(lambda: break_ground(source, family.backbone, recipe_of(family), seed=seed))
+    row = {"learned_tasks": len(list(zoo.iterdir())), "trace_seconds": tracing, "training_seconds": training}
+    for name, factor in SIZES.items():
+        with sized(factor):
+            row |= {f"{name}_{what}": value for what, value in survey_row(ground, zoo, scratch / "own").items()}
+    planning = tracing + row["usual_survey_seconds"] + row["usual_plan_seconds"]
+    row |= memory(ground, zoo) | {"share": planning / training}
+    return row | {"holds": row["growth"] <= GROWTH}  # the share has its bar on the mean over tasks
+
+
+def survey_row(ground: Ground, zoo: Path, own: Path) -> dict[str, Any]:
+    """Processor seconds of a survey and of the plan by it; what it predicts, and what the adapter ``own`` shows."""
+    start = time.process_time()
+    with surveyed(ground, zoo=zoo) as seen:
+        outlook = settle(seen, TASKIT, {})
+        surveying = time.process_time() - start
+        true = [cosine(seen, own, task.folder) for task in seen.zoo.tasks]
+    planning, _ = timed(lambda: decide(outlook, parse_budget(BUDGET)))
+    return {
+        "survey_seconds": surveying,
+        "plan_seconds": planning,
+        "predicted": [one.phi for one in outlook.similarity],
+        "true": true,
+        "importance": list(outlook.importance),
+    }
+
+
+def cosine(seen: Survey, own: Path, learned: str) -> float:
+    """True similarity: the mean cosine of where the trained adapter and the learned one move the probe's features."""
+    one, other = (moved(seen, folder) for folder in (own, learned))
+    return float((one * other).sum(1).mean())
+
+
+def moved(seen: Survey, folder: str | Path) -> Tensor:
+    """Directions (n, d) in which the adapter in ``folder`` moves the features of the probe."""
+    model = seen.sight.model
+    branches = read_tensors(folder, read_config(folder), linear_shapes(model), current_name(model))
+    with attached(model, branches):
+        return torch.cat([displacement(probe.x, seen.sight.read(probe.inputs)) for probe in seen.sight.probes])
+
+
+def memory(ground: Ground, zoo: Path) -> dict[str, Any]:
+    """Most bytes of live storages, the frozen model's included, with one learned task and with twenty."""
+    peaks = []
+    for count in (1, MANY):
+        with surveyed(ground, zoo=zoo) as seen:
+            tasks = (seen.zoo.tasks * MANY)[:count]
+            live = LiveStorages()
+            with live:
+                live.follow(standing_tensors(seen.sight.model))
+                weigh(seen.sight, tasks, seen.similarity, seen.importance)
+        peaks.append(live.peak)
+    return {"peak_bytes_one": peaks[0], "peak_bytes_twenty": peaks[1], "growth": peaks[1] / peaks[0] - 1}
+
+
+def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Means over tasks, and how well predicted and true similarity agree for both sizes of the survey."""
+    share = statistics.fmean(row["share"] for row in rows)
+    found: dict[str, Any] = {"share": share, "bar": SHARE, "growth": max(row["growth"] for row in rows)}
+    for name in SIZES:
+        pairs = [(row[f"{name}_predicted"], row[f"{name}_true"]) for row in rows]
+        within = statistics.fmean(float(np.corrcoef(*pair)[0, 1]) for pair in pairs)
+        pooled = float(np.corrcoef(*(np.concatenate(side) for side in zip(*pairs, strict=True)))[0, 1])
+        seconds = statistics.fmean(row[f"{name}_survey_seconds"] for row in rows)
+        found[name] = {"within": within, "pearson": pooled, "survey_seconds": seconds}
+    return found
+
+
+def main() -> None:
+    quick, data = "one task, few rows, one epoch", "TASK_train.csv"
+    parser = options("planning", __doc__, quick=quick, data=data, required=True, seeds=(0,))
+    parser.add_argument("--tasks", nargs="+", metavar="NAME", help="only these of the new text tasks")
+    chosen = parser.parse_args()
+    torch.set_num_threads(1)
+    family = families(chosen.data)["text"]
+    family = replace(family, **QUICK) if chosen.quick else family
+    tasks = [task for task in family.new if task in (chosen.tasks or family.new)][: 1 if chosen.quick else None]
+    keys = [{"task": task, "seed": seed} for seed in chosen.seeds for task in tasks]
+    results = Results(parser, chosen, rows=family.train_rows)
+
+    def measure(task: str, seed: int) -> dict[str, Any]:
+        with TemporaryDirectory() as scratch:
+            return task_row(chosen.data, family, task, seed, Path(scratch))
+
+    found = summary(results.rows("tasks", keys, measure))
+    results.put(summary=found | {"holds": found["share"] <= SHARE})
+    for name in ("share", "growth"):
+        print(f"{name}: {100 * found[name]:.2f} %")
+    for name in SIZES:
+        print(name, ", ".join(f"{what} {value:.2f}" for what, value in found[name].items()))
+    results.end()
+
+
+if __name__ == "__main__":
+    main()
