@@ -66,7 +66,7 @@ def test_no_more_rows_pass_at_once_than_allowed_and_each_equally_often(tiny_vit,
 
     images["labels"] = torch.arange(12)
     tiny_vit.classifier = torch.nn.Linear(tiny_vit.classifier.in_features, 12)
-    cut = [{name: tensor[rows] for name, tensor in images.items()} for rows in (slice(1), slice(1, 8), slice(8, 12))]
+    cut = [{name: tensor[rows] for name, tensor in images.items()} for rows in (slice(1), slice(1, 12))]
     with frozen(tiny_vit):
         run_trial(tiny_vit, cut, loss, VIT)
     assert max(map(len, seen)) == ROWS

@@ -4,7 +4,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.page.markdown import percent, points, seconds, table
+from benchmarks.page.markdown import points, table
 from benchmarks.page.section import Found, Section
 from benchmarks.page.svg import lines
 
