@@ -52,6 +52,7 @@ SCRIPTS = (  # the short ones first
     Script("app"),
     Script("adapter_dtype", data="needs"),
     Script("rank_gain", data="needs"),
+    Script("planning", data="needs"),
     Script("accuracy", data="needs", work=True, quick=IMAGES),
     Script(
         "methods", data="needs", work=True, quick=(*IMAGES, "--seeds", "0", "--methods", "taskit", "uniform", "eva")

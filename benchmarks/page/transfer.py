@@ -42,7 +42,7 @@ def section(found: Found) -> Section:
             f"(paper {IMPORTANCE[0]} to {IMPORTANCE[1]}) and {_each(reliable)} in loss, whose halves agree better"
         )
     verdict += "."
-    body, pictures = [], {}
+    body, pictures = ["Gathered by the survey that [planning](#planning) calls double."], {}
     for name, part in families.items():
         body += [f"### {name}", _similarity(part), _importance(part)]
         if part["worth"]:

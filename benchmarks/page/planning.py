@@ -1,0 +1,39 @@
+"""What planning takes beside training: benchmarks/planning.py."""
+
+from benchmarks.page.markdown import percent, seconds, table
+from benchmarks.page.section import Found, Section
+
+PAPER = 0.044  # Table 6: importance 1.4 %, profiling 2.3 %, scheduling 0.7 % of a run
+
+
+def section(found: Found) -> Section:
+    rows, summary = found["tasks"], found["summary"]
+    verdict = (
+        f"Over {len(rows)} tasks planning takes {percent(summary['share'])} of the training that it plans (paper "
+        f"{percent(PAPER)}), and from one learned task to twenty its memory grows by at most "
+        f"{percent(summary['growth'])}."
+    )
+    return Section(verdict, summary["holds"], (_times(rows), _sizes(summary)), verdict)
+
+
+def _times(rows: list) -> str:
+    lines = [
+        [
+            row["task"], str(row["learned_tasks"]), seconds(row["trace_seconds"]),
+            seconds(row["usual_survey_seconds"]), seconds(row["usual_plan_seconds"]),
+            seconds(row["training_seconds"]), percent(row["share"]),
+        ]
+        for row in rows
+    ]  # fmt: skip
+    head = ("task", "learned tasks", "trace", "survey", "plan", "training", "share")
+    return f"Processor time.\n\n{table(head, lines)}"
+
+
+def _sizes(summary: dict) -> str:
+    sizes = {name: one for name, one in summary.items() if isinstance(one, dict)}
+    lines = [
+        [name, seconds(one["survey_seconds"]), f"{one['within']:.2f}", f"{one['pearson']:.2f}"]
+        for name, one in sizes.items()
+    ]
+    told = "A survey of twice the rows beside the usual one, and Pearson r of predicted and true similarity."
+    return f"{told}\n\n{table(('rows', 'survey', 'within a task', 'all pairs'), lines)}"
