@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import evidence
-from benchmarks.page import accuracy, demo, memory, rank_gain
+from benchmarks.page import accuracy, demo, memory, planning, rank_gain
 from benchmarks.page.markdown import percent, points, seconds, table
 from benchmarks.page.section import claim_of
 from benchmarks.page.svg import bars, lines
@@ -92,6 +92,9 @@ def test_verdicts_follow_the_figures():
     assert demo.section(trained | {"measured_peak_bytes": 10}).holds is True
     assert demo.section(trained | {"measured_peak_bytes": 11}).holds is False
     assert memory.section({}).holds is None
+    size = {"survey_seconds": 9.0, "within": 0.8, "pearson": 0.7}
+    summary = {"share": 0.019, "growth": 0.01, "usual": size, "double": size}
+    assert planning.section({"tasks": [], "summary": summary | {"holds": True}}).holds is True
 
 
 def cells(**accuracies):

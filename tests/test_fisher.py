@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from taskit.fisher import likeness_of, task2vec_cosine
-from taskit.sensitivity import fisher_filters
+from taskit.sensitivity import _filter_norms, fisher_filters
 
 VECTORS = st.lists(st.floats(1e-3, 1e3), min_size=3, max_size=3).map(torch.tensor)
 
@@ -58,3 +58,11 @@ def test_fisher_of_a_logistic_regression():
     error = p - nn.functional.one_hot(y, 2)
     expected = (error[:, :, None].square() * x[:, None].square()).mean(0).mean(1)
     torch.testing.assert_close(found["linear"].float(), expected)
+
+
+@pytest.mark.parametrize("tokens", [3, 40])
+def test_filters_are_the_squares_of_the_whole_gradient_however_many_tokens(tokens):
+    torch.manual_seed(0)
+    d, x = torch.randn(tokens, 5, dtype=torch.float64), torch.randn(tokens, 7, dtype=torch.float64)
+    assert (tokens**2 > 5 * 7) == (tokens == 40), "one case for each of the two products"
+    torch.testing.assert_close(_filter_norms(d, x), (d.T @ x).square().mean(1))
