@@ -1,10 +1,11 @@
-"""Measure every claim that this machine can: all benchmarks one after the other, each into a file of its own.
+"""Measure every claim that this machine can: all benchmarks, each into a file of its own.
 
     python -m benchmarks [--quick] [--data FOLDER] [--work FOLDER] [--only NAME…]
 
-A stopped one goes on where it was.  What needs real data runs where --data names the folder; parts that need a GPU
-run where there is one.  Results lie in WORK/results: copy those that are to be shown into benchmarks/results and run
-``python -m benchmarks.evidence``.  The short form shows that everything runs, and measures little.
+Those whose bars are seconds run alone, the others side by side, one to a core.  A stopped one goes on where it was.
+What needs real data runs where --data names the folder; parts that need a GPU run where there is one.  Results lie in
+WORK/results: copy those that are to be shown into benchmarks/results and run ``python -m benchmarks.evidence``.  The
+short form shows that everything runs, and measures little.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +22,7 @@ from pathlib import Path
 class Script:
     """``data``: whether it needs real data, can use them, or knows none.  ``work``: it keeps its cells in a folder.
 
-    ``quick`` is its short form.
+    ``quick`` is its short form.  ``alone``: others beside it would be in its figures.
     """
 
     name: str
@@ -28,6 +30,7 @@ class Script:
     work: bool = False
     weights: bool = False
     quick: tuple[str, ...] = ("--quick",)
+    alone: bool = False
 
     def command(self, chosen: argparse.Namespace) -> list[str]:
         words = [sys.executable, "-m", f"benchmarks.{self.name}"]
@@ -44,12 +47,12 @@ class Script:
 
 IMAGES = ("--quick", "--families", "image")  # the smallest backbone
 SCRIPTS = (  # the short ones first
-    Script("scheduler", quick=("--quick", "--milp-seconds", "5")),
+    Script("scheduler", quick=("--quick", "--milp-seconds", "5"), alone=True),
     Script("demo", quick=()),
     Script("peaks", data="can"),
     Script("memory"),
-    Script("training", data="can", weights=True),
-    Script("app"),
+    Script("training", data="can", weights=True, alone=True),
+    Script("app", alone=True),
     Script("adapter_dtype", data="needs"),
     Script("rank_gain", data="needs"),
     Script("planning", data="needs"),
@@ -79,10 +82,13 @@ def main() -> None:
     chosen = parser.parse_args()
     chosen.work = chosen.work or Path("benchmark-runs", *["quick"] * chosen.quick)
     (chosen.work / "results").mkdir(parents=True, exist_ok=True)
-    told = {}
-    for script in SCRIPTS:
-        if not chosen.only or script.name in chosen.only:
-            told[script.name] = measured(script, chosen)
+    wanted = [script for script in SCRIPTS if not chosen.only or script.name in chosen.only]
+    told = {script.name: measured(script, chosen) for script in wanted if script.alone}
+    others = [script for script in wanted if not script.alone]
+    with ThreadPoolExecutor(os.cpu_count()) as cores:
+        told |= zip(
+            [script.name for script in others], cores.map(lambda one: measured(one, chosen), others), strict=True
+        )
     print("\n".join(f"{name:14} {word}" for name, word in told.items()))
     sys.exit(0 if all(word.startswith(("holds", "skipped")) for word in told.values()) else 1)
 
