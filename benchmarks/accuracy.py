@@ -11,7 +11,8 @@ plan is the product's, from the learned tasks that come with the backbone (for V
 without the task itself.  All train the same rows, and all but AdapterSoup in the same loop.  A way's learning rate is
 the one with the best mean accuracy on the validation rows of all tasks of a family, with the first seed and at the
 first budget, where all rates are tried; those of a single task are too few to tell rates apart.  Each cell is one
-file in --work, so that a stopped benchmark goes on where it was; the table holds all cells that are there.
+file in --work, so that a stopped benchmark goes on where it was, and so does one that finds an earlier --out; the
+table holds all cells that are there.
 
 --variants are the paper's smaller tables, all of TaskIT's plan: learned-1 is the cold start from one learned task
 (Table 4), learned-N how many learned tasks it takes (Figure 11), gain-FORM the forms of h(r) (Table 2),
@@ -98,6 +99,15 @@ def read_cells(work: Path) -> list[Row]:
     return [json.loads(path.read_text()) for path in sorted((work / "cells").rglob("*.json"))]
 
 
+def unpack(out: Path, work: Path) -> None:
+    """Put the cells of an earlier table into the folder; what is there stays."""
+    for row in json.loads(out.read_text())["cells"] if out.exists() else ():
+        path = Key(*(row[name] for name in ("family", "task", "seed", "way", "share", "variant"))).path(work)
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_json(path, row)
+
+
 def one_task(chosen: argparse.Namespace, family: Family, name: str, seed: int, wanted: list[Key]) -> None:
     """The missing cells of one task with one seed."""
     missing = [key for key in wanted if not key.path(chosen.work).exists()]
@@ -149,6 +159,7 @@ def main() -> None:
     if chosen.quick:
         chosen.work, chosen.seeds, chosen.budgets = chosen.work / "quick", chosen.seeds[:1], (60,)
         chosen.families = [name for name in chosen.families if name != "vit-tiny"]
+    unpack(chosen.out, chosen.work)
     torch.set_num_threads(1)
     known = families(chosen.data)
     for name in chosen.families:

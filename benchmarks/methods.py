@@ -3,12 +3,12 @@
     python -m benchmarks.methods --data FOLDER --work FOLDER [--families text vit-tiny] [--seeds 0 1 2] [--quick]
 
 Every method trains the same rows with the same recipe: once with the peak that --budget allows, once with as many
-trained parameters as uniform LoRA of rank 4 has.  With the first seed each is also trained at FASTER times the usual
-learning rate, which it keeps for the other seeds where the validation rows are for it by more than a standard error.
-References (DoRA and AdaLoRA at that rank, BitFit, full fine-tuning) are measured and not bounded.  Each run is kept
-in --work, so that a stopped benchmark goes on where it was.  What the papers claim is told beside what was found.
-Learned tasks are those that come with TaskIT for the backbone; where there are none, the family's own are learned
-first.
+trained parameters as uniform LoRA of rank 4 has.  With the first family, task and seed each is also trained at FASTER
+times the usual learning rate, which it keeps for all others where the validation rows are for it by more than a
+standard error.  References (DoRA and AdaLoRA at that rank, BitFit, full fine-tuning) are measured and not bounded.
+Each run is kept in --work, so that a stopped benchmark goes on where it was.  What the papers claim is told beside
+what was found.  Learned tasks are those that come with TaskIT for the backbone; where there are none, the family's
+own are learned first.
 """
 
 import argparse
@@ -50,7 +50,7 @@ RANK = 4  # of the uniform LoRA whose parameters the second regime gives everyon
 SHARING = 2  # Pear ends with half of the parameters that its ranks have
 FASTER = 4  # the other learning rate that is tried
 RANKLESS = ("head", "soup", "lorahub")  # have no ranks that a number of parameters could bound
-SIZES = {"text": (300, 400), "image": (300, 400), "vit-tiny": (160, 200)}  # rows: every cell is a whole run
+SIZES = {"text": (300, 400), "image": (300, 400), "vit-tiny": (80, 120)}  # rows: every cell is a whole run
 QUICK = {"train_rows": 120, "test_rows": 120, "epochs": 2}
 UNIFORM = "uniform"
 CLAIMS = (  # regime, method, what the paper says of it beside uniform LoRA
@@ -91,8 +91,13 @@ def drawn(options: argparse.Namespace, family: Family, task: str, seed: int) -> 
     return folder / task
 
 
-def rows_of(options: argparse.Namespace, family: Family, task: str, seed: int) -> list[dict[str, Any]]:
-    """The row of every regime and method; the task is looked at once for all of them, and not where all was done."""
+def rows_of(
+    options: argparse.Namespace, family: Family, task: str, seed: int, faster: dict[tuple[str, str], int]
+) -> list[dict[str, Any]]:
+    """The row of every regime and method; the task is looked at once for all of them, and not where all was done.
+
+    ``faster`` are the rates by regime and method; what is not in there yet is settled here.
+    """
     with ExitStack() as stack:
 
         @cache
@@ -100,29 +105,32 @@ def rows_of(options: argparse.Namespace, family: Family, task: str, seed: int) -
             ground = break_ground(drawn(options, family, task, seed), family.backbone, recipe_of(family), seed=seed)
             return stack.enter_context(surveyed(ground, zoo=learned(options, family)))
 
-        return [
-            at_best_rate(options, family, task, seed, regime, method, survey)
+        def run(regime: str, method: str, times: int) -> dict[str, Any]:
+            return one_run(options, family, task, regime, method, seed, times, survey)
+
+        keys = [
+            (regime, method)
             for regime in (MEMORY, PARAMETERS)
             for method in options.methods
             if regime == MEMORY or method not in (*REFERENCES, *RANKLESS)
         ]
+        return [run(*key, faster[key]) if key in faster else at_best_rate(run, *key, faster) for key in keys]
 
 
 def at_best_rate(
-    options: argparse.Namespace, family: Family, task: str, seed: int, regime: str, method: str, survey: Look
+    run: Callable[[str, str, int], dict[str, Any]], regime: str, method: str, faster: dict[tuple[str, str], int]
 ) -> dict[str, Any]:
-    """The row of one method at the rate that the first seed settles; of that seed itself with what was tried."""
-    key = family, task, regime, method
-    if seed != options.seeds[0]:
-        first = at_best_rate(options, family, task, options.seeds[0], regime, method, survey)
-        return one_run(options, *key, seed, first["faster"], survey)
-    usual = one_run(options, *key, seed, 1, survey)
+    """The row of one method at its better rate, which is written into ``faster``."""
+    usual = run(regime, method, 1)
+    faster[regime, method] = 1
     if not usual.get("learns"):
         return usual
-    faster = one_run(options, *key, seed, FASTER, survey)
+    other = run(regime, method, FASTER)
     noise = (usual["validation"] * (1 - usual["validation"]) / usual["validation_rows"]) ** 0.5
-    better = faster.get("validation", 0.0) > usual["validation"] + noise
-    return (faster if better else usual) | {"tried": [usual["validation"], faster.get("validation")]}
+    if other.get("validation", 0.0) > usual["validation"] + noise:
+        faster[regime, method] = FASTER
+    better = other if faster[regime, method] == FASTER else usual
+    return better | {"tried": [usual["validation"], other.get("validation")]}
 
 
 def one_run(
@@ -288,12 +296,13 @@ def main() -> None:
     found = common.facts(parser, chosen) | {"budget": chosen.budget, "rank": RANK, "quick": chosen.quick}
     found["faster"] = FASTER
     found["left_out"] = [method for method in METHODS if method not in chosen.methods]
+    faster: dict[tuple[str, str], int] = {}
     for name in chosen.families:
         train_rows, test_rows = SIZES[name]
         family = replace(known[name], train_rows=train_rows, test_rows=test_rows)
         family = replace(family, **QUICK) if chosen.quick else family
         tasks = tuple(t for t in family.new if t in (chosen.tasks or family.new))[: 1 if chosen.quick else None]
-        rows = [row for seed in chosen.seeds for task in tasks for row in rows_of(chosen, family, task, seed)]
+        rows = [row for seed in chosen.seeds for task in tasks for row in rows_of(chosen, family, task, seed, faster)]
         means, refused = summary(rows, tasks), [row for row in rows if "refused" in row]
         report(family, means, refused)
         found[name] = {"tasks": tasks, "train_rows": family.train_rows, "test_rows": family.test_rows}

@@ -1,6 +1,7 @@
 """The parts of benchmarks/accuracy.py on a tiny model: no task is its own learned one, and every way trains."""
 
 import argparse
+import json
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from torch.optim import optimizer
 
 from benchmarks.accuracies.suite import GROUPS, suite, zoo_without
 from benchmarks.accuracies.ways import FULL_RATES, RATES, WAYS, Task, bytes_of, cell
-from benchmarks.accuracy import chooses, keys, scored, settled
+from benchmarks.accuracy import Key, chooses, keys, read_cells, scored, settled, unpack
 from benchmarks.transferring.families import Family, families
 from tests.world import write_bert, write_topics
 
@@ -71,6 +72,18 @@ def test_rates_are_chosen_with_the_first_seed_at_the_first_budget():
     found = [key for seed in chosen.seeds for key in keys(chosen, family, "subj", seed) if chooses(chosen, key)]
     assert {(key.seed, key.share, key.variant) for key in found} == {(0, 60, None), (0, None, None)}
     assert {key.way for key in found} == set(WAYS)
+
+
+def test_an_earlier_table_goes_on_where_it_was(tmp_path):
+    rows = [one("a", "uniform", (1.0, 0.5, 0.1)) | {"seed": seed, "share": 60, "variant": None} for seed in (0, 1)]
+    (tmp_path / "table.json").write_text(json.dumps({"cells": rows}))
+    unpack(tmp_path / "none.json", tmp_path)
+    assert read_cells(tmp_path) == []
+    newer = Key("text", "a", 1, "uniform", 60, None).path(tmp_path)
+    newer.parent.mkdir(parents=True)
+    newer.write_text('{"newer": true}')
+    unpack(tmp_path / "table.json", tmp_path)
+    assert read_cells(tmp_path) == [rows[0], {"newer": True}]
 
 
 @pytest.fixture(scope="module")
