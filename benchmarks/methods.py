@@ -282,6 +282,17 @@ def report(family: Family, means: list[dict[str, Any]], refused: list[dict[str, 
         console.print(line)
 
 
+def joined(out: Path, facts: dict[str, Any]) -> dict[str, Any]:
+    """What an earlier command found of other families, with both commands and all seeds."""
+    if not out.exists():
+        return facts
+    earlier = json.loads(out.read_text())
+    commands = earlier["command"] if isinstance(earlier["command"], list) else [earlier["command"]]
+    facts["command"] = list(dict.fromkeys([*commands, facts["command"]]))
+    facts["seeds"] = sorted({*earlier["seeds"], *facts["seeds"]})
+    return earlier | facts
+
+
 def main() -> None:
     quick, data = "one task, few rows, two epochs", "TASK.zip and TASK_train.csv"
     parser = common.options("methods", __doc__, quick=quick, data=data, required=True, seeds=(0, 1, 2))
@@ -293,10 +304,11 @@ def main() -> None:
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     known = families(chosen.data)
-    found = common.facts(parser, chosen) | {"budget": chosen.budget, "rank": RANK, "quick": chosen.quick}
-    found["faster"] = FASTER
-    found["left_out"] = [method for method in METHODS if method not in chosen.methods]
-    faster: dict[tuple[str, str], int] = {}
+    found = joined(chosen.out, common.facts(parser, chosen))
+    found |= {"budget": chosen.budget, "rank": RANK, "quick": chosen.quick, "faster": FASTER}
+    # rates that an earlier family has settled
+    means = [one for part in found.values() if isinstance(part, dict) for one in part.get("means", ())]
+    faster: dict[tuple[str, str], int] = {(one["regime"], one["method"]): one["faster"] for one in means}
     for name in chosen.families:
         train_rows, test_rows = SIZES[name]
         family = replace(known[name], train_rows=train_rows, test_rows=test_rows)
@@ -306,6 +318,7 @@ def main() -> None:
         means, refused = summary(rows, tasks), [row for row in rows if "refused" in row]
         report(family, means, refused)
         found[name] = {"tasks": tasks, "train_rows": family.train_rows, "test_rows": family.test_rows}
+        found[name]["left_out"] = [method for method in METHODS if method not in chosen.methods]
         found[name] |= {"means": means, "rows": rows, "verdicts": verdicts(means)}
     chosen.out.write_text(json.dumps(found, indent=1) + "\n")
 

@@ -1,8 +1,11 @@
-"""The learning rate of a method in benchmarks/methods.py: settled once, and only where validation is clear."""
+"""benchmarks/methods.py: the rate of a method is settled once, where validation is clear; what its page says."""
+
+import json
 
 import pytest
 
-from benchmarks.methods import FASTER, at_best_rate
+from benchmarks.methods import FASTER, at_best_rate, joined
+from benchmarks.page.methods import section
 
 
 def settled(usual, other, rows=25, learns=True):
@@ -28,3 +31,44 @@ def test_what_trains_no_lora_is_run_once():
     row, chosen, asked = settled(0.5, 0.9, learns=False)
     assert (row["faster"], chosen, asked) == (1, 1, [1])
     assert "tried" not in row
+
+
+def test_families_of_two_commands_stand_together(tmp_path):
+    out = tmp_path / "methods.json"
+    assert joined(out, {"command": "b", "seeds": [0]}) == {"command": "b", "seeds": [0]}
+    out.write_text(json.dumps({"command": "a", "seeds": [1, 2], "text": {"means": []}}))
+    both = joined(out, {"command": "b", "seeds": [0]})
+    assert both == {"command": ["a", "b"], "seeds": [0, 1, 2], "text": {"means": []}}
+
+
+@pytest.mark.parametrize(
+    ("ours", "holds"),
+    [
+        ((0.8, 0.9), True),
+        ((0.7, 0.7), True),
+        ((0.69, 0.79), False),
+    ],  # better; behind by less than the spread; by more
+)
+def test_the_best_is_taskits_or_not_beyond_the_spread_of_the_seeds(ours, holds):
+    def mean(method, by_seed, peak=1):
+        one = {
+            "regime": "same peak",
+            "method": method,
+            "by_seed": dict(enumerate(by_seed)),
+            "faster": 1,
+            "spread": 0.1,
+        }
+        one |= {"accuracy": sum(by_seed) / len(by_seed), "predicted_peak_bytes": peak, "measured_peak_bytes": 1}
+        return one | {"adapter_bytes": 1, "trainable_parameters": 1, "train_seconds": 1}
+
+    means = [mean("taskit", ours), mean("eva", (0.7, 0.8)), mean("full", (1, 1), None)]
+    text = {
+        "tasks": ["t"],
+        "train_rows": 1,
+        "test_rows": 1,
+        "left_out": [],
+        "means": means,
+        "verdicts": [],
+        "rows": [],
+    }
+    assert section({"text": text, "budget": "60%", "rank": 4, "faster": 4}).holds is holds
