@@ -66,8 +66,12 @@ class Cdra:
         return (
             "CDRA looks at which single weights of the model the new task would change most, and puts a small LoRA "
             "only on the rows and columns where those weights lie. It trains fewer parameters than a LoRA on whole "
-            "matrices, and needs about the same memory for activations."
-            + (" Here TaskIT chooses the matrices and their ranks." if self.taskit else "")
+            "matrices, and needs about the same memory for activations. "
+            + (
+                "Here TaskIT chooses the matrices and their ranks."
+                if self.taskit
+                else "So few weights want a higher learning rate: try four times the usual one."
+            )
         )
 
     def settle(self, scene: Scene, given: Options) -> Settled:
