@@ -70,7 +70,7 @@ class Cdra:
             + (
                 "Here TaskIT chooses the matrices and their ranks."
                 if self.taskit
-                else "So few weights want a higher learning rate: try four times the usual one."
+                else "So few weights may want a higher learning rate than the usual one."
             )
         )
 
