@@ -6,9 +6,9 @@ Every method trains the same rows with the same recipe: once with the peak that 
 trained parameters as uniform LoRA of rank 4 has.  With the first family, task and seed each is also trained at FASTER
 times the usual learning rate, which it keeps for all others where the validation rows are for it by more than a
 standard error.  References (DoRA and AdaLoRA at that rank, BitFit, full fine-tuning) are measured and not bounded.
-Each run is kept in --work, so that a stopped benchmark goes on where it was.  What the papers claim is told beside
-what was found.  Learned tasks are those that come with TaskIT for the backbone; where there are none, the family's
-own are learned first.
+Each run is kept in --work, so that a stopped benchmark goes on where it was, as one with an earlier --out does, in
+which families that are not asked for stay.  What the papers claim is told beside what was found.  Learned tasks are
+those that come with TaskIT for the backbone; where there are none, the family's own are learned first.
 """
 
 import argparse
@@ -144,8 +144,7 @@ def one_run(
     survey: Look,
 ) -> dict[str, Any]:
     """The row of one training at ``faster`` times its rate, from the folder where it was done before."""
-    place = options.work / family.name / f"seed{seed}" / task
-    folder = place / regime.replace(" ", "-") / f"{method.replace('+', '-')}-x{faster}"
+    folder = folder_of(options.work, family.name, task, regime, method, seed, faster)
     kept = folder / "row.json"
     if kept.exists():
         return json.loads(kept.read_text())
@@ -165,6 +164,21 @@ def one_run(
     kept.write_text(json.dumps(row, indent=1))
     shutil.rmtree(folder / "run", ignore_errors=True)  # a run of full fine-tuning is a whole model
     return row
+
+
+def folder_of(work: Path, family: str, task: str, regime: str, method: str, seed: int, faster: int) -> Path:
+    place = work / family / f"seed{seed}" / task / regime.replace(" ", "-")
+    return place / f"{method.replace('+', '-')}-x{faster}"
+
+
+def unpack(found: dict[str, Any], work: Path) -> None:
+    """Put the rows of an earlier table into their folders; what is there stays."""
+    for family, part in found.items():
+        for row in part.get("rows", ()) if isinstance(part, dict) else ():
+            folder = folder_of(work, family, *(row[key] for key in ("task", "regime", "method", "seed", "faster")))
+            if not (folder / "row.json").exists():
+                folder.mkdir(parents=True, exist_ok=True)
+                (folder / "row.json").write_text(json.dumps(row, indent=1))
 
 
 def validated(run: Path, train_rows: int) -> dict[str, Any]:
@@ -306,6 +320,7 @@ def main() -> None:
     known = families(chosen.data)
     found = joined(chosen.out, common.facts(parser, chosen))
     found |= {"budget": chosen.budget, "rank": RANK, "quick": chosen.quick, "faster": FASTER}
+    unpack(found, chosen.work)
     # rates that an earlier family has settled
     means = [one for part in found.values() if isinstance(part, dict) for one in part.get("means", ())]
     faster: dict[tuple[str, str], int] = {(one["regime"], one["method"]): one["faster"] for one in means}

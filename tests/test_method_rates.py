@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from benchmarks.methods import FASTER, at_best_rate, joined
+from benchmarks.methods import FASTER, at_best_rate, folder_of, joined, unpack
 from benchmarks.page.methods import section
 
 
@@ -72,3 +72,14 @@ def test_the_best_is_taskits_or_not_beyond_the_spread_of_the_seeds(ours, holds):
         "rows": [],
     }
     assert section({"text": text, "budget": "60%", "rank": 4, "faster": 4}).holds is holds
+
+
+def test_an_earlier_table_goes_on_where_it_was(tmp_path):
+    row = {"task": "t", "regime": "same peak", "method": "taskit+pi", "seed": 1, "faster": 4}
+    place = folder_of(tmp_path, "text", *row.values())
+    found = {"text": {"rows": [row, row | {"seed": 2}]}, "budget": "60%"}
+    newer = folder_of(tmp_path, "text", *(row | {"seed": 2}).values())
+    newer.mkdir(parents=True)
+    (newer / "row.json").write_text('{"newer": true}')
+    unpack(found, tmp_path)
+    assert [json.loads((one / "row.json").read_text()) for one in (place, newer)] == [row, {"newer": True}]
