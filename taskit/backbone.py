@@ -86,6 +86,8 @@ def load_model(
     _require_complete(backbone, model, report)
     if not backbone.quantization:
         model.to(device)
+    elif backbone.quantization == "4bit":
+        _keep_unpacked(model)
     return _finish(model, backbone, keys)
 
 
@@ -227,6 +229,19 @@ def quantization_config(backbone: Backbone, model: PreTrainedModel) -> Any:
         bnb_4bit_compute_dtype=getattr(torch, backbone.dtype),
         llm_int8_skip_modules=heads,
     )
+
+
+def _keep_unpacked(model: PreTrainedModel) -> None:
+    """Let 4-bit weights stay as they are on processors with AVX512-BF16.
+
+    There bitsandbytes repacks them for good in the first evaluation: a layer passes no gradient from then on, and one
+    whose inputs are no multiple of its block size fails.
+    """
+    from bitsandbytes.nn.modules import Linear4bit
+
+    for module in model.modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False
 
 
 def _require_complete(backbone: Backbone, model: PreTrainedModel, report: dict[str, Any]) -> None:
