@@ -257,9 +257,7 @@ def verdicts(means: list[dict[str, Any]]) -> list[str]:
             gains = [
                 value - base["by_seed"][seed] for seed, value in one["by_seed"].items() if seed in base["by_seed"]
             ]
-            gain, spread = statistics.mean(gains), statistics.stdev(gains) if len(gains) > 1 else 0.0
-            word = "within the seeds' spread" if abs(gain) <= spread else "confirmed" if gain > 0 else "refuted"
-            lines.append(f"{regime}: {claim}: {gain:+.3f} (spread {spread:.3f}, {len(gains)} seeds): {word}")
+            lines.append(f"{regime}: {claim}: {judged(gains)}")
     for regime in (MEMORY, PARAMETERS):
         here = [one for one in means if one["regime"] == regime and one["method"] in METHODS]
         own = [one for one in here if "taskit" in one["method"]]
@@ -271,6 +269,16 @@ def verdicts(means: list[dict[str, Any]]) -> list[str]:
                 f"{ours['method']} {ours['accuracy']:.3f}"
             )
     return lines
+
+
+def judged(gains: list[float]) -> str:
+    """The mean gain over the seeds, and what it says of a claim."""
+    gain = statistics.mean(gains)
+    if len(gains) < 2:
+        return f"{gain:+.3f}: one seed decides nothing"
+    spread = statistics.stdev(gains)
+    word = "within the seeds' spread" if abs(gain) <= spread else "confirmed" if gain > 0 else "refuted"
+    return f"{gain:+.3f} (spread {spread:.3f}, {len(gains)} seeds): {word}"
 
 
 def report(family: Family, means: list[dict[str, Any]], refused: list[dict[str, Any]]) -> None:

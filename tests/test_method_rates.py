@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from benchmarks.methods import FASTER, at_best_rate, folder_of, joined, unpack
+from benchmarks.methods import FASTER, at_best_rate, folder_of, joined, judged, unpack
 from benchmarks.page.methods import section
 
 
@@ -83,3 +83,16 @@ def test_an_earlier_table_goes_on_where_it_was(tmp_path):
     (newer / "row.json").write_text('{"newer": true}')
     unpack(found, tmp_path)
     assert [json.loads((one / "row.json").read_text()) for one in (place, newer)] == [row, {"newer": True}]
+
+
+@pytest.mark.parametrize(
+    ("gains", "word"),
+    [
+        ([0.2, 0.3], "confirmed"),
+        ([-0.2, -0.3], "refuted"),
+        ([0.3, -0.2], "spread"),
+        ([0.3], "one seed decides nothing"),
+    ],
+)
+def test_a_claim_is_judged_beyond_the_spread_of_the_seeds(gains, word):
+    assert judged(gains).endswith(word)

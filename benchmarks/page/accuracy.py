@@ -114,6 +114,13 @@ def _body(found: Found, cells: Sequence[Cell]) -> tuple[str, ...]:
             parts.append(f"![Accuracy by budget](evidence/accuracy-{family}.svg)")
         parts += [f"Each task and group at {BAR_SHARE} %, or without a budget.", _by_task(some, tasks)]
         parts += [f"TaskIT above the other ways at {BAR_SHARE} %, in points.", _gaps(some)]
+        if rates := _rates(some):
+            parts += [
+                "Mean accuracy at every rate that was tried: on the validation rows, which chose the rate, and on "
+                "the test rows, over the tasks on which all these ways have tried them.  Where validation hardly "
+                "tells rates apart, part of a gap above is the rate's.",
+                rates,
+            ]
     variants = [cell for cell in found["cells"] if "test" in cell and cell["variant"]]
     if variants:
         parts += ["### The paper's smaller tables", _variants(variants)]
@@ -150,6 +157,28 @@ def _gaps(cells: Sequence[Cell]) -> str:
         [name, *(str(gap(some, way) or "") for way in others)] for name, some in {**groups, "**all**": cells}.items()
     ]
     return table(("tasks", *others), rows)
+
+
+def _rates(cells: Sequence[Cell]) -> str:
+    """Each way at every rate; what tried one alone, or others than TaskIT, is left out."""
+    tried = {
+        (c["way"], c["task"]): {o["learning_rate"]: o for o in c["tried"]}
+        for c in cells
+        if len(c.get("tried", ())) > 1
+    }
+    rates = sorted({rate for (way, _), found in tried.items() if way == OURS for rate in found})
+    alike = {key: found for key, found in tried.items() if sorted(found) == rates}
+    ways = list(dict.fromkeys(way for way, _ in alike))
+    tasks = [task for task in dict.fromkeys(task for _, task in alike) if all((way, task) in alike for way in ways)]
+    if not tasks:
+        return ""
+
+    def shown(way: str, rate: float) -> str:
+        parts = ("validation", "test")
+        return ", ".join(accuracy(statistics.fmean(alike[way, task][rate][part] for task in tasks)) for part in parts)
+
+    rows = [[way, *(shown(way, rate) for rate in rates)] for way in ways]
+    return table((f"way, {len(tasks)} tasks", *(f"{rate:g}" for rate in rates)), rows)
 
 
 def _variants(cells: Sequence[Cell]) -> str:
