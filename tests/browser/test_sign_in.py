@@ -7,6 +7,7 @@ import pytest
 from tests.browser.conftest import serving
 from tests.browser.provider import Provider
 from tests.browser.test_road import button, give
+from tests.hub.faults import Fault
 from tests.hub.world import BASE
 from tests.world import write_topics
 
@@ -60,6 +61,7 @@ def test_who_signs_in_pushes_with_his_own_token(hub, lab, provider, visit, space
 
 @pytest.mark.usefixtures("lab")
 def test_who_signs_in_rents_a_machine_at_a_price_and_finds_the_run_again(hub, provider, visit, space, tmp_path):
+    hub.faults.append(Fault("stall", "POST /api/datasets/.*/commit/", skip=1))  # the Job waits there to be stopped
     page = visit(space.url, console=False)
     sign_in(page)
     page.get_by_label("Model", exact=True).fill(BASE)

@@ -74,7 +74,7 @@ def refreshed(path):
 
 
 def test_a_job_that_is_stopped_and_resumed_ends_as_a_run_here(ask, hub, plan, token, tmp_path):
-    # The trainer waits for its first commit (the second here, after the archive's), so that it cannot be done too soon.
+    # The trainer waits for its first commit, the second after the archive's, and cannot be done too soon.
     hub.faults.append(Fault("stall", "POST /api/datasets/.*/commit/", skip=1))
     status, out, err = ask(*START, "--yes", "--json")
     assert status == 0, err

@@ -41,7 +41,7 @@ def wait_for(run, *states, seconds=240):
 
 
 def test_a_launched_run_stops_resumes_and_ends(plan, tmp_path):
-    run = start(replace(plan, training=replace(plan.training, epochs=6)), tmp_path / "run")
+    run = start(replace(plan, training=replace(plan.training, epochs=12)), tmp_path / "run")
     assert run.state.name == "queued"
     while not any(event.kind == "step" for event in run.events()):
         assert run.state.name in ("queued", "running"), run.folder.log.read_text()
@@ -51,13 +51,13 @@ def test_a_launched_run_stops_resumes_and_ends(plan, tmp_path):
     run.stop()
     wait_for(run, "stopped")
     stopped_at = run.progress.step
-    assert 1 <= stopped_at < run.progress.steps == 6 * 11
+    assert 1 <= stopped_at < run.progress.steps == 12 * 11
     run.resume()
     with pytest.raises(RunError, match=r"queued|in use|running"):
         run.resume()
     wait_for(run, "done", "failed")
     assert run.state.name == "done", run.folder.log.read_text()
-    assert run.progress.step == run.result.steps == 6 * 11
+    assert run.progress.step == run.result.steps == 12 * 11
     assert run.progress.metric is not None
     assert "Traceback" not in run.folder.log.read_text()
     with pytest.raises(RunError, match="finished"):
