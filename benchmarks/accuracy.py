@@ -9,10 +9,11 @@ start) and LoRA on the last blocks (at rank 8, and at the largest rank that fits
 everywhere, AdaLoRA there, full fine-tuning, the head alone and AdapterSoup (zero-ft) cost what they cost.  TaskIT's
 plan is the product's, from the learned tasks that come with the backbone (for ViT-tiny they are learned first)
 without the task itself.  All train the same rows, and all but AdapterSoup in the same loop.  A way's learning rate is
-the one with the best mean accuracy on the validation rows of all tasks of a family, with the first seed and at the
-first budget, where all rates are tried; those of a single task are too few to tell rates apart.  Each cell is one
-file in --work, so that a stopped benchmark goes on where it was, and so does one that finds an earlier --out; the
-table holds all cells that are there.
+the one with the best mean validation accuracy over all tasks of a family, with the first seed and at the first
+budget, where all rates are tried; a task's validation rows, seventy to ninety, are too few to tell rates apart, so
+that training rows of the data that were not drawn, as many as are tested, stand beside them.  Each cell is one file
+in --work, so that a stopped benchmark goes on where it was, and so does one that finds an earlier --out; the table
+holds all cells that are there.
 
 --variants are the paper's smaller tables, all of TaskIT's plan: learned-1 is the cold start from one learned task
 (Table 4), learned-N how many learned tasks it takes (Figure 11), gain-FORM the forms of h(r) (Table 2),
@@ -35,7 +36,7 @@ from benchmarks.accuracies.suite import GROUPS, group_of, suite
 from benchmarks.accuracies.ways import BOUNDED, VARIANTS, WAYS, Row, Task, cell
 from benchmarks.methods import drawn, learned
 from benchmarks.page.accuracy import section
-from benchmarks.transferring.families import Family, families
+from benchmarks.transferring.families import Family, draw, families
 from taskit.errors import TaskITError
 from taskit.training.files import write_json
 from taskit.zoo import BUNDLED
@@ -116,7 +117,9 @@ def one_task(chosen: argparse.Namespace, family: Family, name: str, seed: int, w
     bundled = BUNDLED / family.backbone.rpartition("/")[2]
     zoo = Path(learned(chosen, family) or bundled)
     with tempfile.TemporaryDirectory() as scratch:
-        task = Task(family, name, seed, drawn(chosen, family, name, seed), zoo, Path(scratch))
+        spare = Path(scratch) / "spare" / name
+        draw(chosen.data, name, (family.train_rows, family.test_rows), seed, spare, spare=True)
+        task = Task(family, name, seed, drawn(chosen, family, name, seed), spare, zoo, Path(scratch))
         for number, key in enumerate(missing, 1):
             about = " ".join(str(part) for part in (key.way, key.share and f"{key.share} %", key.variant) if part)
             count = f"{number} of {len(missing)}"

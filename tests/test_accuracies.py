@@ -91,7 +91,7 @@ def tiny(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tiny")
     data, base = write_topics(folder / "topics.csv", rows=60), write_bert(folder / "bert")
     family = Family("text", str(base), (), ("topics",), 60, 60, epochs=1, max_length=16, batch_size=8)
-    return Task(family, "topics", 0, data, folder / "no-zoo", folder)
+    return Task(family, "topics", 0, data, data, folder / "no-zoo", folder)
 
 
 @pytest.mark.parametrize(("way", "rates"), [("everywhere", RATES), ("full", FULL_RATES)])

@@ -13,7 +13,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from benchmarks.accuracies.suite import zoo_without
 from benchmarks.methods import recipe_of
 from benchmarks.references import Allocating, adalora, everything
-from benchmarks.transferring.bench import Bench, accuracy
+from benchmarks.transferring.bench import Batch, Bench, accuracy
 from benchmarks.transferring.families import Family
 from benchmarks.transferring.plans import Ranks
 from benchmarks.transferring.worth import strategies
@@ -62,15 +62,25 @@ class Training:
 class Task:
     """One task with one seed, ready for every way."""
 
-    def __init__(self, family: Family, task: str, seed: int, source: Path, zoo: Path, scratch: Path) -> None:
-        self.family, self.task, self.seed, self.source, self.zoo = family, task, seed, source, zoo
-        self.scratch, self.recipe = scratch, recipe_of(family)
+    def __init__(
+        self, family: Family, task: str, seed: int, source: Path, spare: Path, zoo: Path, scratch: Path
+    ) -> None:
+        """``source`` has the rows to train and to test, ``spare`` in place of the latter such as choose rates."""
+        self.family, self.task, self.seed, self.source, self.spare = family, task, seed, source, spare
+        self.zoo, self.scratch, self.recipe = zoo, scratch, recipe_of(family)
         self.outlooks: dict[str | None, Outlook] = {}
         self.fitting: dict[int, dict[tuple[str, int], Ranks]] = {}
 
     @cached_property
     def bench(self) -> Bench:
         return Bench.open(self.family, self.source, self.seed)
+
+    @cached_property
+    def choosing(self) -> list[Batch]:
+        """What a rate is chosen on: the validation rows, and training rows of the data that were not drawn."""
+        rows, size = list(load(self.spare, seed=self.seed).evaluation), self.recipe.batch_size
+        spare = [self.bench.collator(rows[i : i + size]) for i in range(0, len(rows), size)]
+        return [*self.bench.validation, *spare]
 
     @cached_property
     def everywhere(self) -> Plan:
@@ -142,7 +152,7 @@ class Task:
 
 
 def cell(task: Task, way: str, share: int | None, variant: str | None, rate: float | None) -> Row:
-    """Accuracy of one way at ``rate``, or at each of its rates, on the validation rows and on the test rows."""
+    """Accuracy of one way at ``rate``, or at each of its rates, on the rows that choose and on the test rows."""
     bench = task.bench
     row: Row = {"head": accuracy(bench.model, bench.test), "peak_bytes": None}  # of what is no plain LoRA
     if way == "head":
@@ -156,7 +166,7 @@ def cell(task: Task, way: str, share: int | None, variant: str | None, rate: flo
         row |= bytes_of(task, training.ranks)
     learns = training.make is not None or any(training.ranks)  # a rate of the head alone is none of a LoRA
     rates = [rate] if rate else training.rates if learns else training.rates[:1]
-    return row | {"tried": [tested(bench, training, one) for one in rates]}
+    return row | {"tried": [tested(task, training, one) for one in rates]}
 
 
 def bytes_of(task: Task, ranks: Ranks) -> Row:
@@ -164,12 +174,13 @@ def bytes_of(task: Task, ranks: Ranks) -> Row:
     return {"ranks": ranks, "peak_bytes": task.stage.rehearse(ranks), "trainable_parameters": parameters}
 
 
-def tested(bench: Bench, training: Training, rate: float) -> Row:
-    """Accuracy on the validation rows and on the test rows after training at ``rate``."""
+def tested(task: Task, training: Training, rate: float) -> Row:
+    """Accuracy on the rows that choose and on the test rows after training at ``rate``."""
+    bench = task.bench
     named = {name: rank for name, rank in zip(bench.names, training.ranks, strict=False) if rank}
     with allocated(training) as started:
         model = bench.train(named, lr=rate / training.divisor, make=training.make, started=started)
-    found = {"validation": accuracy(model, bench.validation), "test": accuracy(model, bench.test)}
+    found = {"validation": accuracy(model, task.choosing), "test": accuracy(model, bench.test)}
     return {"learning_rate": rate} | found
 
 

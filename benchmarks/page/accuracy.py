@@ -116,7 +116,7 @@ def _body(found: Found, cells: Sequence[Cell]) -> tuple[str, ...]:
         parts += [f"TaskIT above the other ways at {BAR_SHARE} %, in points.", _gaps(some)]
         if rates := _rates(some):
             parts += [
-                "Mean accuracy at every rate that was tried: on the validation rows, which chose the rate, and on "
+                "Mean accuracy at every rate that was tried: on the rows that chose the rate, and on "
                 "the test rows, over the tasks on which all these ways have tried them.  Where validation hardly "
                 "tells rates apart, part of a gap above is the rate's.",
                 rates,

@@ -57,34 +57,50 @@ def families(data: Path) -> dict[str, Family]:
     return {one.name: one for one in (text, image, Family("vit-tiny", tiny, IMAGES_LEARNED, IMAGES_NEW, 200, 300, 3))}
 
 
-def draw(data: Path, task: str, rows: tuple[int, int], seed: int, folder: Path) -> Path:
-    """Write ``rows`` (train, test) of a task into ``folder``; test rows are the same for every seed."""
+def draw(data: Path, task: str, rows: tuple[int, int], seed: int, folder: Path, spare: bool = False) -> Path:
+    """Write ``rows`` (train, test) of a task into ``folder``; test rows are the same for every seed.
+
+    With ``spare`` the test rows are such of the data's training rows as were not drawn: what may choose something.
+    """
     archive = data / f"{task}.zip"
     if archive.exists():
-        for part, count, chosen_by in (("train", rows[0], seed), ("test", rows[1], 0)):
-            _draw_images(archive, part, folder, count, random.Random(chosen_by))
+        _draw_images(archive, rows, seed, folder, spare)
         return folder
     train, test = (pandas.read_csv(data / f"{task}_{part}.csv", keep_default_na=False) for part in ("train", "test"))
-    train = train.sample(min(rows[0], len(train)), random_state=seed)
-    test = test.sample(min(rows[1], len(test)), random_state=0)
+    drawn = train.sample(min(rows[0], len(train)), random_state=seed)
+    held = train.drop(drawn.index) if spare else test
+    held = held.sample(min(rows[1], len(held)), random_state=0)
     folder.mkdir(parents=True, exist_ok=True)
-    train.to_csv(folder / "train.csv", index=False)
-    test[test["label"].isin(train["label"])].to_csv(folder / "test.csv", index=False)  # of 77 intents one may be rare
+    drawn.to_csv(folder / "train.csv", index=False)
+    held[held["label"].isin(drawn["label"])].to_csv(folder / "test.csv", index=False)  # of 77 intents one may be rare
     return folder
 
 
-def _draw_images(archive: Path, part: str, folder: Path, rows: int, choose: random.Random) -> None:
+def _draw_images(archive: Path, rows: tuple[int, int], seed: int, folder: Path, spare: bool) -> None:
     """As many images of every class of ``archive`` (train|test/CLASS/IMAGE)."""
     with zipfile.ZipFile(archive) as images:
-        classes = defaultdict(list)
-        for name in sorted(images.namelist()):
-            place = name.split("/")
-            if len(place) >= 3 and place[-1] and place[-3] == part:
-                classes[place[-2]].append(name)
-        each = max(2, rows // len(classes))
-        for label, names in classes.items():
-            for name in choose.sample(names, min(len(names), each)):
-                target = folder / part / label / Path(name).name
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with images.open(name) as source, target.open("wb") as copy:
-                    shutil.copyfileobj(source, copy)
+        drawn = _some(_by_class(images, "train"), rows[0], random.Random(seed))
+        held = _by_class(images, "train" if spare else "test")
+        left = {label: [name for name in names if name not in drawn.get(label, ())] for label, names in held.items()}
+        held = _some(left, rows[1], random.Random(0))
+        for part, classes in (("train", drawn), ("test", held)):
+            for label, names in classes.items():
+                for name in names:
+                    target = folder / part / label / Path(name).name
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    with images.open(name) as source, target.open("wb") as copy:
+                        shutil.copyfileobj(source, copy)
+
+
+def _by_class(images: zipfile.ZipFile, part: str) -> dict[str, list[str]]:
+    classes = defaultdict(list)
+    for name in sorted(images.namelist()):
+        place = name.split("/")
+        if len(place) >= 3 and place[-1] and place[-3] == part:
+            classes[place[-2]].append(name)
+    return classes
+
+
+def _some(classes: dict[str, list[str]], rows: int, choose: random.Random) -> dict[str, list[str]]:
+    each = max(2, rows // len(classes))
+    return {label: choose.sample(names, min(len(names), each)) for label, names in classes.items()}
