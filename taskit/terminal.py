@@ -54,7 +54,8 @@ def quiet_libraries() -> Any:
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("HF_DATASETS_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    logging.getLogger("datasets").setLevel(logging.ERROR)
+    for name in ("datasets", "bitsandbytes"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     with warnings.catch_warnings():
         if not os.environ.get("TASKIT_DEBUG"):
             warnings.simplefilter("ignore")

@@ -78,7 +78,8 @@ class Task:
     @cached_property
     def choosing(self) -> list[Batch]:
         """What a rate is chosen on: the validation rows, and training rows of the data that were not drawn."""
-        rows, size = list(load(self.spare, seed=self.seed).evaluation), self.recipe.batch_size
+        rows, size = load(self.spare, seed=self.seed).evaluation, self.recipe.batch_size
+        rows = sorted(rows, key=lambda row: len(row.get("text", "")))  # less padding
         spare = [self.bench.collator(rows[i : i + size]) for i in range(0, len(rows), size)]
         return [*self.bench.validation, *spare]
 
