@@ -11,6 +11,7 @@ from benchmarks.accuracies.suite import GROUPS, suite, zoo_without
 from benchmarks.accuracies.ways import FULL_RATES, RATES, WAYS, Task, bytes_of, cell
 from benchmarks.accuracy import Key, chooses, keys, read_cells, scored, settled, unpack
 from benchmarks.transferring.families import Family, families
+from taskit.data import load
 from tests.world import write_bert, write_topics
 
 
@@ -92,6 +93,13 @@ def tiny(tmp_path_factory):
     data, base = write_topics(folder / "topics.csv", rows=60), write_bert(folder / "bert")
     family = Family("text", str(base), (), ("topics",), 60, 60, epochs=1, max_length=16, batch_size=8)
     return Task(family, "topics", 0, data, data, folder / "no-zoo", folder)
+
+
+def test_rates_are_chosen_on_the_validation_rows_and_on_spare_ones(tiny):
+    validation, chosen = (
+        sum(len(batch["labels"]) for batch in some) for some in (tiny.bench.validation, tiny.choosing)
+    )
+    assert chosen == validation + len(load(tiny.spare, seed=0).evaluation) > validation > 0
 
 
 @pytest.mark.parametrize(("way", "rates"), [("everywhere", RATES), ("full", FULL_RATES)])

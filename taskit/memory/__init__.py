@@ -3,7 +3,8 @@
 Left out, every source that is known:
 
 * what a kernel allocates and frees inside one operator (im2col of a convolution, packed operands of a matrix
-  product), but for the weights and scales that products with 4-bit weights unpack;
+  product, as of half-precision ones on CPUs with AVX-512 or AMX), but for the weights and scales that products with
+  4-bit weights unpack;
 * the outlier columns of LLM.int8(), whose number depends on the activations, at evaluation;
 * the loading of the weights (a quantised base is read in full precision, tensor by tensor), the fit of the linear
   head and the zoo's probe, which run before training and without a gradient;
