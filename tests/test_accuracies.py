@@ -8,7 +8,7 @@ import pytest
 from torch.optim import optimizer
 
 from benchmarks.accuracies.suite import GROUPS, suite, zoo_without
-from benchmarks.accuracies.ways import FULL_RATES, RATES, WAYS, Task, bytes_of, cell
+from benchmarks.accuracies.ways import BOUNDED, FULL_RATES, RATES, WAYS, Task, bytes_of, cell
 from benchmarks.accuracy import Key, chooses, keys, read_cells, scored, settled, unpack
 from benchmarks.transferring.families import Family, families
 from taskit.data import load
@@ -41,7 +41,7 @@ def test_cells_are_asked_for_once_and_named_apart(tmp_path):
     chosen = argparse.Namespace(ways=WAYS, budgets=(40, 60), variants=("learned-1",))
     family = families(Path("data"))["text"]
     wanted = list(keys(chosen, family, "subj", 0))
-    assert len({key.path(tmp_path) for key in wanted}) == len(wanted) == 6 * 2 + 5 + 2
+    assert len({key.path(tmp_path) for key in wanted}) == len(wanted) == 9 * 2 + 5 + 2
 
 
 def one(task, way, *tried):
@@ -114,7 +114,7 @@ def test_a_way_that_inserts_nothing_compares_no_rates(tiny):
     assert len(cell(tiny, "uniform", 1, None, None)["tried"]) == 1
 
 
-@pytest.mark.parametrize("way", ["adalora", "random", "uniform", "eva", "last-blocks", "last-blocks-r8"])
+@pytest.mark.parametrize("way", [*BOUNDED[1:6], "random-checkpointing", "uniform-checkpointing", "adalora"])
 def test_every_way_trains(tiny, way):
     row = cell(tiny, way, None if way == "adalora" else 100, None, 1e-3)
     assert 0 <= row["tried"][0]["test"] <= 1
@@ -124,7 +124,7 @@ def test_every_way_trains(tiny, way):
 
 
 def test_peaks_are_those_of_the_plan(tiny):
-    assert bytes_of(tiny, (8,) * len(tiny.bench.names))["peak_bytes"] == tiny.everywhere.memory.peak_bytes
+    assert bytes_of(tiny, "everywhere", (8,) * len(tiny.bench.names))["peak_bytes"] == tiny.everywhere.memory.peak_bytes
 
 
 def test_the_head_alone_is_not_trained(tiny):
@@ -133,9 +133,15 @@ def test_the_head_alone_is_not_trained(tiny):
     assert row["peak_bytes"] < tiny.everywhere.memory.peak_bytes
 
 
-def test_taskit_plans_within_the_budget(tiny):
-    row = cell(tiny, "taskit", 60, None, 1e-3)
+@pytest.mark.parametrize("way", ["taskit", "taskit-checkpointing", "uniform-checkpointing"])
+def test_plans_keep_to_the_same_budget(tiny, way):
+    row = cell(tiny, way, 60, None, 1e-3)
     memory = tiny.everywhere.memory
     limit = memory.no_update_bytes + (memory.full_lora_bytes - memory.no_update_bytes) * 60 // 100
     assert any(row["ranks"])
     assert row["peak_bytes"] <= limit
+
+
+def test_recomputed_blocks_leave_room_for_higher_ranks(tiny):
+    found = [sum(tiny.ranks(way, 60, None)) for way in ("uniform", "uniform-checkpointing")]
+    assert found[0] < found[1]

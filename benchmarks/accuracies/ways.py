@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +18,25 @@ from benchmarks.transferring.families import Family
 from benchmarks.transferring.plans import Ranks
 from benchmarks.transferring.worth import strategies
 from taskit.backbone import find_backbone
-from taskit.budget import parse_budget
+from taskit.budget import Budget, parse_budget
 from taskit.data import load
 from taskit.head import SOFTENED
 from taskit.methods.eva import Directed
 from taskit.methods.form import Preparation
 from taskit.outlook import Outlook, prepare
 from taskit.plan import Plan
-from taskit.planning import decide, make_plan, uniform_plan
-from taskit.pricing import Stage, set_stage
+from taskit.planning import decide, make_plan, search, uniform_plan
+from taskit.pricing import Stage, price, set_stage
 from taskit.processor import make_collator
+from taskit.scheduler import schedule, schedule_uniform
+from taskit.training.recipe import Recipe
 from taskit.training.trainer import train
 
-BOUNDED = ("taskit", "random", "uniform", "eva", "last-blocks", "last-blocks-r8")  # within the budget
+CHECKPOINTING = "-checkpointing"  # ends the name of a way that recomputes blocks, within the same bytes
+BOUNDED = (  # within the budget
+    *("taskit", "random", "uniform", "eva", "last-blocks", "last-blocks-r8"),
+    *(f"{way}{CHECKPOINTING}" for way in ("taskit", "random", "uniform")),
+)
 FREE = ("everywhere", "adalora", "full", "head", "zero-ft")  # cost what they cost
 WAYS = (*BOUNDED, *FREE)
 RATES = (5e-4, 1.5e-3, 4.5e-3)
@@ -68,8 +74,9 @@ class Task:
         """``source`` has the rows to train and to test, ``spare`` in place of the latter such as choose rates."""
         self.family, self.task, self.seed, self.source, self.spare = family, task, seed, source, spare
         self.zoo, self.scratch, self.recipe = zoo, scratch, recipe_of(family)
-        self.outlooks: dict[str | None, Outlook] = {}
+        self.outlooks: dict[tuple[str | None, bool], Outlook] = {}
         self.fitting: dict[int, dict[tuple[str, int], Ranks]] = {}
+        self.stages: dict[bool, Stage] = {}
 
     @cached_property
     def bench(self) -> Bench:
@@ -89,42 +96,66 @@ class Task:
         plan = uniform_plan(self.source, self.family.backbone, 8, recipe=self.recipe, seed=self.seed)
         return replace(plan, data=replace(plan.data, train_rows=len(self.bench.train_rows)))
 
-    @cached_property
-    def stage(self) -> Stage:
-        data, backbone = load(self.source, seed=self.seed), find_backbone(self.family.backbone)
-        collator = make_collator(backbone, data.info.task, self.recipe.max_length)
-        return set_stage(backbone, data, self.recipe, collator)
+    def stage(self, way: str) -> Stage:
+        """What the ranks of ``way`` are rehearsed on."""
+        recomputes = way.endswith(CHECKPOINTING)
+        if recomputes not in self.stages:
+            data, backbone = load(self.source, seed=self.seed), find_backbone(self.family.backbone)
+            collator = make_collator(backbone, data.info.task, self.recipe.max_length)
+            self.stages[recomputes] = set_stage(backbone, data, self.recipe_for(way), collator)
+        return self.stages[recomputes]
+
+    def recipe_for(self, way: str) -> Recipe:
+        return replace(self.recipe, gradient_checkpointing=way.endswith(CHECKPOINTING))
+
+    def limit(self, share: int) -> int:
+        """The budget in bytes, on the scale of training that keeps all activations."""
+        memory = self.everywhere.memory
+        return parse_budget(f"{share}%").resolve(memory.no_update_bytes, memory.full_lora_bytes)
 
     @property
-    def at_random(self) -> dict[str, list[float]]:
+    def at_random(self) -> list[float]:
         """An importance that knows nothing, for the same scheduler."""
-        return {"random": np.random.default_rng(self.seed).gamma(1.5, 1.0, len(self.bench.names)).tolist()}
+        return np.random.default_rng(self.seed).gamma(1.5, 1.0, len(self.bench.names)).tolist()
 
     def known(self, most: int | None = None) -> Path:
         """The zoo without the task itself, all of it or ``most`` learned tasks."""
         return zoo_without(self.zoo, self.task, most, self.seed, self.scratch / f"zoo-{most}")
 
-    def outlook(self, variant: str | None) -> Outlook:
-        if variant not in self.outlooks:
+    def outlook(self, variant: str | None, way: str) -> Outlook:
+        key = variant, way.endswith(CHECKPOINTING)
+        if key not in self.outlooks:
             kind, _, value = (variant or "").partition("-")
             most = int(value) if kind == "learned" else None
             choices = {kind: value} if variant and kind != "learned" else {}
             known, seed = self.known(most), self.seed
-            self.outlooks[variant] = prepare(
-                self.source, self.family.backbone, zoo=known, recipe=self.recipe, seed=seed, **choices
+            self.outlooks[key] = prepare(
+                self.source, self.family.backbone, zoo=known, recipe=self.recipe_for(way), seed=seed, **choices
             )
-        return self.outlooks[variant]
+        return self.outlooks[key]
 
     def ranks(self, way: str, share: int, variant: str | None) -> Ranks | None:
         """The ranks of a way within the budget; None where not one block fits."""
-        if way == "taskit":
-            planned = decide(self.outlook(variant), parse_budget(f"{share}%")).ranks
+        if way.startswith("taskit"):
+            planned = decide(self.outlook(variant, way), Budget(f"{share}%", bytes=self.limit(share))).ranks
             return tuple(planned.get(name, 0) for name in self.bench.names)
+        if way.endswith(CHECKPOINTING):
+            return self.recomputed(way, share)
         if share not in self.fitting:
-            self.fitting[share] = strategies(self.bench, self.source, self.at_random, [share])
+            self.fitting[share] = strategies(self.bench, self.source, {"random": self.at_random}, [share])
         names = {"last-blocks": "last blocks", "last-blocks-r8": "last blocks", "random": "random"}
         found = self.fitting[share].get((names.get(way, "uniform"), share))
         return tuple(min(rank, 8) for rank in found) if found and way == "last-blocks-r8" else found
+
+    def recomputed(self, way: str, share: int) -> Ranks:
+        """Uniform ranks, or those of a random importance, that fit the budget where blocks are recomputed."""
+        stage = self.stage(way)
+        pricing = price(stage)
+        profile, ones = pricing.profile, (1.0,) * len(stage.locations)
+        uniform = way.startswith("uniform")
+        solve = partial(schedule_uniform, profile, ones) if uniform else partial(schedule, profile, self.at_random)
+        floor = profile.bytes((0,) * len(ones))
+        return search(stage.rehearse, pricing.no_update_bytes, solve, self.limit(share), floor)[0].ranks
 
     def directed(self, model: Any) -> None:
         """EVA's start, on the training rows."""
@@ -157,22 +188,23 @@ def cell(task: Task, way: str, share: int | None, variant: str | None, rate: flo
     bench = task.bench
     row: Row = {"head": accuracy(bench.model, bench.test), "peak_bytes": None}  # of what is no plain LoRA
     if way == "head":
-        return row | {"test": row["head"]} | bytes_of(task, (0,) * len(bench.names))
+        return row | {"test": row["head"]} | bytes_of(task, way, (0,) * len(bench.names))
     if way == "zero-ft":
         return row | zero_ft(task)
     training = task.training(way, share, variant)
     if training is None:
         return row | {"refused": "not one block with a LoRA of rank 8 fits the budget"}
     if training.make is None:
-        row |= bytes_of(task, training.ranks)
+        row |= bytes_of(task, way, training.ranks)
     learns = training.make is not None or any(training.ranks)  # a rate of the head alone is none of a LoRA
     rates = [rate] if rate else training.rates if learns else training.rates[:1]
     return row | {"tried": [tested(task, training, one) for one in rates]}
 
 
-def bytes_of(task: Task, ranks: Ranks) -> Row:
-    parameters = task.stage.trainable_parameters(ranks)
-    return {"ranks": ranks, "peak_bytes": task.stage.rehearse(ranks), "trainable_parameters": parameters}
+def bytes_of(task: Task, way: str, ranks: Ranks) -> Row:
+    stage = task.stage(way)
+    parameters = stage.trainable_parameters(ranks)
+    return {"ranks": ranks, "peak_bytes": stage.rehearse(ranks), "trainable_parameters": parameters}
 
 
 def tested(task: Task, training: Training, rate: float) -> Row:
