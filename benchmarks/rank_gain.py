@@ -71,7 +71,12 @@ class Runs:
     """One row per form; forms share the look at a task, and those that lead to the same ranks one training run."""
 
     def __init__(self, data: Path, rows: int, epochs: int, scratch: Path, held: ExitStack) -> None:
-        self.data, self.rows, self.recipe, self.scratch = data, rows, Recipe(epochs=epochs), scratch
+        self.data, self.rows, self.recipe, self.scratch = (
+            data,
+            rows,
+            Recipe(epochs=epochs, learning_rate=2e-3),
+            scratch,
+        )
         self.held, self.surveys = held, dict[tuple[str, int], Survey]()
         self.trained: dict[tuple, tuple[Result, float]] = {}
 

@@ -243,9 +243,8 @@ def _add_plan(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--attention", choices=("sdpa", "eager"), help="its kernel (default: what Transformers prefers)")
     sub.add_argument(
         "--gradient-checkpointing",
-        action="store_true",
-        default=None,
-        help="recompute blocks instead of keeping activations",
+        action=argparse.BooleanOptionalAction,
+        help="recompute blocks instead of keeping activations (default: where that lets LoRA into more blocks)",
     )
     sub.add_argument("--shards", type=int, metavar="N", help="processes that share out the backbone (FSDP2)")
     sub.add_argument("--optimizer", choices=("adamw", "adamw8bit", "sgd"), help="default adamw")

@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 BAR = 30
 MOST_BLOCKS = 16  # rows of the memory table
+RECOMPUTED = (
+    "Blocks are computed again in the backward pass, which leaves room for LoRA nearer the input; a step takes "
+    "longer. --no-gradient-checkpointing plans without."
+)
 MOST_CLASSES = 20  # rows of the class table, and of the confusion matrix
 SCORES = {"macro_f1": "macro-F1", "perplexity": "perplexity", "exact_match": "exact match", "rouge_l": "ROUGE-L"}
 
@@ -35,7 +39,8 @@ def plan_tables(plan: Plan, *, explain: bool = False) -> RenderableType:
     missing = f"Nothing fits: the cheapest LoRA takes {show_bytes(plan.shortfall_bytes)} more than the budget"
     missing += "; --method soup composes learned ones without training." if plan.similarity else "."
     shortfall = ("", Text(missing, "yellow")) if plan.shortfall_bytes else ()
-    return Group(similarity_table(plan), "", rank_table(plan), *shortfall, *reasons, "", memory_table(plan))
+    again = ("", Text(RECOMPUTED)) if plan.training.gradient_checkpointing else ()
+    return Group(similarity_table(plan), "", rank_table(plan), *again, *shortfall, *reasons, "", memory_table(plan))
 
 
 def explanation_table(plan: Plan) -> RenderableType:

@@ -51,12 +51,8 @@ def _turned(outlook: Outlook) -> Iterator[tuple[str, str, Stage]]:
     if longest is not None and longest >= 2 * FEWEST_TOKENS:
         batch = _shortened(conditions.batch, longest, longest // 2)
         yield LENGTH, str(longest // 2), replace(stage, conditions=replace(conditions, batch=batch))
-    again = not recipe.gradient_checkpointing
-    yield (
-        CHECKPOINTING,
-        "on" if again else "off",
-        replace(stage, conditions=replace(conditions, gradient_checkpointing=again)),
-    )
+    again = not conditions.gradient_checkpointing
+    yield CHECKPOINTING, "on" if again else "off", stage.checkpointing(again)
     for bits in QUANTIZATIONS:
         if bits == outlook.backbone.quantization:
             continue

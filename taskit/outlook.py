@@ -17,10 +17,10 @@ from taskit.methods.composing import Composing
 from taskit.methods.form import PLAIN, Form, Ranks
 from taskit.methods.method import Method, Scene, Settled, read_options
 from taskit.plan import SkippedAdapter
-from taskit.pricing import Pricing, Stage, copied
+from taskit.pricing import Pricing, Stage, copied, silent
 from taskit.scheduler import ANY, Constraints, rank_gain
 from taskit.similarity import MEASURES, TaskSimilarity
-from taskit.survey import Survey, break_ground, surveyed
+from taskit.survey import Ground, Survey, break_ground, surveyed
 from taskit.training.recipe import Recipe
 from taskit.untrained import forward_profile, require_no_wishes
 
@@ -34,6 +34,7 @@ class Outlook:
     recipe: Recipe
     stage: Stage
     pricing: Pricing
+    again: tuple[Stage, Pricing] | None  # where blocks are recomputed, if planning may decide that and the model can
     similarity_measure: str
     importance_measure: str
     similarity: tuple[TaskSimilarity, ...]
@@ -50,6 +51,17 @@ class Outlook:
     def importance(self) -> tuple[float, ...]:
         """Predicted importance of each location."""
         return tuple(sum(addends.values()) for addends in self.sources)
+
+    @property
+    def recomputing(self) -> "Outlook | None":
+        """The same where blocks are recomputed in the backward pass; None where that is no choice."""
+        return self.again and replace(self, stage=self.again[0], pricing=self.again[1], again=None)
+
+    @property
+    def hushed(self) -> "Outlook":
+        """The same, whose rehearsals tell nobody."""
+        again = self.again and (replace(self.again[0], tell=silent), self.again[1])
+        return replace(self, stage=replace(self.stage, tell=silent), again=again)
 
     @property
     def floor(self) -> int:
@@ -127,12 +139,14 @@ def settle(
     form = method.form(settled.options({}))
     wishes = _wishes(stage, constraints, gain)
     stage = replace(stage, form_of=partial(_form_of, method.name, settled))
+    free = ground.recipe.gradient_checkpointing is None and settled.fixed is None
     return Outlook(
         backbone=ground.backbone,
         data=ground.data.info,
         recipe=ground.recipe,
         stage=stage,
         pricing=replace(ground.pricing, profile=_profile(ground.pricing.profile, stage, settled, form, constraints)),
+        again=_recomputing(ground, stage, form) if free else None,
         similarity_measure=settled.measure or ("delta" if composing else survey.similarity),
         importance_measure=survey.importance,
         similarity=settled.similarity or similarities,
@@ -145,6 +159,15 @@ def settle(
         wishes={**wishes, "rank_parameters": _rank_parameters(stage.locations, form)},
         seed=ground.seed,
     )
+
+
+def _recomputing(ground: Ground, stage: Stage, form: Form) -> tuple[Stage, Pricing] | None:
+    """Stage and prices where blocks are recomputed; the ends of the scale stay. None for a model that cannot."""
+    try:
+        profile = ground.stage.checkpointing(True).trace()
+    except PlanError:
+        return None
+    return stage.checkpointing(True), replace(ground.pricing, profile=copied(profile, form))
 
 
 def _profile(

@@ -1,5 +1,6 @@
 """From a dataset, a backbone, a zoo and a budget to a plan: the one place where all rooms meet."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -99,26 +100,59 @@ def decide(outlook: Outlook, budget: Budget, *, tell: Callable[[str], None] = la
     """
     pricing = outlook.pricing
     limit = budget.resolve(pricing.no_update_bytes, pricing.full_lora_bytes)
-    solve = partial(outlook.settled.solve, pricing.profile, outlook.importance, **outlook.wishes)
     if outlook.settled.fixed is not None:
         tell("rehearsing a forward pass without weights")
         stage, peak = largest_batch(outlook.stage, outlook.settled.fixed, limit)
         recipe = replace(outlook.recipe, batch_size=stage.conditions.batch.rows)
-        return plan_of(replace(outlook, stage=stage, recipe=recipe), solve(limit), limit, peak)
+        return plan_of(replace(outlook, stage=stage, recipe=recipe), solver(outlook)(limit), limit, peak)
     tell("scheduling ranks inside the budget")
     try:
-        best, peak = search(outlook.stage.rehearse, pricing.no_update_bytes, solve, limit, outlook.floor)
-        if not any(best.ranks) and not outlook.stage.heads:
+        best, peak = _searched(outlook, limit)
+    except BudgetError:
+        if outlook.recomputing is None:
+            raise
+        return decide(outlook.recomputing, budget, tell=tell)  # where what is forced in may fit
+    if outlook.recomputing:
+        other, its_peak = _searched(outlook.recomputing, limit)
+        if reaches_further(outlook, other, best):
+            outlook, best, peak = outlook.recomputing, other, its_peak
+    if any(best.ranks):
+        outlook.settled.require(outlook.stage.locations, outlook.stage.strategy(best.ranks))
+    return plan_of(outlook, best, limit, peak)
+
+
+def solver(outlook: Outlook) -> Callable[[int], Schedule]:
+    """What gives the best schedule of the outlook's profile at a budget in bytes."""
+    return partial(outlook.settled.solve, outlook.pricing.profile, outlook.importance, **outlook.wishes)
+
+
+def reaches_further(outlook: Outlook, recomputing: Schedule, keeping: Schedule) -> bool:
+    """Whether recomputed blocks pay: they let LoRA into a block nearer the input, for a better objective.
+
+    Higher ranks alone do not: recomputing makes every step longer.
+    """
+
+    def first(found: Schedule) -> float:
+        chosen = zip(outlook.stage.locations, found.ranks, strict=True)
+        return min((place.block for place, rank in chosen if rank), default=math.inf)
+
+    return first(recomputing) < first(keeping) and recomputing.objective > keeping.objective
+
+
+def _searched(outlook: Outlook, limit: int) -> tuple[Schedule, int]:
+    """The best schedule within ``limit`` bytes, and its rehearsed peak."""
+    stage = outlook.stage
+    try:
+        best, peak = search(stage.rehearse, outlook.pricing.no_update_bytes, solver(outlook), limit, outlook.floor)
+        if not any(best.ranks) and not stage.heads:
             raise BudgetError(
                 f"The budget of {show_bytes(limit)} admits no LoRA at all; give "
                 f"{show_bytes(best.shortfall_bytes)} more."
             )
     except BudgetError as error:
         found = len(outlook.similarity)
-        raise BudgetError(f"{error}"[:-1] + composition_instead(outlook.stage, found, limit) + ".") from error
-    if any(best.ranks):
-        outlook.settled.require(outlook.stage.locations, outlook.stage.strategy(best.ranks))
-    return plan_of(outlook, best, limit, peak)
+        raise BudgetError(f"{error}"[:-1] + composition_instead(stage, found, limit) + ".") from error
+    return best, peak
 
 
 def plan_of(outlook: Outlook, found: Schedule, budget_bytes: int, peak_bytes: int) -> Plan:
@@ -140,7 +174,7 @@ def plan_of(outlook: Outlook, found: Schedule, budget_bytes: int, peak_bytes: in
         locations=planned_locations(stage.locations, outlook.sources, found.ranks, pricing.profile),
         objective=found.objective,
         trainable_parameters=stage.trainable_parameters(found.ranks),
-        training=outlook.recipe,
+        training=replace(outlook.recipe, gradient_checkpointing=stage.conditions.gradient_checkpointing),
         gain=outlook.gain,
         constraints=outlook.constraints,
         shortfall_bytes=found.shortfall_bytes,
@@ -172,7 +206,7 @@ def uniform_plan(
         locations=planned_locations(stage.locations, sources, ranks, pricing.profile),
         objective=objective(ranks, (1.0,) * len(ranks), max(RANKS)),
         trainable_parameters=stage.trainable_parameters(ranks),
-        training=recipe,
+        training=replace(recipe, gradient_checkpointing=stage.conditions.gradient_checkpointing),
     )
 
 

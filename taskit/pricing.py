@@ -57,6 +57,10 @@ class Stage:
     sharing_bytes: int = 0  # what a device needs beyond the whole backbone where several share it, mostly below 0
     form_of: Callable[[Ranks], Form] = plain  # the form in which a strategy is trained
 
+    def checkpointing(self, on: bool) -> "Stage":
+        """The same where blocks are recomputed in the backward pass, or are not."""
+        return replace(self, conditions=replace(self.conditions, gradient_checkpointing=on))
+
     def rehearse(self, ranks: Sequence[int]) -> int:
         """The peak, in bytes, of training with these ranks, one for each location.
 
@@ -165,7 +169,7 @@ def set_stage(
             batch=longest_batch(data, collator, recipe.batch_size),
             optimizer=recipe.optimizer,
             gradient_accumulation=recipe.gradient_accumulation,
-            gradient_checkpointing=recipe.gradient_checkpointing,
+            gradient_checkpointing=bool(recipe.gradient_checkpointing),
             device=device,
             runtime_bytes=runtime_bytes(device),
         ),
@@ -189,9 +193,13 @@ def empty_build(backbone: Backbone, info: DataInfo, device: str) -> "PreTrainedM
 
 
 def price(stage: Stage) -> Pricing:
-    """Trace the training step, and rehearse the ends of the budget scale."""
+    """Trace the training step, and rehearse the ends of the budget scale.
+
+    Its upper end is that of a step that recomputes nothing, so that a percentage means the same bytes either way.
+    """
     profile, nothing = stage.trace(), (0,) * len(stage.locations)
-    return Pricing(profile, stage.rehearse(nothing), profile.bytes((FULL_RANK,) * len(stage.locations)))
+    kept = stage.checkpointing(False).trace() if stage.conditions.gradient_checkpointing else profile
+    return Pricing(profile, stage.rehearse(nothing), kept.bytes((FULL_RANK,) * len(stage.locations)))
 
 
 def copied(profile: MemoryProfile, form: Form) -> MemoryProfile:

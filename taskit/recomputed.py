@@ -35,7 +35,6 @@ def recomputed(model: PreTrainedModel) -> Iterator[bool]:
         yield bool(blocks)
     finally:
         model.gradient_checkpointing_disable()
-        model.disable_input_require_grads()
         for config, before in zip(configs, cached, strict=True):
             config.use_cache = before
         for block, mode in zip(blocks, training, strict=True):

@@ -124,7 +124,9 @@ def test_every_way_trains(tiny, way):
 
 
 def test_peaks_are_those_of_the_plan(tiny):
-    assert bytes_of(tiny, "everywhere", (8,) * len(tiny.bench.names))["peak_bytes"] == tiny.everywhere.memory.peak_bytes
+    assert (
+        bytes_of(tiny, "everywhere", (8,) * len(tiny.bench.names))["peak_bytes"] == tiny.everywhere.memory.peak_bytes
+    )
 
 
 def test_the_head_alone_is_not_trained(tiny):

@@ -1,6 +1,7 @@
 """Whole plans on small real models: inside the budget, the same every time, honest about their bytes."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -49,8 +50,11 @@ def test_the_peak_is_within_the_budget_and_its_parts_add_up(world, percent):
     assert plan.budget_bytes == memory.no_update_bytes + int(percent / 100 * span)
 
 
-def test_more_budget_never_lowers_the_objective(world):
-    objectives = [plan_topics(world, f"{percent}%").objective for percent in (10, 40, 70, 100)]
+@pytest.mark.parametrize("recomputing", [False, True])
+def test_more_budget_never_lowers_the_objective(world, recomputing):
+    recipe = replace(RECIPE, gradient_checkpointing=recomputing)
+    data, bert = world / "topics.csv", str(world / "bert")
+    objectives = [make_plan(data, bert, f"{percent}%", recipe=recipe).objective for percent in (10, 40, 70, 100)]
     assert objectives == sorted(objectives)
 
 

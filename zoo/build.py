@@ -31,7 +31,10 @@ ZOO = Path(__file__).parent
 VIT, MINILM = "vit-mini-tiny32", "sentence-transformers/all-MiniLM-L6-v2"
 RANK = 8
 ROWS = 2000  # training rows of a text task: enough to learn where LoRA is loud
-RECIPES = {VIT: Recipe(epochs=6, batch_size=32), MINILM: Recipe(epochs=3, batch_size=32, max_length=64)}
+RECIPES = {
+    VIT: Recipe(epochs=6, batch_size=32, learning_rate=2e-3),
+    MINILM: Recipe(epochs=3, batch_size=32, max_length=64, learning_rate=2e-3),
+}
 
 
 @dataclass(frozen=True, slots=True)

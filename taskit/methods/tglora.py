@@ -34,6 +34,11 @@ class JointModel(nn.Module):
         for model in self.models:
             cast(Any, model).gradient_checkpointing_enable(options)
 
+    def disable_input_require_grads(self) -> None:
+        """As every model of Transformers has it."""
+        for model in self.models:
+            cast(Any, model).disable_input_require_grads()
+
     def forward(self, task: int, **inputs: Tensor) -> Any:
         return self.models[task](**inputs)
 

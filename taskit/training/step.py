@@ -33,9 +33,22 @@ def make_optimizer(name: str, params: "Iterable[Any]", lr: float, weight_decay: 
 
 
 def use_checkpointing(model: Any) -> None:
-    """Recompute every block in the backward pass; no dropout is active, so no RNG state is kept or checked."""
+    """Recompute blocks in the backward pass; no dropout is active, so no RNG state is kept or checked.
+
+    Raises:
+        PlanError: the model cannot.
+    """
     options = {"use_reentrant": False, "preserve_rng_state": False, "determinism_check": "none"}
-    model.gradient_checkpointing_enable(options)
+    try:
+        model.gradient_checkpointing_enable(options)
+    except ValueError as error:
+        raise PlanError(
+            "This backbone cannot compute its blocks again in the backward pass; plan with "
+            "--no-gradient-checkpointing."
+        ) from error
+    # Transformers asks for the gradient of the embeddings, which only reentrant checkpoints need: without it the
+    # backward pass ends at the first LoRA.
+    model.disable_input_require_grads()
 
 
 def loss_of(model: Any, batch: "Mapping[str, torch.Tensor]") -> "torch.Tensor":

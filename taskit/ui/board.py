@@ -9,6 +9,11 @@ from taskit.ui.markup import figures, notice, panel, table, text
 from taskit.ui.page import Chosen
 from taskit.ui.sketch import Sketch
 
+RECOMPUTED = (
+    "Blocks are computed again in the backward pass (gradient checkpointing), which leaves room for LoRA nearer the "
+    "input; a step takes longer. Other levers, Checkpointing: off plans without."
+)
+
 
 def board(made: Sketch, chosen: Chosen) -> str:
     """Everything that a plan decides and why, as HTML."""
@@ -42,7 +47,8 @@ def _summary(chosen: Chosen) -> str:
     }
     words = text(command(chosen))
     lines = f'<details class="why"><summary>The same as commands</summary><pre tabindex="0">{words}</pre></details>'
-    return f'<section class="card">{figures(values)}{_reasons(plan)}{lines}</section>'
+    again = f"<p class='hint'>{RECOMPUTED}</p>" if plan.training.gradient_checkpointing else ""
+    return f'<section class="card">{figures(values)}{again}{_reasons(plan)}{lines}</section>'
 
 
 def _steps(plan: Plan) -> int:

@@ -44,5 +44,7 @@ def command(chosen: Chosen) -> str:
     for name in (field.name for field in fields(Recipe) if field.name in FLAGS):
         value = getattr(plan.training, name)
         if value != getattr(default, name):
-            words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
+            flag = name.replace("_", "-")
+            words += [f"--{flag}" if value is True else f"--no-{flag}"] if isinstance(value, bool) else []
+            words += [] if isinstance(value, bool) else [f"--{flag}", str(value)]
     return f"{shlex.join([*words, '--out', 'plan.json'])}\ntaskit train plan.json --out run"

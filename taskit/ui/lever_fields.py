@@ -15,6 +15,7 @@ from taskit.training.step import OPTIMIZERS
 from taskit.ui.markup import text
 
 NO_QUANTIZATION = "none"
+RECOMPUTING = {"where it lets LoRA into more blocks": None, "on": True, "off": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,7 @@ class Levers:
     rate: gr.Number
     optimizer: gr.Dropdown
     quantization: gr.Dropdown
-    checkpointing: gr.Checkbox
+    checkpointing: gr.Dropdown
     method: gr.Dropdown
 
     @property
@@ -53,7 +54,7 @@ def draw_levers() -> Levers:
             rate=gr.Number(recipe.learning_rate, label="Learning rate"),
             optimizer=gr.Dropdown([*OPTIMIZERS], value=recipe.optimizer, label="Optimizer"),
             quantization=gr.Dropdown([NO_QUANTIZATION, *filter(None, QUANTIZATIONS)], label="Quantization"),
-            checkpointing=gr.Checkbox(label="Checkpointing"),
+            checkpointing=gr.Dropdown([*RECOMPUTING], label="Checkpointing"),
             method=gr.Dropdown([*METHODS], value=next(iter(METHODS)), label="Method"),
         )
 
@@ -71,7 +72,7 @@ def read_levers(
     rate: float,
     optimizer: str,
     bits: str,
-    again: bool,
+    recomputing: str,
     method: str,
 ) -> tuple[Recipe, str | None, str]:
     """The fields as a recipe, a quantization and a method; raises PlanError for what cannot be trained with."""
@@ -83,7 +84,7 @@ def read_levers(
         epochs=int(epochs),
         learning_rate=rate,
         optimizer=optimizer,
-        gradient_checkpointing=again,
+        gradient_checkpointing=RECOMPUTING[recomputing],
     )
     return recipe, None if bits == NO_QUANTIZATION else bits, method
 

@@ -11,7 +11,6 @@ from taskit.errors import PlanError, TaskITError
 from taskit.levers import effects
 from taskit.outlook import prepare
 from taskit.planning import decide
-from taskit.pricing import silent
 from taskit.training.recipe import Recipe
 from taskit.ui.board import board, effect
 from taskit.ui.commands import save
@@ -174,7 +173,7 @@ def _sketched(source: str, backbone: str, options: dict[str, Any], progress: gr.
         made = sketch(prepare(source, backbone, **options, tell=tell))
     except TaskITError as error:
         return error
-    return replace(made, outlook=replace(made.outlook, stage=replace(made.outlook.stage, tell=silent)))
+    return replace(made, outlook=made.outlook.hushed)
 
 
 def forget(checked: Checked | None) -> tuple:
@@ -225,10 +224,12 @@ def weigh(made: Sketch | None, chosen: Chosen | None) -> tuple:
     """What turning each lever would do to the peak of the plan on the screen."""
     if chosen is None:
         raise PlanError("There is no plan yet; open the plan step first.")
-    made = _required(made)
-    found = effects(made.outlook, tuple(chosen.plan.ranks.values()))
-    length = partial(gr.Number, visible=made.outlook.data.modality != "image")  # an image has none
-    kinds = (gr.Number, length, gr.Dropdown, gr.Checkbox)
+    outlook = _required(made).outlook
+    if chosen.plan.training.gradient_checkpointing:
+        outlook = outlook.recomputing or outlook
+    found = effects(outlook, tuple(chosen.plan.ranks.values()))
+    length = partial(gr.Number, visible=outlook.data.modality != "image")  # an image has none
+    kinds = (gr.Number, length, gr.Dropdown, gr.Dropdown)
     return tuple(kind(info=line) for kind, line in zip(kinds, infos(found), strict=True))
 
 

@@ -6,20 +6,23 @@ from taskit.errors import PlanError
 from taskit.levers import BATCH, CHECKPOINTING, QUANTIZATION, Effect
 from taskit.training.recipe import Recipe
 from taskit.ui.lever_fields import infos, read_levers
-
-MIB = 2**20
+from tests.ui.world import AUTO, MIB
 
 
 def test_fields_become_a_recipe_and_a_quantization():
-    assert read_levers(16, None, 10, 2e-3, "adamw", "none", False, "taskit") == (Recipe(), None, "taskit")
-    recipe, bits, method = read_levers(4, 64, 2, 1e-3, "sgd", "4bit", True, "pi")
+    assert read_levers(16, None, 10, Recipe().learning_rate, "adamw", "none", AUTO, "taskit") == (
+        Recipe(),
+        None,
+        "taskit",
+    )
+    recipe, bits, method = read_levers(4, 64, 2, 1e-3, "sgd", "4bit", "on", "pi")
     assert method == "pi"
     assert (recipe.batch_size, recipe.max_length, recipe.gradient_checkpointing, bits) == (4, 64, True, "4bit")
 
 
 def test_an_empty_field_is_one_sentence():
     with pytest.raises(PlanError, match="fill them in"):
-        read_levers(None, None, 10, 2e-3, "adamw", "none", False, "taskit")
+        read_levers(None, None, 10, Recipe().learning_rate, "adamw", "none", AUTO, "taskit")
 
 
 def test_each_effect_stands_under_its_field():

@@ -130,7 +130,7 @@ def test_the_curve_passes_through_the_plan(made, chosen):
 
 def test_the_command_names_what_differs_and_no_folder(chosen):
     assert command(chosen).splitlines() == [
-        "taskit plan photos.zip --backbone tiny --budget 60% --out plan.json",
+        "taskit plan photos.zip --backbone tiny --budget 60% --no-gradient-checkpointing --out plan.json",
         "taskit train plan.json --out run",
     ]
     recipe = replace(chosen.plan.training, batch_size=4, gradient_checkpointing=True)

@@ -17,9 +17,9 @@ from taskit.ui.runs_step import History
 from taskit.ui.shelf import Shelf
 from taskit.ui.sketch import sketch
 from taskit.ui.train_step import Watch
-from tests.ui.world import make_outlook
+from tests.ui.world import AUTO, make_outlook
 
-FIELDS = (16, None, 10, 2e-3, "adamw", "none", False, "taskit")
+FIELDS = (16, None, 10, Recipe().learning_rate, "adamw", "none", AUTO, "taskit")
 ANN = SimpleNamespace(request=SimpleNamespace(scope={"visitor": "ann"}))
 NOBODY = SimpleNamespace(request=SimpleNamespace(scope={"visitor": "bob"}))
 
@@ -104,6 +104,6 @@ def test_another_model_or_other_data_takes_the_plan_away():
 def test_epochs_alone_do_not_look_into_the_task_again(monkeypatch):
     made = sketch(make_outlook())
     monkeypatch.setattr(plan_step, "look_into", None)  # calling it would fail
-    fields = (Recipe().batch_size, None, 3, 1e-3, "adamw", "none", False, "taskit")
+    fields = (Recipe().batch_size, None, 3, 1e-3, "adamw", "none", AUTO, "taskit")
     _, after, *_ = turn(ANN, made, Checked("x.csv", (), ""), "tiny", None, 60, "by the slider", *fields)
     assert (after.outlook.recipe.epochs, after.outlook.pricing) == (3, made.outlook.pricing)

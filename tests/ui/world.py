@@ -10,9 +10,11 @@ from taskit.pricing import Pricing, Stage
 from taskit.scheduler import ANY
 from taskit.similarity import TaskSimilarity
 from taskit.training.recipe import Recipe
+from taskit.ui.lever_fields import RECOMPUTING
 from tests.profiles import make_profile
 
 MIB = 2**20
+AUTO = next(iter(RECOMPUTING))  # what the field of checkpointing stands at first
 ROLES = ("q", "k", "v", "<o>")  # a role from outside may hold anything
 
 
@@ -30,6 +32,7 @@ def make_outlook(importance=None, similarity=None, method="taskit", source="/tmp
         recipe=Recipe(),
         stage=Stage(None, places, ("head",), 18, "image-classification", Conditions(BatchShape(()))),
         pricing=Pricing(profile, profile.bytes((0,) * 12), full),
+        again=None,
         similarity_measure="delta",
         importance_measure="ratio",
         similarity=similarity,
