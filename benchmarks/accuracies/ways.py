@@ -18,7 +18,7 @@ from benchmarks.transferring.families import Family
 from benchmarks.transferring.plans import Ranks
 from benchmarks.transferring.worth import strategies
 from taskit.backbone import find_backbone
-from taskit.budget import Budget, parse_budget
+from taskit.budget import parse_budget
 from taskit.data import load
 from taskit.head import SOFTENED
 from taskit.methods.eva import Directed
@@ -29,13 +29,13 @@ from taskit.planning import decide, make_plan, search, uniform_plan
 from taskit.pricing import Stage, price, set_stage
 from taskit.processor import make_collator
 from taskit.scheduler import schedule, schedule_uniform
-from taskit.training.recipe import Recipe
 from taskit.training.trainer import train
 
-CHECKPOINTING = "-checkpointing"  # ends the name of a way that recomputes blocks, within the same bytes
+KEEPING = "taskit-keeping"  # recomputes nothing, as all below but
+CHECKPOINTING = "-checkpointing"  # a way whose name ends so recomputes blocks, within the same bytes
 BOUNDED = (  # within the budget
-    *("taskit", "random", "uniform", "eva", "last-blocks", "last-blocks-r8"),
-    *(f"{way}{CHECKPOINTING}" for way in ("taskit", "random", "uniform")),
+    *("taskit", KEEPING, "random", "uniform", "eva", "last-blocks", "last-blocks-r8"),
+    *("random-checkpointing", "uniform-checkpointing"),
 )
 FREE = ("everywhere", "adalora", "full", "head", "zero-ft")  # cost what they cost
 WAYS = (*BOUNDED, *FREE)
@@ -58,6 +58,7 @@ class Training:
     """One model to train: plain LoRA of ``ranks`` started by ``started``, or what ``make`` makes of the backbone."""
 
     ranks: Ranks
+    recomputes: bool = False  # in the plan; the bench keeps all activations, which trains the same
     make: Callable[[Any, tuple[str, ...]], Any] | None = None
     started: Callable[[Any], None] = as_it_is
     allocating: bool = False
@@ -74,9 +75,8 @@ class Task:
         """``source`` has the rows to train and to test, ``spare`` in place of the latter such as choose rates."""
         self.family, self.task, self.seed, self.source, self.spare = family, task, seed, source, spare
         self.zoo, self.scratch, self.recipe = zoo, scratch, recipe_of(family)
-        self.outlooks: dict[tuple[str | None, bool], Outlook] = {}
+        self.outlooks: dict[tuple[str, str | None], Outlook] = {}
         self.fitting: dict[int, dict[tuple[str, int], Ranks]] = {}
-        self.stages: dict[bool, Stage] = {}
 
     @cached_property
     def bench(self) -> Bench:
@@ -96,22 +96,12 @@ class Task:
         plan = uniform_plan(self.source, self.family.backbone, 8, recipe=self.recipe, seed=self.seed)
         return replace(plan, data=replace(plan.data, train_rows=len(self.bench.train_rows)))
 
-    def stage(self, way: str) -> Stage:
-        """What the ranks of ``way`` are rehearsed on."""
-        recomputes = way.endswith(CHECKPOINTING)
-        if recomputes not in self.stages:
-            data, backbone = load(self.source, seed=self.seed), find_backbone(self.family.backbone)
-            collator = make_collator(backbone, data.info.task, self.recipe.max_length)
-            self.stages[recomputes] = set_stage(backbone, data, self.recipe_for(way), collator)
-        return self.stages[recomputes]
-
-    def recipe_for(self, way: str) -> Recipe:
-        return replace(self.recipe, gradient_checkpointing=way.endswith(CHECKPOINTING))
-
-    def limit(self, share: int) -> int:
-        """The budget in bytes, on the scale of training that keeps all activations."""
-        memory = self.everywhere.memory
-        return parse_budget(f"{share}%").resolve(memory.no_update_bytes, memory.full_lora_bytes)
+    @cached_property
+    def stage(self) -> Stage:
+        """What ranks are rehearsed on where all activations are kept."""
+        data, backbone = load(self.source, seed=self.seed), find_backbone(self.family.backbone)
+        collator = make_collator(backbone, data.info.task, self.recipe.max_length)
+        return set_stage(backbone, data, self.recipe, collator)
 
     @property
     def at_random(self) -> list[float]:
@@ -122,23 +112,26 @@ class Task:
         """The zoo without the task itself, all of it or ``most`` learned tasks."""
         return zoo_without(self.zoo, self.task, most, self.seed, self.scratch / f"zoo-{most}")
 
-    def outlook(self, variant: str | None, way: str) -> Outlook:
-        key = variant, way.endswith(CHECKPOINTING)
-        if key not in self.outlooks:
+    def outlook(self, way: str, variant: str | None) -> Outlook:
+        if (way, variant) not in self.outlooks:
             kind, _, value = (variant or "").partition("-")
             most = int(value) if kind == "learned" else None
             choices = {kind: value} if variant and kind != "learned" else {}
             known, seed = self.known(most), self.seed
-            self.outlooks[key] = prepare(
-                self.source, self.family.backbone, zoo=known, recipe=self.recipe_for(way), seed=seed, **choices
+            recipe = self.recipe if way == KEEPING else replace(self.recipe, gradient_checkpointing=None)
+            self.outlooks[way, variant] = prepare(
+                self.source, self.family.backbone, zoo=known, recipe=recipe, seed=seed, **choices
             )
-        return self.outlooks[key]
+        return self.outlooks[way, variant]
 
-    def ranks(self, way: str, share: int, variant: str | None) -> Ranks | None:
-        """The ranks of a way within the budget; None where not one block fits."""
-        if way.startswith("taskit"):
-            planned = decide(self.outlook(variant, way), Budget(f"{share}%", bytes=self.limit(share))).ranks
-            return tuple(planned.get(name, 0) for name in self.bench.names)
+    def planned(self, share: int, way: str, variant: str | None) -> Training:
+        """What the product plans."""
+        plan = decide(self.outlook(way, variant), parse_budget(f"{share}%"))
+        ranks = tuple(plan.ranks.get(name, 0) for name in self.bench.names)
+        return Training(ranks, bool(plan.training.gradient_checkpointing))
+
+    def ranks(self, way: str, share: int) -> Ranks | None:
+        """The ranks of a way that the product does not plan, within the budget; None where not one block fits."""
         if way.endswith(CHECKPOINTING):
             return self.recomputed(way, share)
         if share not in self.fitting:
@@ -149,13 +142,14 @@ class Task:
 
     def recomputed(self, way: str, share: int) -> Ranks:
         """Uniform ranks, or those of a random importance, that fit the budget where blocks are recomputed."""
-        stage = self.stage(way)
+        stage = self.stage.checkpointing(True)
         pricing = price(stage)
         profile, ones = pricing.profile, (1.0,) * len(stage.locations)
         uniform = way.startswith("uniform")
         solve = partial(schedule_uniform, profile, ones) if uniform else partial(schedule, profile, self.at_random)
-        floor = profile.bytes((0,) * len(ones))
-        return search(stage.rehearse, pricing.no_update_bytes, solve, self.limit(share), floor)[0].ranks
+        low, floor = pricing.no_update_bytes, profile.bytes((0,) * len(ones))
+        limit = parse_budget(f"{share}%").resolve(low, pricing.full_lora_bytes)
+        return search(stage.rehearse, low, solve, limit, floor)[0].ranks
 
     def directed(self, model: Any) -> None:
         """EVA's start, on the training rows."""
@@ -172,15 +166,17 @@ class Task:
         """How ``way`` trains; None where its budget admits nothing that deserves the name."""
         if way == "adalora":
             make = lambda model, heads: adalora(model, self.everywhere, heads)  # noqa: E731
-            return Training((), make, allocating=True)
+            return Training((), make=make, allocating=True)
         if way == "full":
             make = lambda model, heads: everything(model, self.everywhere, heads)  # noqa: E731
-            return Training((), make, rates=FULL_RATES, divisor=SOFTENED)
+            return Training((), make=make, rates=FULL_RATES, divisor=SOFTENED)
         if way == "everywhere" or share is None:
             return Training((8,) * len(self.bench.names))
-        ranks = self.ranks(way, share, variant)
-        directed = way == "eva" and ranks and any(ranks)
-        return ranks and Training(ranks, started=self.directed if directed else as_it_is)
+        if way in ("taskit", KEEPING):
+            return self.planned(share, way, variant)
+        ranks = self.ranks(way, share)
+        started = self.directed if way == "eva" and ranks and any(ranks) else as_it_is
+        return ranks and Training(ranks, way.endswith(CHECKPOINTING), started=started)
 
 
 def cell(task: Task, way: str, share: int | None, variant: str | None, rate: float | None) -> Row:
@@ -188,23 +184,23 @@ def cell(task: Task, way: str, share: int | None, variant: str | None, rate: flo
     bench = task.bench
     row: Row = {"head": accuracy(bench.model, bench.test), "peak_bytes": None}  # of what is no plain LoRA
     if way == "head":
-        return row | {"test": row["head"]} | bytes_of(task, way, (0,) * len(bench.names))
+        return row | {"test": row["head"]} | bytes_of(task, Training((0,) * len(bench.names)))
     if way == "zero-ft":
         return row | zero_ft(task)
     training = task.training(way, share, variant)
     if training is None:
         return row | {"refused": "not one block with a LoRA of rank 8 fits the budget"}
     if training.make is None:
-        row |= bytes_of(task, way, training.ranks)
+        row |= bytes_of(task, training)
     learns = training.make is not None or any(training.ranks)  # a rate of the head alone is none of a LoRA
     rates = [rate] if rate else training.rates if learns else training.rates[:1]
     return row | {"tried": [tested(task, training, one) for one in rates]}
 
 
-def bytes_of(task: Task, way: str, ranks: Ranks) -> Row:
-    stage = task.stage(way)
-    parameters = stage.trainable_parameters(ranks)
-    return {"ranks": ranks, "peak_bytes": stage.rehearse(ranks), "trainable_parameters": parameters}
+def bytes_of(task: Task, training: Training) -> Row:
+    stage, ranks = task.stage.checkpointing(training.recomputes), training.ranks
+    row: Row = {"ranks": ranks, "peak_bytes": stage.rehearse(ranks), "recomputes": training.recomputes}
+    return row | {"trainable_parameters": stage.trainable_parameters(ranks)}
 
 
 def tested(task: Task, training: Training, rate: float) -> Row:
