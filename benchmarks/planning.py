@@ -6,7 +6,8 @@ Every new text task is planned with the learned tasks that come with the backbon
 time is counted of all that comes before training: reading and tracing, the survey (backbone, head, trial, learned
 tasks, importance) and the plan (schedule and rehearsals).  The training beside it is ten epochs of LoRA r = 8
 everywhere on 4,000 rows, as many as the text tasks have; three epochs of fewer rows are trained and timed.  That
-training also says how similar the tasks really are, so that the survey is compared with one of twice its rows.
+training also says how similar the tasks really are, so that the survey is compared with one of twice its rows.  An
+epoch of the plan is timed too, which may recompute blocks, and one of the plan that may not.
 """
 
 import statistics
@@ -14,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -24,6 +26,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.accuracies.suite import zoo_without
+from benchmarks.accuracies.ways import as_it_is
 from benchmarks.common import Results, options
 from benchmarks.methods import recipe_of
 from benchmarks.transferring.bench import Bench
@@ -34,10 +37,11 @@ from taskit.branch import attached, current_name, linear_shapes
 from taskit.budget import parse_budget
 from taskit.memory.live import LiveStorages, standing_tensors
 from taskit.methods import TASKIT
-from taskit.outlook import settle
+from taskit.outlook import Outlook, settle
 from taskit.planning import decide
 from taskit.similarity import displacement
 from taskit.survey import Ground, Survey, break_ground, surveyed
+from taskit.training.step import use_checkpointing
 from taskit.transfer import weigh
 from taskit.zoo import BUNDLED
 
@@ -70,17 +74,34 @@ def task_row(data: Path, family: Family, task: str, seed: int, scratch: Path) ->
     seconds, model = timed(lambda: bench.train(bench.full()))
     model.save_pretrained(scratch / "own", save_embedding_layers=False)
     training = seconds * EPOCHS * ALL_ROWS / (family.epochs * len(bench.train_rows))
-    tracing, ground = timed(lambda: break_ground(source, family.backbone, recipe_of(family), seed=seed))
+    recipe = replace(recipe_of(family), gradient_checkpointing=None)
+    tracing, ground = timed(lambda: break_ground(source, family.backbone, recipe, seed=seed))
     row = {"learned_tasks": len(list(zoo.iterdir())), "trace_seconds": tracing, "training_seconds": training}
     for name, factor in SIZES.items():
         with sized(factor):
-            row |= {f"{name}_{what}": value for what, value in survey_row(ground, zoo, scratch / "own").items()}
+            outlook, found = survey_row(ground, zoo, scratch / "own")
+        row |= {f"{name}_{what}": value for what, value in found.items()}
+        if name == "usual":
+            row |= epochs(bench, outlook) | {"full_epoch_seconds": seconds / family.epochs}
     planning = tracing + row["usual_survey_seconds"] + row["usual_plan_seconds"]
     row |= memory(ground, zoo) | {"share": planning / training}
     return row | {"holds": row["growth"] <= GROWTH}  # the share has its bar on the mean over tasks
 
 
-def survey_row(ground: Ground, zoo: Path, own: Path) -> dict[str, Any]:
+def epochs(bench: Bench, outlook: Outlook) -> dict[str, Any]:
+    """Processor seconds of an epoch of the plan, and of the one that keeps all activations."""
+    row: dict[str, Any] = {}
+    for name, one in {"plan": outlook, "keeping": replace(outlook, again=None)}.items():
+        plan = decide(one, parse_budget(BUDGET))
+        recomputes = bool(plan.training.gradient_checkpointing)
+        started = use_checkpointing if recomputes else as_it_is
+        ranks = {location: rank for location, rank in plan.ranks.items() if rank}
+        seconds, _ = timed(partial(bench.train, ranks, epochs=1, started=started))
+        row |= {f"{name}_recomputes": recomputes, f"{name}_epoch_seconds": seconds}
+    return row
+
+
+def survey_row(ground: Ground, zoo: Path, own: Path) -> tuple[Outlook, dict[str, Any]]:
     """Processor seconds of a survey and of the plan by it; what it predicts, and what the adapter ``own`` shows."""
     start = time.process_time()
     with surveyed(ground, zoo=zoo) as seen:
@@ -88,7 +109,7 @@ def survey_row(ground: Ground, zoo: Path, own: Path) -> dict[str, Any]:
         surveying = time.process_time() - start
         true = [cosine(seen, own, task.folder) for task in seen.zoo.tasks]
     planning, _ = timed(lambda: decide(outlook, parse_budget(BUDGET)))
-    return {
+    return outlook, {
         "survey_seconds": surveying,
         "plan_seconds": planning,
         "predicted": [one.phi for one in outlook.similarity],
@@ -128,7 +149,16 @@ def memory(ground: Ground, zoo: Path) -> dict[str, Any]:
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """Means over tasks, and how well predicted and true similarity agree for both sizes of the survey."""
     share = statistics.fmean(row["share"] for row in rows)
-    found: dict[str, Any] = {"share": share, "bar": SHARE, "growth": max(row["growth"] for row in rows)}
+    longer = {
+        name: statistics.fmean(row[f"{name}_epoch_seconds"] / row["full_epoch_seconds"] for row in rows)
+        for name in ("plan", "keeping")
+    }
+    found: dict[str, Any] = {
+        "epochs_by_full": longer,
+        "share": share,
+        "bar": SHARE,
+        "growth": max(row["growth"] for row in rows),
+    }
     for name in SIZES:
         pairs = [(row[f"{name}_predicted"], row[f"{name}_true"]) for row in rows]
         within = statistics.fmean(float(np.corrcoef(*pair)[0, 1]) for pair in pairs)

@@ -106,16 +106,15 @@ def decide(outlook: Outlook, budget: Budget, *, tell: Callable[[str], None] = la
         recipe = replace(outlook.recipe, batch_size=stage.conditions.batch.rows)
         return plan_of(replace(outlook, stage=stage, recipe=recipe), solver(outlook)(limit), limit, peak)
     tell("scheduling ranks inside the budget")
+    again = outlook.recomputing
+    if again and reaches_further(outlook, *(solver(one)(max(limit, one.floor)) for one in (again, outlook))):
+        outlook, again = again, None
     try:
         best, peak = _searched(outlook, limit)
     except BudgetError:
-        if outlook.recomputing is None:
+        if again is None:
             raise
-        return decide(outlook.recomputing, budget, tell=tell)  # where what is forced in may fit
-    if outlook.recomputing:
-        other, its_peak = _searched(outlook.recomputing, limit)
-        if reaches_further(outlook, other, best):
-            outlook, best, peak = outlook.recomputing, other, its_peak
+        return decide(again, budget, tell=tell)  # what is forced in may fit there
     if any(best.ranks):
         outlook.settled.require(outlook.stage.locations, outlook.stage.strategy(best.ranks))
     return plan_of(outlook, best, limit, peak)
