@@ -20,7 +20,7 @@ def demo() -> int:
     for line in (
         f"check {data}",
         f"zoo --backbone {BACKBONE}",
-        f"plan {data} --backbone {BACKBONE} --budget 60% --epochs 5 --out {plan}",
+        f"plan {data} --backbone {BACKBONE} --budget 30% --epochs 5 --out {plan}",
         f"train {plan} --out {run}",
         f"predict {run} {image}",
     ):
