@@ -74,7 +74,8 @@ def make_quote(plan: Plan, flavor: str, api: HfApi, *, tighten: bool = False) ->
             f"{flavor} has {show_bytes(machine.memory_bytes)} for the {show_bytes(needed)} of this plan; choose a "
             "larger machine, or plan with a smaller budget."
         )
-    work = (1 + BACKWARD) * EVALUATIONS * forward_operations(stage) * micro_batches(plan.training, data)
+    passes = 1 + BACKWARD + bool(plan.training.gradient_checkpointing)  # which is a second forward pass
+    work = passes * EVALUATIONS * forward_operations(stage) * micro_batches(plan.training, data)
     speed = GPU_SPEED if machine.device == "cuda" else CORE_SPEED * machine.cores
     seconds = SETUP_SECONDS + math.ceil(work / speed)
     return Quote(machine, seconds, MARGIN * seconds)

@@ -91,7 +91,7 @@ def gain_curve(sketch: Sketch, plan: Plan) -> str:
     """The objective that every budget reaches, and where this plan stands."""
     width, height = CURVE
     values = [one.objective for one in sketch.schedules]
-    top = max(values[-1], plan.objective) or 1.0
+    top = max(*values, plan.objective) or 1.0
     points = [(i * width / (len(values) - 1), height - value / top * height) for i, value in enumerate(values)]
     line = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
     position = min(max(sketch.position(plan.budget_bytes), 0.0), 100.0)
@@ -107,5 +107,7 @@ def gain_curve(sketch: Sketch, plan: Plan) -> str:
         f'<circle cx="{x:.1f}" cy="{y:.1f}" r="6"/></svg>'
         f'<div class="ends"><span>{low}</span><span>{high}</span></div>'
     )
-    hint = f"{show_bytes(plan.budget_bytes)} reach {reached:.0%} of the importance that LoRA everywhere has room for."
+    hint = f"{show_bytes(plan.budget_bytes)} reach {reached:.0%} of the importance that the scale has room for."
+    if any(sketch.recomputing) and not sketch.recomputing[-1]:
+        hint += " Where the line falls, LoRA fits in every block without computing any again: steps are shorter."
     return panel("What more memory would buy", hint, picture)

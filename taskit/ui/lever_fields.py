@@ -15,7 +15,7 @@ from taskit.training.step import OPTIMIZERS
 from taskit.ui.markup import text
 
 NO_QUANTIZATION = "none"
-RECOMPUTING = {"where it lets LoRA into more blocks": None, "on": True, "off": False}
+RECOMPUTING = {"auto": None, "on": True, "off": False}
 
 
 @dataclass(frozen=True, slots=True)

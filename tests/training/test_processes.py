@@ -51,14 +51,15 @@ def test_two_processes_train_one_run_within_the_plan_of_each(run, plan, pair):
     assert weights(folder).keys()
 
 
-def shared(plan):
+def shared(plan, **more):
     """The same strategy, with the backbone shared out."""
-    plan = replace(plan, training=replace(plan.training, shards=2), budget_bytes=plan.budget_bytes * 2)
+    plan = replace(plan, training=replace(plan.training, shards=2, **more), budget_bytes=plan.budget_bytes * 2)
     return reprice(plan, load(plan.data.source), make_collator(plan.backbone, plan.data.task, None))
 
 
-def test_a_shared_backbone_learns_the_same_within_its_own_prediction(plan, pair, tmp_path):
-    plan = shared(plan)
+@pytest.mark.parametrize("recomputing", [False, True])
+def test_a_shared_backbone_learns_the_same_within_its_own_prediction(plan, pair, tmp_path, recomputing):
+    plan = shared(plan, gradient_checkpointing=recomputing)
     result = two_processes(plan, tmp_path)
     assert result["predicted_peak_bytes"] == plan.memory.peak_bytes
     assert 0.8 * plan.memory.peak_bytes <= result["measured_peak_bytes"] <= plan.memory.peak_bytes

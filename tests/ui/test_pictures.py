@@ -126,6 +126,17 @@ def test_the_curve_passes_through_the_plan(made, chosen):
     x, y = re.search(r'circle cx="([\d.]+)" cy="([\d.]+)"', html).groups()
     line = re.search(r'polyline points="([^"]+)"', html)[1].split()
     assert f"{x},{y}" == line[60]
+    assert "Where the line falls" not in html
+
+
+def test_the_curve_says_why_it_falls(made, chosen):
+    *first, last = made.schedules
+    higher = replace(made, recomputing=(True,) * len(first) + (False,))
+    higher = replace(higher, schedules=(*(replace(one, objective=2 * last.objective) for one in first), last))
+    html = well_formed(gain_curve(higher, chosen.plan))
+    assert "Where the line falls" in html
+    heights = [float(point.split(",")[1]) for point in re.search(r'polyline points="([^"]+)"', html)[1].split()]
+    assert heights[-1] > heights[-2] >= 0
 
 
 def test_the_command_names_what_differs_and_no_folder(chosen):
