@@ -94,7 +94,7 @@ def test_verdicts_follow_the_figures():
     assert memory.section({}).holds is None
     size = {"survey_seconds": 9.0, "within": 0.8, "pearson": 0.7}
     summary = {"share": 0.019, "growth": 0.01, "usual": size, "double": size}
-    summary |= {"epochs_by_full": {"plan": 1.3, "keeping": 0.8}}
+    summary |= {"epochs_by_full": {"plan": 1.3, "keeping": 0.8}, "share_of_everywhere": 0.03}
     assert planning.section({"tasks": [], "summary": summary | {"holds": True}}).holds is True
 
 

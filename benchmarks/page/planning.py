@@ -10,8 +10,8 @@ def section(found: Found) -> Section:
     rows, summary = found["tasks"], found["summary"]
     verdict = (
         f"Over {len(rows)} tasks planning takes {percent(summary['share'])} of the training that it plans (paper "
-        f"{percent(PAPER)}), and from one learned task to twenty its memory grows by at most "
-        f"{percent(summary['growth'])}."
+        f"{percent(PAPER)}), {percent(summary['share_of_everywhere'])} of that of LoRA r = 8 everywhere, and from "
+        f"one learned task to twenty its memory grows by at most {percent(summary['growth'])}."
     )
     longer, again = summary["epochs_by_full"], sum(row["plan_recomputes"] for row in rows)
     verdict += (
@@ -27,7 +27,7 @@ def _times(rows: list) -> str:
         [
             row["task"], str(row["learned_tasks"]), seconds(row["trace_seconds"]),
             seconds(row["usual_survey_seconds"]), seconds(row["usual_plan_seconds"]),
-            seconds(row["training_seconds"]), percent(row["share"]),
+            seconds(row["planned_seconds"]), percent(row["share"]),
             *(f"{row[f'{name}_epoch_seconds'] / row['full_epoch_seconds']:.2f}" for name in ("plan", "keeping")),
         ]
         for row in rows
