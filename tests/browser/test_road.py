@@ -54,7 +54,7 @@ def test_photos_from_upload_to_prediction_with_a_reload_in_between(app, visit, p
     plan(page, photos, epochs=2)
     assert unnamed(page) == []
     before = page.locator("table.heat").inner_html()
-    page.get_by_label("Budget, %").first.fill("90")
+    page.get_by_label("Budget, %").first.fill("20")
     page.get_by_label("Budget, %").first.press("Tab")
     page.wait_for_function("old => document.querySelector('table.heat').innerHTML != old", arg=before)
     train(page)
