@@ -1,7 +1,7 @@
 """Claim: at a 60 % budget TaskIT is 0.2 points from LoRA everywhere, 1 above uniform LoRA, and above the last blocks.
 
     python -m benchmarks.accuracy --data FOLDER --work FOLDER [--families text image vit-tiny] [--tasks NAME…]
-        [--budgets 60 40 50 80 100] [--ways NAME…] [--variants NAME…] [--seeds 0 1 2] [--quick] [--out FILE]
+        [--budgets 60 20 40 50 80 100] [--ways NAME…] [--variants NAME…] [--seeds 0 1 2] [--quick] [--out FILE]
 
 The paper's table of accuracy and memory in our size: eight text tasks on MiniLM, eight image tasks on the bundled
 backbone and on a pretrained ViT-tiny.  TaskIT, its scheduler with a random importance, uniform LoRA (also with EVA's
@@ -10,11 +10,11 @@ everywhere, AdaLoRA there, full fine-tuning, the head alone and AdapterSoup (zer
 plan is the product's, from the learned tasks that come with the backbone (for ViT-tiny they are learned first)
 without the task itself; it may recompute blocks in the backward pass, which taskit-keeping may not and the others do
 not, but for uniform LoRA and a random importance in a -checkpointing form of their own.  All train the same rows, and
-all but AdapterSoup in the same loop.  A way's learning rate is the one with the best mean validation accuracy over
-all tasks of a family, with the first seed and at the first budget, where all rates are tried; a task's validation
-rows, seventy to ninety, are too few to tell rates apart, so that training rows of the data that were not drawn, at
-most as many as are tested, stand beside them.  Each cell is one file in --work, so that a stopped benchmark goes on
-where it was, and so does one that finds an earlier --out; the table holds all cells that are there.
+all but AdapterSoup in the same loop.  A way's learning rate at a budget, where its ranks are others, is the one with
+the best mean validation accuracy over all tasks of a family with the first seed, where all rates are tried; a task's
+validation rows, seventy to ninety, are too few to tell rates apart, so that training rows of the data that were not
+drawn, at most as many as are tested, stand beside them.  Each cell is one file in --work, so that a stopped benchmark
+goes on where it was, and so does one that finds an earlier --out; the table holds all cells that are there.
 
 --variants are the paper's smaller tables, all of TaskIT's plan: learned-1 is the cold start from one learned task
 (Table 4), learned-N how many learned tasks it takes (Figure 11), gain-FORM the forms of h(r) (Table 2),
@@ -42,7 +42,8 @@ from taskit.errors import TaskITError
 from taskit.training.files import write_json
 from taskit.zoo import BUNDLED
 
-BUDGETS = (60, 40, 50, 80, 100)
+BUDGETS = (60, 20, 40, 50, 80, 100)
+Rates = Mapping[tuple[str, str, int | None], float]  # by family, way and budget
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,26 +75,26 @@ def keys(chosen: argparse.Namespace, family: Family, task: str, seed: int) -> It
 
 def chooses(chosen: argparse.Namespace, key: Key) -> bool:
     """Whether all rates are tried in this cell."""
-    return key.seed == chosen.seeds[0] and key.share in (None, chosen.budgets[0]) and key.variant is None
+    return key.seed == chosen.seeds[0] and key.variant is None
 
 
-def settled(cells: Sequence[Row]) -> dict[tuple[str, str], float]:
-    """The rate by family and way: the best on the mean over the tasks that tried all, of equals the least."""
-    found: dict[tuple[str, str], dict[float, list[float]]] = {}
+def settled(cells: Sequence[Row]) -> Rates:
+    """The rate by family, way and budget: the best on the mean over the tasks that tried all, of equals the least."""
+    found: dict[tuple[str, str, int | None], dict[float, list[float]]] = {}
     for row in cells:
         if len(row.get("tried", ())) > 1:
-            rates = found.setdefault((row["family"], row["way"]), {})
+            rates = found.setdefault((row["family"], row["way"], row["share"]), {})
             for one in row["tried"]:
                 rates.setdefault(one["learning_rate"], []).append(one["validation"])
     return {key: max(sorted(rates), key=lambda rate: fmean(rates[rate])) for key, rates in found.items()}
 
 
-def scored(row: Row, rates: Mapping[tuple[str, str], float]) -> Row:
+def scored(row: Row, rates: Rates) -> Row:
     """The cell with the accuracy at the settled rate, or at the only one where that was not tried."""
     tried = row.get("tried")
     if not tried:
         return row
-    wanted = rates.get((row["family"], row["way"]))
+    wanted = rates.get((row["family"], row["way"], row["share"]))
     return row | next((one for one in tried if one["learning_rate"] == wanted), tried[0])
 
 
@@ -126,7 +127,7 @@ def one_task(chosen: argparse.Namespace, family: Family, name: str, seed: int, w
             count = f"{number} of {len(missing)}"
             print(f"{time.strftime('%H:%M:%S')} {family.name} {name} seed {seed}, {count}: {about}", flush=True)
             rates = {} if chooses(chosen, key) else settled(read_cells(chosen.work))
-            kept(chosen.work, key, task, rates.get((family.name, key.way)))
+            kept(chosen.work, key, task, rates.get((family.name, key.way, key.share)))
 
 
 def kept(work: Path, key: Key, task: Task, rate: float | None) -> None:

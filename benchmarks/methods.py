@@ -203,7 +203,7 @@ def trained(
     known = settle(survey, chosen, read_options(chosen, {}), constraints=Constraints(max_parameters=bound))
     plan = decide(known, parse_budget("100%" if bound else budget))
     planned = time.perf_counter() - start
-    rate = faster * plan.training.learning_rate
+    rate = faster * plan.training.rate(plan.ranks.values())
     result = train(replace(plan, training=replace(plan.training, learning_rate=rate)), run)
     names = ("before", "after", "predicted_peak_bytes", "measured_peak_bytes", "train_seconds")
     row = {name: getattr(result, name) for name in (*names, "trainable_parameters", "discarded_energy")}

@@ -121,7 +121,7 @@ def train_reference(name: str, plan: Plan, out: Path, faster: float = 1) -> dict
     ``faster`` multiplies its learning rate.
     """
     # the trainer lets whatever is no LoRA learn SOFTENED times as fast
-    rate = RATES[name] / SOFTENED if name in RATES else plan.training.learning_rate
+    rate = RATES[name] / SOFTENED if name in RATES else plan.training.rate(plan.ranks.values())
     recipe = replace(plan.training, learning_rate=faster * rate)
     plan = replace(plan, training=recipe, budget_bytes=UNBOUNDED)
     data = load_data(plan)

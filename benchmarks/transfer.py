@@ -103,8 +103,13 @@ def run(options: argparse.Namespace, family: Family, part: str) -> None:
 
 
 def write_report(options: argparse.Namespace, chosen: list[Family], facts: dict[str, Any]) -> None:
-    """The tables of all that --work holds, with the command that measures it, whatever part was asked for now."""
+    """The tables of all that --work holds, with the command that measures it, whatever part was asked for now.
+
+    Families that an earlier report has and that were not chosen now stay as they are.
+    """
     facts["command"] = facts["command"].partition(" --parts")[0]
+    earlier = json.loads(options.out.read_text()) if options.out.exists() else {}
+    facts |= {name: earlier[name] for name in families(options.data) if name in earlier}
     for family in chosen:
         rows = importance_rows(options.work, family, options.seeds)
         facts[family.name] = {

@@ -230,7 +230,7 @@ def _add_plan(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--batch-size", type=int, metavar="N", help="rows that pass through the model at once")
     sub.add_argument("--max-length", type=int, metavar="N", help="tokens after which a text is cut")
     sub.add_argument("--epochs", type=int, metavar="N", help="passes over the training rows")
-    sub.add_argument("--learning-rate", type=float, metavar="X", help="peak of the schedule")
+    sub.add_argument("--learning-rate", type=float, metavar="X", help="peak of the schedule; by the ranks without it")
     sub.add_argument("--label-smoothing", type=float, metavar="X", help="0.1 takes a tenth of each label away")
     sub.add_argument("--mixup", type=float, metavar="ALPHA", help="blend images in pairs; 0.2 is usual")
     sub.add_argument("--cutmix", type=float, metavar="ALPHA", help="patch images with others; 1 is usual")

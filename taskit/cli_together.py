@@ -56,7 +56,7 @@ def add_together(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--batch-size", type=int, metavar="N", help="rows of each dataset that pass through at once")
     sub.add_argument("--max-length", type=int, metavar="N", help="tokens after which a text is cut")
     sub.add_argument("--epochs", type=int, metavar="N", help="passes over the largest dataset")
-    sub.add_argument("--learning-rate", type=float, metavar="X", help="peak of the schedule")
+    sub.add_argument("--learning-rate", type=float, metavar="X", help="peak of the schedule; by the ranks without it")
     sub.add_argument("--dtype", choices=DTYPES, default=DTYPES[0], help="of backbone and adapters")
     sub.add_argument("--seed", type=int, default=0, help="seed of every random choice (default %(default)s)")
     sub.add_argument("--out", required=True, metavar="RUN", help="the folder to make, with a run folder for each")

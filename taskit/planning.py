@@ -173,7 +173,7 @@ def plan_of(outlook: Outlook, found: Schedule, budget_bytes: int, peak_bytes: in
         locations=planned_locations(stage.locations, outlook.sources, found.ranks, pricing.profile),
         objective=found.objective,
         trainable_parameters=stage.trainable_parameters(found.ranks),
-        training=replace(outlook.recipe, gradient_checkpointing=stage.conditions.gradient_checkpointing),
+        training=outlook.recipe.decided(found.ranks, stage.conditions.gradient_checkpointing),
         gain=outlook.gain,
         constraints=outlook.constraints,
         shortfall_bytes=found.shortfall_bytes,
@@ -205,7 +205,7 @@ def uniform_plan(
         locations=planned_locations(stage.locations, sources, ranks, pricing.profile),
         objective=objective(ranks, (1.0,) * len(ranks), max(RANKS)),
         trainable_parameters=stage.trainable_parameters(ranks),
-        training=replace(recipe, gradient_checkpointing=stage.conditions.gradient_checkpointing),
+        training=recipe.decided(ranks, stage.conditions.gradient_checkpointing),
     )
 
 

@@ -44,12 +44,13 @@ def test_cells_are_asked_for_once_and_named_apart(tmp_path):
     assert len({key.path(tmp_path) for key in wanted}) == len(wanted) == 9 * 2 + 5 + 2
 
 
-def one(task, way, *tried):
+def one(task, way, *tried, share=60):
     fields = ("learning_rate", "validation", "test")
     return {
         "family": "text",
         "task": task,
         "way": way,
+        "share": share,
         "tried": [dict(zip(fields, each, strict=True)) for each in tried],
     }
 
@@ -60,23 +61,24 @@ def test_a_rate_is_the_best_on_the_mean_over_the_tasks_that_tried_all():
         one("b", "uniform", (1.0, 0.9, 0.3), (2.0, 0.7, 0.4)),
         one("c", "uniform", (2.0, 1.0, 0.5)),  # at a rate that was settled
         one("a", "eva", (1.0, 0.5, 0.6), (2.0, 0.5, 0.7)),
-        {"family": "text", "task": "a", "way": "head", "test": 0.8},
+        one("a", "uniform", (1.0, 0.5, 0.1), (2.0, 0.6, 0.2), share=20),
+        {"family": "text", "task": "a", "way": "head", "share": None, "test": 0.8},
     ]
     rates = settled(rows)
-    assert rates == {("text", "uniform"): 1.0, ("text", "eva"): 1.0}
-    assert [scored(row, rates)["test"] for row in rows] == [0.1, 0.3, 0.5, 0.6, 0.8]
+    assert rates == {("text", "uniform", 60): 1.0, ("text", "eva", 60): 1.0, ("text", "uniform", 20): 2.0}
+    assert [scored(row, rates)["test"] for row in rows] == [0.1, 0.3, 0.5, 0.6, 0.2, 0.8]
 
 
-def test_rates_are_chosen_with_the_first_seed_at_the_first_budget():
+def test_rates_are_chosen_with_the_first_seed_at_every_budget():
     chosen = argparse.Namespace(ways=WAYS, budgets=(60, 40), variants=("learned-1",), seeds=(0, 1))
     family = families(Path("data"))["text"]
     found = [key for seed in chosen.seeds for key in keys(chosen, family, "subj", seed) if chooses(chosen, key)]
-    assert {(key.seed, key.share, key.variant) for key in found} == {(0, 60, None), (0, None, None)}
+    assert {(key.seed, key.share, key.variant) for key in found} == {(0, 60, None), (0, 40, None), (0, None, None)}
     assert {key.way for key in found} == set(WAYS)
 
 
 def test_an_earlier_table_goes_on_where_it_was(tmp_path):
-    rows = [one("a", "uniform", (1.0, 0.5, 0.1)) | {"seed": seed, "share": 60, "variant": None} for seed in (0, 1)]
+    rows = [one("a", "uniform", (1.0, 0.5, 0.1)) | {"seed": seed, "variant": None} for seed in (0, 1)]
     (tmp_path / "table.json").write_text(json.dumps({"cells": rows}))
     unpack(tmp_path / "none.json", tmp_path)
     assert read_cells(tmp_path) == []

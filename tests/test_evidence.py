@@ -127,13 +127,15 @@ def test_accuracy_compares_only_where_both_ways_were_trained():
 
 def test_rates_are_compared_on_the_tasks_that_all_ways_have_tried_them_on():
     tried = [{"learning_rate": rate, "validation": rate, "test": 2 * rate} for rate in (0.1, 0.2)]
-    some = [cell | {"tried": tried} for cell in cells(taskit=0.2, random=0.2)]
+    some = [cell | {"tried": tried, "ranks": (100, 300)} for cell in cells(taskit=0.2, random=0.2)]
     lonely = some[0] | {"task": "other"}
     others = some[0] | {"way": "full", "tried": [one | {"learning_rate": 7} for one in tried]}
-    found = accuracy._rates([*some, lonely, others]).splitlines()
-    assert found[0] == "| way, 1 tasks | 0.1 | 0.2 |"
-    assert found[2:] == ["| taskit | 10.0, 20.0 | 20.0, 40.0 |", "| random | 10.0, 20.0 | 20.0, 40.0 |"]
-    assert accuracy._rates(cells(taskit=0.2)) == ""
+    narrow = [one | {"share": 20} for one in some]
+    found = accuracy._rates([*some, lonely, others, *narrow], 60).splitlines()
+    assert found[0] == "| way, 60 %, 1 tasks | sum of ranks | own rate | 0.1 | 0.2 |"
+    tail = "| 400 | 0.0025 | 10.0, 20.0 | 20.0, 40.0 |"  # 0.05 / sqrt(400)
+    assert found[2:] == [f"| taskit {tail}", f"| random {tail}"]
+    assert accuracy._rates(cells(taskit=0.2), 60) == accuracy._rates(some, 20) == ""
 
 
 def test_a_mean_is_over_tasks_and_its_spread_over_seeds_that_have_them_all():

@@ -8,6 +8,7 @@ from typing import Any
 from benchmarks.page.markdown import accuracy, mib, points, table
 from benchmarks.page.section import Found, Section
 from benchmarks.page.svg import lines
+from taskit.training.recipe import Recipe
 
 BAR_SHARE = 60  # per cent of the way from no update to LoRA r = 8 everywhere
 OURS, EVERYWHERE, UNIFORM, LAST, RANDOM = "taskit", "everywhere", "uniform", "last-blocks", "random"
@@ -127,12 +128,13 @@ def _body(found: Found, cells: Sequence[Cell]) -> tuple[str, ...]:
             parts.append(f"![Accuracy by budget](evidence/accuracy-{family}.svg)")
         parts += [f"Each task and group at {BAR_SHARE} %, or without a budget.", _by_task(some, tasks)]
         parts += [f"TaskIT above the other ways at {BAR_SHARE} %, in points.", _gaps(some)]
-        if rates := _rates(some):
+        if rates := [table for share in _shares(some) if (table := _rates(some, share))]:
             parts += [
                 "Mean accuracy at every rate that was tried: on the rows that chose the rate, and on "
-                "the test rows, over the tasks on which all these ways have tried them.  Where validation hardly "
-                "tells rates apart, part of a gap above is the rate's.",
-                rates,
+                "the test rows, over the tasks on which all these ways have tried them; beside it the sum of ranks, "
+                "and the rate that a plan of these ranks has by itself.  Where validation hardly tells rates apart, "
+                "part of a gap above is the rate's.",
+                *rates,
             ]
     variants = [cell for cell in found["cells"] if "test" in cell and cell["variant"]]
     if variants:
@@ -172,13 +174,11 @@ def _gaps(cells: Sequence[Cell]) -> str:
     return table(("tasks", *others), rows)
 
 
-def _rates(cells: Sequence[Cell]) -> str:
-    """Each way at every rate; what tried one alone, or others than TaskIT, is left out."""
-    tried = {
-        (c["way"], c["task"]): {o["learning_rate"]: o for o in c["tried"]}
-        for c in cells
-        if len(c.get("tried", ())) > 1
-    }
+def _rates(cells: Sequence[Cell], share: int) -> str:
+    """Each way at every rate at one budget; what tried one alone, or others than TaskIT, is left out."""
+    shares = (share, None) if share == BAR_SHARE else (share,)
+    trials = [cell for cell in cells if len(cell.get("tried", ())) > 1 and cell["share"] in shares]
+    tried = {(c["way"], c["task"]): {o["learning_rate"]: o for o in c["tried"]} for c in trials}
     rates = sorted({rate for (way, _), found in tried.items() if way == OURS for rate in found})
     alike = {key: found for key, found in tried.items() if sorted(found) == rates}
     ways = list(dict.fromkeys(way for way, _ in alike))
@@ -190,8 +190,15 @@ def _rates(cells: Sequence[Cell]) -> str:
         parts = ("validation", "test")
         return ", ".join(accuracy(statistics.fmean(alike[way, task][rate][part] for task in tasks)) for part in parts)
 
-    rows = [[way, *(shown(way, rate) for rate in rates)] for way in ways]
-    return table((f"way, {len(tasks)} tasks", *(f"{rate:g}" for rate in rates)), rows)
+    def own(way: str) -> tuple[str, str]:
+        ranks = [cell["ranks"] for cell in trials if cell["way"] == way and cell.get("ranks")]
+        if not ranks:
+            return "", ""  # no plain LoRA
+        return f"{statistics.fmean(map(sum, ranks)):.0f}", f"{statistics.fmean(map(Recipe().rate, ranks)):.2g}"
+
+    rows = [[way, *own(way), *(shown(way, rate) for rate in rates)] for way in ways]
+    head = (f"way, {share} %, {len(tasks)} tasks", "sum of ranks", "own rate")
+    return table((*head, *(f"{rate:g}" for rate in rates)), rows)
 
 
 def _variants(cells: Sequence[Cell]) -> str:

@@ -88,7 +88,8 @@ def bare_loop(plan: Plan) -> Iterator[float]:
     model = load_model(plan.backbone, task=plan.data.task, labels=plan.data.labels)
     model = adapt(model, plan.ranks, head_names(model, plan.data.task), plan.data.task)
     trained = [p for p in model.parameters() if p.requires_grad]
-    optimizer = make_optimizer("adamw", trained, plan.training.learning_rate, plan.training.weight_decay)
+    rate = plan.training.rate(plan.ranks.values())
+    optimizer = make_optimizer("adamw", trained, rate, plan.training.weight_decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 1000)
     collator = make_collator(plan.backbone, plan.data.task, None)
     model.train()

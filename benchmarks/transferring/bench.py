@@ -29,6 +29,7 @@ from taskit.training.recipe import Recipe
 from taskit.training.step import make_optimizer, train_step
 
 HELD_OUT = 0.15  # of the training rows: chooses learning rates
+RATE = 2e-3  # of what is given no other
 
 Batch = dict[str, Tensor]
 
@@ -98,7 +99,7 @@ class Bench:
         ``make`` makes of the model and its heads what is trained instead of a plain LoRA of ``ranks``; ``started``
         is given the result before its first step.
         """
-        recipe, lr, epochs = self.recipe, lr or self.recipe.learning_rate, epochs or self.recipe.epochs
+        recipe, lr, epochs = self.recipe, lr or RATE, epochs or self.recipe.epochs
         torch.manual_seed(self.seed)
         model = copy.deepcopy(self.model)
         with torch.no_grad():

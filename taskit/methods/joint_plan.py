@@ -218,5 +218,5 @@ def _plan(
         locations=planned_locations(stage.locations, sources, found.ranks, pricing.profile),
         objective=found.objective,
         trainable_parameters=stage.trainable_parameters(found.ranks),
-        training=replace(recipe, gradient_checkpointing=bool(recipe.gradient_checkpointing)),
+        training=recipe.decided(found.ranks, bool(recipe.gradient_checkpointing)),
     )

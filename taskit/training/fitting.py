@@ -109,19 +109,19 @@ class Fitting:
         return max(cast("torch.Tensor", self.accelerator.gather(own)).tolist())
 
     def _checkpoints(self) -> Checkpoints:
-        recipe = self.recipe
-        optimizer = make_optimizer(recipe.optimizer, self._groups(), recipe.learning_rate, recipe.weight_decay)
+        recipe, rate = self.recipe, self.recipe.rate(self.plan.ranks.values())
+        optimizer = make_optimizer(recipe.optimizer, self._groups(rate), rate, recipe.weight_decay)
         schedule = get_cosine_schedule_with_warmup(optimizer, round(recipe.warmup * self.steps), self.steps)
         return Checkpoints(self.folder.checkpoints, self.model, optimizer, schedule)
 
-    def _groups(self) -> list[dict[str, Any]]:
+    def _groups(self, rate: float) -> list[dict[str, Any]]:
         """LoRA and heads apart: a softened head learns as slowly as its weights are small."""
         lora: list[Any] = []
         heads: list[Any] = []
         for name, parameter in self.model.named_parameters():
             if parameter.requires_grad:
                 (lora if "lora_" in name else heads).append(parameter)
-        groups = [{"params": lora}, {"params": heads, "lr": self.recipe.learning_rate * SOFTENED}]
+        groups = [{"params": lora}, {"params": heads, "lr": rate * SOFTENED}]
         return [group for group in groups if group["params"]]
 
     def _hopeless(self) -> bool:

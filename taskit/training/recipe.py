@@ -1,16 +1,19 @@
 """How a plan is trained: everything but the strategy and the data."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 from taskit.errors import PlanError
 from taskit.training.step import OPTIMIZERS
 
 MAGNITUDES = 30  # of RandAugment, as in its paper
+RATE = 0.05  # times 1 / root of the sum of ranks: the rates that validation rows choose in benchmarks/accuracy.py
+FASTEST = 4.5e-3  # the highest that it tries
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Hyper-parameters of a run; ``learning_rate`` is the peak of a warm-up and cosine schedule.
+    """Hyper-parameters of a run; ``learning_rate`` is the peak of a warm-up and cosine schedule, None for `rate`'s.
 
     ``batch_size`` rows pass through the model at once; an optimizer step takes
     ``gradient_accumulation`` such batches.  ``max_length`` (tokens, text only) truncates.
@@ -30,7 +33,7 @@ class Recipe:
     batch_size: int = 16
     gradient_accumulation: int = 1
     max_length: int | None = None
-    learning_rate: float = 1.5e-3  # at twice that, rank 64 everywhere falls apart: benchmarks/accuracy.py
+    learning_rate: float | None = None
     weight_decay: float = 0.01
     warmup: float = 0.06
     optimizer: str = "adamw"
@@ -59,7 +62,22 @@ class Recipe:
             raise PlanError(f"patience is {self.patience}; give a whole number of epochs of at least 1, or none.")
         if self.max_length is not None and self.max_length < 4:
             raise PlanError(f"max_length is {self.max_length}; give at least 4 tokens.")
-        if not 0 < self.learning_rate < 1:
+        if self.learning_rate is not None and not 0 < self.learning_rate < 1:
             raise PlanError(f"learning_rate is {self.learning_rate}; give a number between 0 and 1.")
         if self.optimizer not in OPTIMIZERS:
             raise PlanError(f"The optimizer {self.optimizer!r} is unknown; choose one of {', '.join(OPTIMIZERS)}.")
+
+    def rate(self, ranks: Iterable[int]) -> float:
+        """``learning_rate``, or what suits LoRA of ``ranks``: the more of them and the higher, the less.
+
+        A step of Adam moves what a LoRA of scaling 1 adds by about the root of its rank (rsLoRA, Kalajdzievski 2023,
+        takes that out of the scaling), and those of all locations add up as independent ones do: to the root of the
+        sum of ranks.
+        """
+        if self.learning_rate is not None:
+            return self.learning_rate
+        return float(f"{min(FASTEST, RATE / max(sum(ranks), 1) ** 0.5):.2g}")  # as a person would write it
+
+    def decided(self, ranks: Iterable[int], gradient_checkpointing: bool) -> "Recipe":
+        """The recipe with nothing left open, for a plan of ``ranks``."""
+        return replace(self, learning_rate=self.rate(ranks), gradient_checkpointing=gradient_checkpointing)

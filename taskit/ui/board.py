@@ -44,6 +44,7 @@ def _summary(chosen: Chosen) -> str:
         "rehearsed peak" if chosen.rehearsed else "estimated peak": show_bytes(plan.memory.peak_bytes),
         "budget": show_bytes(plan.budget_bytes),
         "optimizer steps": f"{_steps(plan):,}",
+        "learning rate": f"{plan.training.rate(plan.ranks.values()):g}",
     }
     words = text(command(chosen))
     lines = f'<details class="why"><summary>The same as commands</summary><pre tabindex="0">{words}</pre></details>'

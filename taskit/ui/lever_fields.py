@@ -51,7 +51,7 @@ def draw_levers() -> Levers:
             batch=gr.Number(recipe.batch_size, label="Batch size", precision=0, minimum=1),
             length=gr.Number(0, label="Longest text, tokens; 0 is whole", precision=0, minimum=0),
             epochs=gr.Number(recipe.epochs, label="Epochs", precision=0, minimum=1),
-            rate=gr.Number(recipe.learning_rate, label="Learning rate"),
+            rate=gr.Number(label="Learning rate", placeholder="by the ranks"),
             optimizer=gr.Dropdown([*OPTIMIZERS], value=recipe.optimizer, label="Optimizer"),
             quantization=gr.Dropdown([NO_QUANTIZATION, *filter(None, QUANTIZATIONS)], label="Quantization"),
             checkpointing=gr.Dropdown([*RECOMPUTING], label="Checkpointing"),
@@ -69,15 +69,15 @@ def read_levers(
     batch: float,
     length: float | None,
     epochs: float,
-    rate: float,
+    rate: float | None,
     optimizer: str,
     bits: str,
     recomputing: str,
     method: str,
 ) -> tuple[Recipe, str | None, str]:
     """The fields as a recipe, a quantization and a method; raises PlanError for what cannot be trained with."""
-    if None in (batch, epochs, rate):
-        raise PlanError("Batch size, epochs and learning rate need a number each; fill them in.")
+    if None in (batch, epochs):
+        raise PlanError("Batch size and epochs need a number each; fill them in.")
     recipe = Recipe(
         batch_size=int(batch),
         max_length=int(length) if length else None,

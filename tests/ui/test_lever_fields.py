@@ -10,7 +10,7 @@ from tests.ui.world import AUTO, MIB
 
 
 def test_fields_become_a_recipe_and_a_quantization():
-    assert read_levers(16, None, 10, Recipe().learning_rate, "adamw", "none", AUTO, "taskit") == (
+    assert read_levers(16, None, 10, None, "adamw", "none", AUTO, "taskit") == (
         Recipe(),
         None,
         "taskit",
@@ -22,7 +22,7 @@ def test_fields_become_a_recipe_and_a_quantization():
 
 def test_an_empty_field_is_one_sentence():
     with pytest.raises(PlanError, match="fill them in"):
-        read_levers(None, None, 10, Recipe().learning_rate, "adamw", "none", AUTO, "taskit")
+        read_levers(None, None, 10, None, "adamw", "none", AUTO, "taskit")
 
 
 def test_each_effect_stands_under_its_field():

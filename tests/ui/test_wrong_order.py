@@ -19,7 +19,7 @@ from taskit.ui.sketch import sketch
 from taskit.ui.train_step import Watch
 from tests.ui.world import AUTO, make_outlook
 
-FIELDS = (16, None, 10, Recipe().learning_rate, "adamw", "none", AUTO, "taskit")
+FIELDS = (16, None, 10, None, "adamw", "none", AUTO, "taskit")
 ANN = SimpleNamespace(request=SimpleNamespace(scope={"visitor": "ann"}))
 NOBODY = SimpleNamespace(request=SimpleNamespace(scope={"visitor": "bob"}))
 
