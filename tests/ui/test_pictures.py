@@ -8,6 +8,7 @@ import pytest
 
 from taskit.budget import Budget, show_bytes
 from taskit.rank_grid import SHADES
+from taskit.training.recipe import Recipe
 from taskit.ui.board import board, effect
 from taskit.ui.charts import gain_curve, memory_bar, similarity_bars
 from taskit.ui.commands import command, save
@@ -140,11 +141,12 @@ def test_the_curve_says_why_it_falls(made, chosen):
 
 
 def test_the_command_names_what_differs_and_no_folder(chosen):
+    rate = f"--learning-rate {Recipe().rate(chosen.plan.ranks.values())}"
     assert command(chosen).splitlines() == [
-        "taskit plan photos.zip --backbone tiny --budget 60% --no-gradient-checkpointing --out plan.json",
+        f"taskit plan photos.zip --backbone tiny --budget 60% {rate} --no-gradient-checkpointing --out plan.json",
         "taskit train plan.json --out run",
     ]
-    recipe = replace(chosen.plan.training, batch_size=4, gradient_checkpointing=True)
+    recipe = Recipe(batch_size=4, gradient_checkpointing=True)
     other = replace(chosen, plan=replace(chosen.plan, training=recipe))
     assert "--batch-size 4 --gradient-checkpointing --out" in command(other)
 
