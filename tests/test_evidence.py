@@ -123,6 +123,12 @@ def test_accuracy_compares_only_where_both_ways_were_trained():
     twice = [cell | {"seed": 1, "test": cell["test"] + 0.02 * (cell["way"] == "taskit")} for cell in both]
     assert str(accuracy.gap([*both, *twice], "uniform")) == "+11.0 ± 1.0"
     assert accuracy.gap(both, "everywhere") is None
+    narrow = [cell | {"share": 20, "test": cell["test"] / 2} for cell in both]
+    assert str(accuracy.gap([*both, *narrow], "uniform", share=20)) == "+5.0"
+    assert accuracy._tight([*both, *narrow]) == ""
+    blind = [cell | {"way": "random-checkpointing"} for cell in narrow if cell["way"] == "uniform"]
+    told = " At 20 % it is +5.0 against a random importance that recomputes (1 pairs)."
+    assert accuracy._tight([*both, *narrow, *blind]) == told
 
 
 def test_rates_are_compared_on_the_tasks_that_all_ways_have_tried_them_on():

@@ -51,7 +51,7 @@ def draw_levers() -> Levers:
             batch=gr.Number(recipe.batch_size, label="Batch size", precision=0, minimum=1),
             length=gr.Number(0, label="Longest text, tokens; 0 is whole", precision=0, minimum=0),
             epochs=gr.Number(recipe.epochs, label="Epochs", precision=0, minimum=1),
-            rate=gr.Number(label="Learning rate", placeholder="by the ranks"),
+            rate=gr.Number(0, label="Learning rate; 0 is by the ranks"),
             optimizer=gr.Dropdown([*OPTIMIZERS], value=recipe.optimizer, label="Optimizer"),
             quantization=gr.Dropdown([NO_QUANTIZATION, *filter(None, QUANTIZATIONS)], label="Quantization"),
             checkpointing=gr.Dropdown([*RECOMPUTING], label="Checkpointing"),
@@ -82,7 +82,7 @@ def read_levers(
         batch_size=int(batch),
         max_length=int(length) if length else None,
         epochs=int(epochs),
-        learning_rate=rate,
+        learning_rate=rate or None,
         optimizer=optimizer,
         gradient_checkpointing=RECOMPUTING[recomputing],
     )

@@ -15,9 +15,11 @@ def test_fields_become_a_recipe_and_a_quantization():
         None,
         "taskit",
     )
+    assert read_levers(16, 0, 10, 0, "adamw", "none", AUTO, "taskit")[0] == Recipe()
     recipe, bits, method = read_levers(4, 64, 2, 1e-3, "sgd", "4bit", "on", "pi")
     assert method == "pi"
     assert (recipe.batch_size, recipe.max_length, recipe.gradient_checkpointing, bits) == (4, 64, True, "4bit")
+    assert recipe.learning_rate == 1e-3
 
 
 def test_an_empty_field_is_one_sentence():
