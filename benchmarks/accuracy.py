@@ -111,6 +111,14 @@ def unpack(out: Path, work: Path) -> None:
             write_json(path, row)
 
 
+def continued(facts: Row, out: Path) -> Row:
+    """The facts of a run, after the commands and seeds of the earlier table that it goes on from."""
+    earlier = json.loads(out.read_text()) if out.exists() else {"command": [], "seeds": []}
+    before = [earlier["command"]] if isinstance(earlier["command"], str) else earlier["command"]
+    commands = list(dict.fromkeys([*before, facts["command"]]))
+    return facts | {"command": commands, "seeds": sorted({*earlier["seeds"], *facts["seeds"]})}
+
+
 def one_task(chosen: argparse.Namespace, family: Family, name: str, seed: int, wanted: list[Key]) -> None:
     """The missing cells of one task with one seed."""
     missing = [key for key in wanted if not key.path(chosen.work).exists()]
@@ -160,7 +168,7 @@ def options() -> argparse.ArgumentParser:
 def main() -> None:
     parser = options()
     chosen = parser.parse_args()
-    facts = common.facts(parser, chosen)
+    facts = continued(common.facts(parser, chosen), chosen.out)
     if chosen.quick:
         chosen.work, chosen.seeds, chosen.budgets = chosen.work / "quick", chosen.seeds[:1], (60,)
         chosen.families = [name for name in chosen.families if name != "vit-tiny"]

@@ -9,7 +9,7 @@ from torch.optim import optimizer
 
 from benchmarks.accuracies.suite import GROUPS, suite, zoo_without
 from benchmarks.accuracies.ways import BOUNDED, FULL_RATES, RATES, WAYS, Task, Training, bytes_of, cell
-from benchmarks.accuracy import Key, chooses, keys, read_cells, scored, settled, unpack
+from benchmarks.accuracy import Key, chooses, continued, keys, read_cells, scored, settled, unpack
 from benchmarks.transferring.families import Family, families
 from taskit.data import load
 from tests.world import write_bert, write_topics
@@ -87,6 +87,17 @@ def test_an_earlier_table_goes_on_where_it_was(tmp_path):
     newer.write_text('{"newer": true}')
     unpack(tmp_path / "table.json", tmp_path)
     assert read_cells(tmp_path) == [rows[0], {"newer": True}]
+
+
+def test_a_table_names_all_the_commands_that_it_comes_of(tmp_path):
+    first = continued({"command": "a", "seeds": [1]}, tmp_path / "none.json")
+    assert first == {"command": ["a"], "seeds": [1]}
+    (tmp_path / "table.json").write_text(json.dumps(first))
+    assert continued({"command": "a", "seeds": [1]}, tmp_path / "table.json") == first
+    again = continued({"command": "b", "seeds": [0, 1]}, tmp_path / "table.json")
+    assert again == {"command": ["a", "b"], "seeds": [0, 1]}
+    (tmp_path / "table.json").write_text(json.dumps({"command": "a", "seeds": [1]}))
+    assert continued({"command": "b", "seeds": [0, 1]}, tmp_path / "table.json") == again
 
 
 @pytest.fixture(scope="module")
