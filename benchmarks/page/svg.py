@@ -4,7 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from xml.sax.saxutils import escape
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999")  # Okabe and Ito
+OKABE_ITO = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#999999")
+COLOURS = (*OKABE_ITO, "#882255", "#117733", "#aa4499", "#ddcc77")  # and four of Tol's, where there are more series
 WIDTH, LEFT, RIGHT, TOP, BOTTOM = 720, 70, 190, 44, 46
 HEIGHT = 340
 BAR, GAP = 12, 10
