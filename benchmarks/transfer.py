@@ -2,7 +2,7 @@
 
     python -m benchmarks.transfer --data FOLDER --work FOLDER [--families text image vit-tiny] [--seeds 0 1 2]
 
-learn: trains LoRA r = 8 everywhere on every task and ablates each module on test rows.  insert: trains each module
+learn: trains LoRA r = 8 everywhere on every task.  ablate: takes each module from it on test rows.  insert: trains each module
 alone.  own: what each learned adapter says on its own data.  gather: measures all on which a prediction could rest.
 rates: trains the plans that different importances lead to, at the least budget with every rate.  worth: the same at
 all budgets, with the rate that did best on validation rows over the seeds.  alone: plans that single learned tasks
@@ -33,16 +33,18 @@ from benchmarks.transferring.tables import (
     summary,
     worth_rows,
 )
-from benchmarks.transferring.truth import insert, learn
+from benchmarks.transferring.truth import ablate, insert, learn
 from benchmarks.transferring.worth import SHARES, alone, importances, strategies, try_rates, worth
 
 FILES = {  # of parts that are done in one go; the others keep every training
-    "learn": "truth.npz",
+    "learn": "adapter_model.safetensors",
+    "ablate": "truth.npz",
     "insert": "insertion.npz",
     "own": "own.npy",
     "gather": "evidence.npz",
 }
-PARTS = ("learn", "insert", "own", "gather", "rates", "worth", "alone", "report")
+SIMILARITY = ("learn", "gather")  # the parts that similarity needs
+PARTS = ("learn", "ablate", "insert", "own", "gather", "rates", "worth", "alone", "report")
 QUICK = {"train_rows": 160, "test_rows": 80, "epochs": 1}
 
 
@@ -73,7 +75,9 @@ def one_task(options: argparse.Namespace, family: Family, task: str, seed: int, 
         bench = Bench.open(family, source, seed)
         tell("opened")
         if part == "learn":
-            learn(bench, folder, bench.test if task in family.ablated else bench.test[::8], tell)
+            learn(bench, folder, tell)
+        elif part == "ablate":
+            ablate(bench, folder, bench.test, tell)
         elif part == "insert":
             insert(bench, folder, 2, bench.test, tell)
         elif part == "gather":
@@ -84,7 +88,7 @@ def one_task(options: argparse.Namespace, family: Family, task: str, seed: int, 
         elif part == "own":
             own_sums(bench, folder, folder / FILES[part])
         elif part == "rates":
-            found, truth = (dict(np.load(folder / FILES[of])) for of in ("gather", "learn"))
+            found, truth = (dict(np.load(folder / FILES[of])) for of in ("gather", "ablate"))
             try_rates(bench, strategies(bench, source, importances(found, truth, seed), options.shares), folder, tell)
         elif part == "worth":
             worth(bench, folder, [place(options.work, family, task, one) for one in options.seeds], tell)
@@ -105,20 +109,21 @@ def run(options: argparse.Namespace, family: Family, part: str) -> None:
 def write_report(options: argparse.Namespace, chosen: list[Family], facts: dict[str, Any]) -> None:
     """The tables of all that --work holds, with the command that measures it, whatever part was asked for now.
 
-    Families that an earlier report has and that were not chosen now stay as they are.
+    Of an earlier report what this one has nothing about stays as it is.
     """
     facts["command"] = facts["command"].partition(" --parts")[0]
     earlier = json.loads(options.out.read_text()) if options.out.exists() else {}
     facts |= {name: earlier[name] for name in families(options.data) if name in earlier}
     for family in chosen:
         rows = importance_rows(options.work, family, options.seeds)
-        facts[family.name] = {
+        found = {
             "similarity": similarity_rows(options.work, family, options.seeds),
             "importance": rows,
             "importance_means": summary(rows),
             "worth": worth_rows(options.work, family, options.seeds),
             "alone": alone_rows(options.work, family, options.seeds),
         }
+        facts[family.name] = earlier.get(family.name, {}) | {part: rows for part, rows in found.items() if rows}
         report(family.name, facts[family.name])
     options.out.write_text(json.dumps(facts, indent=1) + "\n")
 
@@ -137,7 +142,7 @@ def main() -> None:
     chosen = [quick_family(known[name]) if options.quick else known[name] for name in options.families]
     for family in chosen:
         for part in options.parts:
-            if part != "report":
+            if part in SIMILARITY or (part != "report" and not family.similarity_only):
                 run(options, family, part)
     if "report" in options.parts:
         write_report(options, chosen, common.facts(parser, options))

@@ -18,11 +18,16 @@ SCALES = tuple(10.0 ** (k / 48) for k in range(-48, 97))
 @dataclass(frozen=True, slots=True)
 class Head:
     """``weight`` (classes, d) and ``bias`` (classes,), and logits ``held_out`` (n, classes) of the rows it was
-    fitted on, each by the head fitted on all others."""
+    fitted on, each by the head fitted on all others.
+
+    ``unexplained`` is rho, the cross-entropy that the head leaves on those rows over the entropy of their labels: 0
+    where the features tell the labels, 1 where they say nothing about them.
+    """
 
     weight: Tensor
     bias: Tensor
     held_out: Tensor
+    unexplained: float
 
 
 def fit_head(features: Tensor, labels: Tensor, classes: int) -> Head:
@@ -43,7 +48,10 @@ def fit_head(features: Tensor, labels: Tensor, classes: int) -> Head:
     coefficients = vt.T @ ((s / (s**2 + ridge))[:, None] * (u.T @ (y - y.mean(0))))  # (d, classes)
     weight = scale * (coefficients / sigma[:, None]).T
     bias = scale * y.mean(0) - weight @ mean
-    return Head(*(part.to(features.dtype) for part in (weight, bias, scale * predictions)))
+    left = float(F.cross_entropy(x @ weight.T + bias, labels.to(x.device)))
+    entropy = float(torch.special.entr(y.mean(0)).sum())
+    unexplained = min(left / entropy, 1.0) if entropy else 0.0
+    return Head(*(part.to(features.dtype) for part in (weight, bias, scale * predictions)), unexplained)
 
 
 def _ridges(s: Tensor) -> list[float]:

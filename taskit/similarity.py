@@ -3,7 +3,7 @@
     raw       phi_i = cos(x*, x(theta + w_i; d))                           Eq. (4), the paper's
     delta     phi_i = cos(-grad_x L, x(theta + w_i; d) - x(theta; d))      centred at 0, the same for every eta
     gradient  phi_i = <-grad_W L, dW_i> / (||grad_W L|| ||dW_i||)          between updates of weights, as in TGLoRA
-    trial     phi_i = cos(u_0 + c u_{-i}, u_i)                            between displacements, w_0 of `taskit.trial`
+    trial     phi_i = cos((1 - rho) u_0 + rho c u_{-i}, u_i)              between displacements, w_0 of `taskit.trial`
 
 raw and delta flatten the tokens that are no padding, trial averages over them; all work example by example and are
 averaged over examples: our reading.  fisher is in `taskit.fisher`.
@@ -11,7 +11,10 @@ For gradient the learned task's update dW_i = s B A stands for its gradient; the
 features' derivative along dW_i, which a small step shows, so that no gradient of a weight is ever made.
 For trial u_i is the direction of x(theta + w_i; d) - x(theta; d), and u_{-i} that of the mean of all u_j, j > 0 and
 j != i.  Whole trainings also drift in a direction that they share, and a trial is too short to have gone there; how
-much they share is c, the mean cosine between the u of two learned tasks.
+much they share is c, the mean cosine between the u of two learned tasks.  And the less the frozen features say about
+the labels, the longer a training has to go on: it drifts the more, and the more of its trial is noise.  So rho, what
+they leave unexplained (`taskit.head`), divides the say between trial and drift; both have as much where no head is
+fitted.
 """
 
 from collections.abc import Sequence
@@ -87,13 +90,16 @@ def shared_cosine(moves: Sequence[Tensor]) -> float:
     return max(float(pairs) / (len(moves) * (len(moves) - 1)), 0.0)
 
 
-def trial_similarities(tried: Tensor, moves: Sequence[Tensor]) -> list[float]:
-    """phi of trial for each learned task, from the `displacement` (n, d) of the trial and of every task."""
+def trial_similarities(tried: Tensor, moves: Sequence[Tensor], unexplained: float) -> list[float]:
+    """phi of trial for each learned task, from the `displacement` (n, d) of the trial and of every task.
+
+    ``unexplained`` is rho, in 0..1.
+    """
     total = sum((move.double() for move in moves), torch.zeros(()))
     shared = shared_cosine(moves)
     phis = []
     for move in moves:
-        aim = tried.double() + shared * _unit(total - move.double())
+        aim = (1 - unexplained) * tried.double() + unexplained * shared * _unit(total - move.double())
         phis.append(float(_cosine(aim, move, None).mean()))
     return phis
 

@@ -54,7 +54,10 @@ class Measurement:
 
 @dataclass(frozen=True)
 class Sight:
-    """A frozen model, and a probe of the new task seen with it; ``rows`` are all batches, those of the probe last."""
+    """A frozen model, and a probe of the new task seen with it; ``rows`` are all batches, those of the probe last.
+
+    ``unexplained`` is rho of `taskit.head`; nobody knows it where no head is fitted.
+    """
 
     model: PreTrainedModel
     locations: Sequence[str]
@@ -63,6 +66,7 @@ class Sight:
     read_graph: Read  # the same features with their graph
     loss: Loss
     rows: Sequence[Mapping[str, Tensor]]
+    unexplained: float = 0.5
 
     @cached_property
     def trial(self) -> Mapping[str, Branch]:
@@ -116,18 +120,19 @@ def sighted(
     moved, others = (
         [{key: value.to(device) for key, value in batch.items()} for batch in some] for some in (batches, more)
     )
+    rows = (*others, *moved)
     with frozen(model):
         if final_linear is not None:
             read: partial[Tensor] = partial(example_features, model, final_linear)
             probes, fitted = class_probes(model, moved, final_linear, others)
             loss: Loss = partial(stand_in_loss, read, fitted)
+            yield Sight(model, locations, probes, read, partial(read, graph=True), loss, rows, fitted.unexplained)
         elif (embedding := model.get_output_embeddings()) is not None:
             read = partial(token_features, model, embedding)
             probes = text_probes(model, moved, embedding)
-            loss = partial(loss_of, model)
+            yield Sight(model, locations, probes, read, partial(read, graph=True), partial(loss_of, model), rows)
         else:
             raise BackboneError("The backbone has no head to read the features from; load it for a task.")
-        yield Sight(model, locations, probes, read, partial(read, graph=True), loss, (*others, *moved))
 
 
 def weigh(sight: Sight, tasks: Sequence[LearnedTask], kind: str, importance: str) -> Measurement:
@@ -140,7 +145,9 @@ def weigh(sight: Sight, tasks: Sequence[LearnedTask], kind: str, importance: str
     compared = _compare(trials, chosen, kind, importance)
     importances = tuple(one for one, _ in compared.tried)
     rows = [rows for _, rows in compared.tried]
-    phis = trial_similarities(aim, rows) if kind == "trial" else [float(row.mean()) for row in rows]
+    phis = (
+        trial_similarities(aim, rows, sight.unexplained) if kind == "trial" else [float(row.mean()) for row in rows]
+    )
     found = judge([(one.task, one.adapter) for one in importances], phis, kind)
     return Measurement(found, importances, slopes(sight.locations), (*left_out, *compared.skipped))
 

@@ -106,15 +106,18 @@ def gather(bench: Bench, adapters: Mapping[str, Path], owns: Sequence[Path], out
         read = partial(example_features, bench.model, bench.head)
         x = torch.cat([read(unlabelled(batch)) for batch in probe])
         learned = [load(bench, folder) for folder in adapters.values()]
-        loaded = [*learned, trial(bench, probe), *(load(bench, own) for own in owns)]
+        tried, unexplained = trial(bench, probe)
+        loaded = [*learned, tried, *(load(bench, own) for own in owns)]
         rows = [moved(bench, branches, probe) for branches in loaded]
-        facts: dict[str, Any] = {"x": x, "moved": torch.stack([row[0] for row in rows])}
+        facts: dict[str, Any] = {"x": x, "moved": torch.stack([row[0] for row in rows]), "unexplained": unexplained}
         facts["sums"] = np.stack([row[1] for row in rows])
         for name, direction in directions(bench, x, labels).items():
             facts[f"direction_{name}"] = direction
             grads = weight_gradients(bench, probe, direction)
             facts[f"taylor_{name}"] = np.array([taylor(branches, bench.names, grads) for branches in loaded])
             facts[f"norms_{name}"] = np.array([norms(grad) for grad in grads])
+            if bench.family.similarity_only:
+                continue
             parts = direction.split([len(batch["labels"]) for batch in probe])
             probes = [Probe(unlabelled(batch), part, part, None) for batch, part in zip(probe, parts, strict=True)]
             facts[f"spt_{name}"] = np.array(
@@ -133,12 +136,13 @@ def own_sums(bench: Bench, folder: Path, out: Path) -> None:
         np.save(out, moved(bench, load(bench, folder), bench.probe())[1])
 
 
-def trial(bench: Bench, probe: Sequence[Batch]) -> dict[str, Branch]:
-    """w_0, as planning makes it."""
+def trial(bench: Bench, probe: Sequence[Batch]) -> tuple[dict[str, Branch], float]:
+    """w_0, as planning makes it, and what its head leaves unexplained."""
     read = partial(example_features, bench.model, bench.head)
     further = bench.further()
     _, head = class_probes(bench.model, probe, bench.head, further)
-    return run_trial(bench.model, (*further, *probe), partial(stand_in_loss, read, head), bench.names)
+    tried = run_trial(bench.model, (*further, *probe), partial(stand_in_loss, read, head), bench.names)
+    return tried, head.unexplained
 
 
 def taylor(

@@ -22,7 +22,8 @@ def similarities(e: Evidence) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """By kind: predicted and true similarity to every learned adapter; the true one is the mean over all trainings.
 
     raw: cos(x*, x(w_i)) against cos(x(w_new), x(w_i)).  All others against the cosine of both displacements.
-    delta: cos(-grad, x(w_i) - x).  trial: the product's own.  trial alone: without the common drift.  trial beyond:
+    delta: cos(-grad, x(w_i) - x).  trial: the product's own.  trial even: with rho = 1/2, whatever the features
+    explain.  trial alone: without the common drift.  trial beyond:
     in both, what lies along the mean direction of the other learned tasks is left out, so that a zoo of tasks which
     all resemble the new one has similarity 0.  Each per example and averaged, or of the batch as one vector (pooled).
     ceiling: another training for the trial.
@@ -35,7 +36,8 @@ def similarities(e: Evidence) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     pooled = np.mean([cosines(flat(shift), flat((own - x)[None])) for own in owns], 0)
     units = [displacement(torch.from_numpy(x), torch.from_numpy(one)) for one in moved[: count + 1]]
     found = {
-        "trial": (np.array(trial_similarities(units[-1], units[:-1])), truth),
+        "trial": (np.array(trial_similarities(units[-1], units[:-1], float(e["unexplained"]))), truth),
+        "trial even": (np.array(trial_similarities(units[-1], units[:-1], 0.5)), truth),
         "trial beyond": (beyond(tried - x, shift), np.mean([beyond(own - x, shift) for own in owns], 0)),
         "trial alone": (cosines(shift, tried - x).mean(1), truth),
         "trial pooled": (cosines(flat(shift), flat((tried - x)[None])), pooled),
@@ -109,7 +111,8 @@ def data_measures(e: Evidence) -> dict[str, np.ndarray]:
     for head in ("fold", "soft"):
         frobenius, nuclear, l1 = e[f"norms_{head}"].T
         found |= {f"gradient {head}": frobenius, f"nuclear {head}": nuclear, f"l1 {head}": l1}
-        found |= {f"spt {head}": e[f"spt_{head}"], f"spt mean {head}": e[f"spt_{head}"] / area}
+        if f"spt_{head}" in e:
+            found |= {f"spt {head}": e[f"spt_{head}"], f"spt mean {head}": e[f"spt_{head}"] / area}
         found |= {f"gradient per row {head}": frobenius / np.sqrt(sizes)}
     for name, rows in adapter_measures(e).items():
         found |= {f"{name} of the trial": rows[learned(e)], f"{name} of the trained": rows[learned(e) + 1 :].mean(0)}

@@ -74,7 +74,7 @@ def predictions(found: Any, on_own_data: np.ndarray | None = None) -> dict[str, 
     own = result["taylor fold of the trial"]
     result["blend"] = np.sqrt(own / own.mean() + result["update x trial, normalised"] / used)  # the default
     result["ratio x raw fold (paper)"] = transferred(phi["raw fold"], branch_measures(found)["ratio"], threshold=0.35)
-    for other in ("gradient soft", "spt soft", "nuclear soft"):
+    for other in {"gradient soft", "spt soft", "nuclear soft"} & result.keys():
         result[f"ratio+{other}"] = rankdata(result["ratio x delta soft, normalised"]) + rankdata(result[other])
     return result
 

@@ -1,5 +1,6 @@
 """What training really shows: a full LoRA, what is lost without each of its modules, what each gains alone."""
 
+import copy
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -9,26 +10,31 @@ from typing import Any
 
 import numpy as np
 import torch
+from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 
-from benchmarks.transferring.bench import Batch, Bench, logits
+from benchmarks.transferring.bench import Batch, Bench, accuracy, logits
 from taskit.locations import Location
 
 Tell = Callable[[str], None]
 
 
-def learn(bench: Bench, folder: Path, scored: list[Batch], tell: Tell) -> None:
-    """Train LoRA r = 8 everywhere into ``folder`` as a PEFT adapter, and beside it truth.npz of its ablations.
+def learn(bench: Bench, folder: Path, tell: Tell) -> None:
+    """Train LoRA r = 8 everywhere into ``folder`` as a PEFT adapter."""
+    model = bench.train(bench.full())
+    model.peft_config["default"].base_model_name_or_path = bench.family.backbone
+    tell(f"LoRA everywhere {accuracy(model, bench.validation):.3f} on validation rows")
+    model.save_pretrained(folder, save_embedding_layers=False)
+
+
+def ablate(bench: Bench, folder: Path, scored: list[Batch], tell: Tell) -> None:
+    """Take each module from the adapter in ``folder``, and put truth.npz of what is lost beside it.
 
     truth.npz: ``logits`` (1 + locations, n, classes) of the whole adapter and without each location, ``start``
     (n, classes) of the fitted head alone, ``labels`` (n,), and ``held_logits`` and ``held_labels`` of the
     validation rows for calibration.
     """
-    if (folder / "truth.npz").exists():
-        return
-    model = bench.train(bench.full())
-    model.peft_config["default"].base_model_name_or_path = bench.family.backbone
-    model.save_pretrained(folder, save_embedding_layers=False)
+    model = PeftModel.from_pretrained(copy.deepcopy(bench.model), str(folder)).eval()
     start, labels = logits(bench.model, scored)
     held, held_labels = logits(model, bench.validation)
     rows = torch.cat([ablated(model, bench.locations, batch) for batch in scored], 1)
@@ -46,8 +52,6 @@ def learn(bench: Bench, folder: Path, scored: list[Batch], tell: Tell) -> None:
 
 def insert(bench: Bench, folder: Path, epochs: int, scored: list[Batch], tell: Tell) -> None:
     """Train LoRA r = 8 at each location alone; insertion.npz: ``logits`` (locations, n, classes), ``labels`` (n,)."""
-    if (folder / "insertion.npz").exists():
-        return
     rows, labels = [], torch.empty(0)
     for place in bench.locations:
         found, labels = logits(bench.train({place.name: 8}, epochs=epochs), scored)

@@ -20,8 +20,9 @@ from taskit.methods.tglora import JointModel, join, share_backbone, shared_gradi
 from taskit.probe import example_features
 from taskit.training.recipe import Recipe
 from taskit.training.step import loss_of, make_optimizer, train_step
-from taskit.trial import LEARNING_RATE, STEPS
+from taskit.trial import LEARNING_RATE
 
+STEPS = 32  # of the warm-up
 BATCHES = 4  # of each task, whose gradients are compared with every other's
 
 Batch = dict[str, torch.Tensor]
