@@ -2,12 +2,12 @@
 
     python -m benchmarks.transfer --data FOLDER --work FOLDER [--families text image vit-tiny] [--seeds 0 1 2]
 
-learn: trains LoRA r = 8 everywhere on every task.  ablate: takes each module from it on test rows.  insert: trains each module
-alone.  own: what each learned adapter says on its own data.  gather: measures all on which a prediction could rest.
-rates: trains the plans that different importances lead to, at the least budget with every rate.  worth: the same at
-all budgets, with the rate that did best on validation rows over the seeds.  alone: plans that single learned tasks
-lead to.  All is kept in the folder --work, so that a stopped run goes on where it was; report prints the tables of
-what is there and writes them.
+learn: trains LoRA r = 8 everywhere on every task.  ablate: takes each module from it on test rows.  insert: trains
+each module alone.  own: what each learned adapter says on its own data.  gather: measures all on which a prediction
+could rest.  rates: trains the plans that different importances lead to, at the least budget with every rate.  worth:
+the same at all budgets, with the rate that did best on validation rows over the seeds.  alone: plans that single
+learned tasks lead to.  All is kept in the folder --work, so that a stopped run goes on where it was; report prints
+the tables of what is there and writes them.
 """
 
 import argparse

@@ -1,5 +1,7 @@
 """The closed-form head against refitting without each example in turn, and against plain use."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -86,3 +88,18 @@ def test_held_out_logits_are_those_of_a_head_that_never_saw_the_row():
         outside[part] = F.cross_entropy(scores[~own], labels[~own])
     assert (inside < held_out).all()
     assert held_out.mean() == pytest.approx(float(outside.mean()), rel=0.2)
+
+
+def test_what_stays_unexplained_is_nothing_of_clear_classes_all_of_noise_and_between_of_the_rest():
+    clear, labels = clusters(200, 20, 4, spread=0.05)
+    mixed, _ = clusters(200, 20, 4, spread=2.0)
+    noise = torch.randn(200, 20, generator=torch.Generator().manual_seed(1))
+    shares = [fit_head(features, labels, 4).unexplained for features in (clear, mixed, noise)]
+    assert shares[0] < 0.05 < 0.2 < shares[1] < 0.9 < shares[2] <= 1.0
+    head = fit_head(mixed, labels, 5)  # a class that no row has does not count
+    left = F.cross_entropy(F.linear(mixed, head.weight, head.bias), labels)
+    assert head.unexplained == pytest.approx(float(left) / math.log(4), rel=1e-4)
+
+
+def test_of_a_single_label_nothing_is_left_to_explain():
+    assert fit_head(torch.randn(4, 5), torch.zeros(4, dtype=torch.long), 2).unexplained == 0

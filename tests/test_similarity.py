@@ -95,23 +95,33 @@ def test_a_displacement_is_the_direction_of_the_mean_over_the_tokens_that_count(
 def test_trial_by_hand():
     """The other task's direction is that of the drift, as strong as both are alike; one task alone has none."""
     tried, first, second = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.6, 0.8]]), torch.tensor([[0.0, 1.0]])
-    assert trial_similarities(tried, [first]) == pytest.approx([0.6])
+    assert trial_similarities(tried, [first], 0.5) == pytest.approx([0.6])
     aim = torch.tensor([1.0, 0.8]) / (1 + 0.8**2) ** 0.5
-    assert trial_similarities(tried, [first, second])[0] == pytest.approx(float(first[0] @ aim))
-    assert trial_similarities(tried, [first, -first]) == pytest.approx([0.6, -0.6])
-    assert trial_similarities(tried, []) == []
+    assert trial_similarities(tried, [first, second], 0.5)[0] == pytest.approx(float(first[0] @ aim))
+    aim = torch.tensor([0.75, 0.25 * 0.8]) / (0.75**2 + 0.2**2) ** 0.5
+    assert trial_similarities(tried, [first, second], 0.25)[0] == pytest.approx(float(first[0] @ aim))
+    assert trial_similarities(tried, [first, -first], 0.5) == pytest.approx([0.6, -0.6])
+    assert trial_similarities(tried, [], 0.5) == []
 
 
-def test_trial_is_the_mean_over_examples_of_the_literal_equation():
+def test_what_the_features_explain_divides_the_say_between_trial_and_drift():
+    tried, first, second = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.6, 0.8]]), torch.tensor([[0.0, 1.0]])
+    assert trial_similarities(tried, [first, second], 0.0) == pytest.approx([0.6, 0.0])  # the trial alone
+    assert trial_similarities(tried, [first, second], 1.0) == pytest.approx([0.8, 0.8])  # the drift alone
+    assert trial_similarities(tried, [first], 1.0) == [0.0]  # nothing shared is known of one task
+
+
+@pytest.mark.parametrize("unexplained", [0.0, 0.3, 0.5, 1.0])
+def test_trial_is_the_mean_over_examples_of_the_literal_equation(unexplained):
     choose = torch.Generator().manual_seed(1)
     draws = (1 + torch.randn(7, 5, generator=choose) for _ in range(4))
     tried, *moves = (torch.nn.functional.normalize(draw, dim=1) for draw in draws)
     shared = sum(float((moves[i] * moves[j]).sum(1).mean()) for i, j in ((0, 1), (0, 2), (1, 2))) / 3
     assert shared > 0.05
-    for i, phi in enumerate(trial_similarities(tried, moves)):
+    for i, phi in enumerate(trial_similarities(tried, moves, unexplained)):
         expected = []
         for n in range(7):
             drift = sum(move[n] for j, move in enumerate(moves) if j != i)
-            aim = tried[n] + shared * drift / drift.norm()
+            aim = (1 - unexplained) * tried[n] + unexplained * shared * drift / drift.norm()
             expected.append(float(aim @ moves[i][n] / aim.norm()))
         assert phi == pytest.approx(sum(expected) / 7, abs=1e-6)

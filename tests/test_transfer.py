@@ -167,8 +167,8 @@ def test_an_adapter_trained_the_right_way_is_similar_and_its_opposite_is_not(
             parameter.data.neg_()
     peft.save_pretrained(tmp_path / "opposite", save_embedding_layers=False)
     tasks = open_zoo(tmp_path, BACKBONE).tasks
-    by_weights = measure(tiny_vit, [images], LOCATIONS, tiny_vit.classifier, tasks)
-    assert by_weights.similarities[0].phi > 0.03 > -0.03 > by_weights.similarities[1].phi
+    good, opposite = measure(tiny_vit, [images], LOCATIONS, tiny_vit.classifier, tasks).similarities
+    assert good.phi > 0.3 > 0.2 > opposite.phi  # a long way from the start they are no opposites
     found = measure(tiny_vit, [images], LOCATIONS, tiny_vit.classifier, tasks, kind="delta")
     good, opposite = found.similarities
     assert good.phi > 0.1 > -0.02 > opposite.phi
