@@ -84,6 +84,7 @@ def one_task(options: argparse.Namespace, family: Family, task: str, seed: int, 
             learned = [name for name in family.learned if name != task]
             adapters = {name: place(options.work, family, name, 0) for name in learned}
             owns = [place(options.work, family, task, one) for one in options.seeds]
+            owns = [own for own in owns if (own / FILES["learn"]).exists()]  # learned tasks are trained once
             gather(bench, adapters, owns, folder / FILES[part])
         elif part == "own":
             own_sums(bench, folder, folder / FILES[part])
@@ -98,7 +99,8 @@ def one_task(options: argparse.Namespace, family: Family, task: str, seed: int, 
 
 def run(options: argparse.Namespace, family: Family, part: str) -> None:
     for seed in options.seeds[:1] if part == "own" else options.seeds:
-        tasks = family.learned if part == "own" else family.tasks if part == "learn" and seed == 0 else family.new
+        everything = part in SIMILARITY and seed == 0
+        tasks = family.learned if part == "own" else family.tasks if everything else family.new
         for task in tasks:
             wanted = not options.tasks or task in options.tasks or part in ("learn", "own")
             done = part in FILES and (place(options.work, family, task, seed) / FILES[part]).exists()
@@ -118,6 +120,7 @@ def write_report(options: argparse.Namespace, chosen: list[Family], facts: dict[
         rows = importance_rows(options.work, family, options.seeds)
         found = {
             "similarity": similarity_rows(options.work, family, options.seeds),
+            "similarity_unseen": similarity_rows(options.work, family, options.seeds, family.unseen),
             "importance": rows,
             "importance_means": summary(rows),
             "worth": worth_rows(options.work, family, options.seeds),

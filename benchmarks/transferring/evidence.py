@@ -52,14 +52,15 @@ def load(bench: Bench, folder: Path) -> dict[str, Branch]:
     return read_tensors(folder, read_config(folder), linear_shapes(bench.model))
 
 
-def moved(bench: Bench, branches: Mapping[str, Branch], probe: Sequence[Batch]) -> tuple[Tensor, np.ndarray]:
-    """x(theta + w_i) (n, d), and the sums (k, 4) of `Sums`."""
-    sums, xs = Sums(bench.names), []
-    with attached(bench.model, branches, sums.observe):
+def moved(bench: Bench, branches: Mapping[str, Branch], probe: Sequence[Batch], sums: Sums | None = None) -> Tensor:
+    """x(theta + w_i) (n, d); ``sums`` takes note of how loud every branch is."""
+    xs = []
+    with attached(bench.model, branches, sums and sums.observe):
         for batch in probe:
-            sums.mask = batch.get("attention_mask")
+            if sums:
+                sums.mask = batch.get("attention_mask")
             xs.append(example_features(bench.model, bench.head, unlabelled(batch)))
-    return torch.cat(xs), sums.found
+    return torch.cat(xs)
 
 
 def directions(bench: Bench, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
@@ -103,26 +104,17 @@ def gather(bench: Bench, adapters: Mapping[str, Path], owns: Sequence[Path], out
     probe = bench.probe()
     labels = torch.cat([batch["labels"] for batch in probe])
     with frozen(bench.model):
-        read = partial(example_features, bench.model, bench.head)
-        x = torch.cat([read(unlabelled(batch)) for batch in probe])
+        x = torch.cat([example_features(bench.model, bench.head, unlabelled(batch)) for batch in probe])
         learned = [load(bench, folder) for folder in adapters.values()]
         tried, unexplained = trial(bench, probe)
         loaded = [*learned, tried, *(load(bench, own) for own in owns)]
-        rows = [moved(bench, branches, probe) for branches in loaded]
-        facts: dict[str, Any] = {"x": x, "moved": torch.stack([row[0] for row in rows]), "unexplained": unexplained}
-        facts["sums"] = np.stack([row[1] for row in rows])
-        for name, direction in directions(bench, x, labels).items():
-            facts[f"direction_{name}"] = direction
-            grads = weight_gradients(bench, probe, direction)
-            facts[f"taylor_{name}"] = np.array([taylor(branches, bench.names, grads) for branches in loaded])
-            facts[f"norms_{name}"] = np.array([norms(grad) for grad in grads])
-            if bench.family.similarity_only:
-                continue
-            parts = direction.split([len(batch["labels"]) for batch in probe])
-            probes = [Probe(unlabelled(batch), part, part, None) for batch, part in zip(probe, parts, strict=True)]
-            facts[f"spt_{name}"] = np.array(
-                sensitivities(bench.model, probes, partial(read, graph=True), bench.names)
-            )
+        facts: dict[str, Any] = {"x": x, "unexplained": unexplained}
+        found = directions(bench, x, labels)
+        facts |= {f"direction_{name}": direction for name, direction in found.items()}
+        if bench.family.similarity_only:
+            facts["moved"] = torch.stack([moved(bench, branches, probe) for branches in loaded])
+        else:
+            facts |= by_location(bench, probe, loaded, found)
     named = np.array([*adapters, "trial", *(["own"] * len(owns))])
     shapes = np.array([(place.in_features, place.out_features, place.block) for place in bench.locations])
     part = out.with_name("part.npz")
@@ -130,10 +122,31 @@ def gather(bench: Bench, adapters: Mapping[str, Path], owns: Sequence[Path], out
     part.rename(out)
 
 
+def by_location(
+    bench: Bench, probe: Sequence[Batch], loaded: Sequence[Mapping[str, Branch]], found: Mapping[str, Tensor]
+) -> dict[str, Any]:
+    """What importances are predicted from: how loud each branch is, and what each of the directions ``found`` asks of
+    every location."""
+    sums = [Sums(bench.names) for _ in loaded]
+    rows = [moved(bench, branches, probe, one) for branches, one in zip(loaded, sums, strict=True)]
+    facts: dict[str, Any] = {"moved": torch.stack(rows), "sums": np.stack([one.found for one in sums])}
+    read = partial(example_features, bench.model, bench.head, graph=True)
+    for name, direction in found.items():
+        grads = weight_gradients(bench, probe, direction)
+        facts[f"taylor_{name}"] = np.array([taylor(branches, bench.names, grads) for branches in loaded])
+        facts[f"norms_{name}"] = np.array([norms(grad) for grad in grads])
+        parts = direction.split([len(batch["labels"]) for batch in probe])
+        probes = [Probe(unlabelled(batch), part, part, None) for batch, part in zip(probe, parts, strict=True)]
+        facts[f"spt_{name}"] = np.array(sensitivities(bench.model, probes, read, bench.names))
+    return facts
+
+
 def own_sums(bench: Bench, folder: Path, out: Path) -> None:
     """The sums (k, 4) of a learned adapter on its own task's probe: Table 7's importance on learned data."""
+    sums = Sums(bench.names)
     with frozen(bench.model):
-        np.save(out, moved(bench, load(bench, folder), bench.probe())[1])
+        moved(bench, load(bench, folder), bench.probe(), sums)
+    np.save(out, sums.found)
 
 
 def trial(bench: Bench, probe: Sequence[Batch]) -> tuple[dict[str, Branch], float]:

@@ -30,6 +30,11 @@ class Family:
         return self.name == "vit-tiny"
 
     @property
+    def unseen(self) -> tuple[str, ...]:
+        """Learned tasks on which no measure was chosen, and which a measure may be tried on as if they were new."""
+        return tuple(task for task in self.learned if task not in self.new)
+
+    @property
     def tasks(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys((*self.learned, *self.new)))
 

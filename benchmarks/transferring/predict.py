@@ -48,6 +48,8 @@ def similarities(e: Evidence) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         found[f"raw {head}"] = cosines(x - eta * gradient, others).mean(1), raw
         found[f"delta {head}"] = cosines(-gradient, shift).mean(1), truth
         found[f"delta pooled {head}"] = cosines(flat(-gradient[None]), flat(shift)), pooled
+        if f"taylor_{head}" not in e:
+            continue  # where nothing was measured by location
         slope = e[f"taylor_{head}"][:count, :, 0].sum(1)
         size = np.linalg.norm(e[f"taylor_{head}"][:count, :, 1], axis=1)
         whole = np.linalg.norm(e[f"norms_{head}"][:, 0])
@@ -111,8 +113,7 @@ def data_measures(e: Evidence) -> dict[str, np.ndarray]:
     for head in ("fold", "soft"):
         frobenius, nuclear, l1 = e[f"norms_{head}"].T
         found |= {f"gradient {head}": frobenius, f"nuclear {head}": nuclear, f"l1 {head}": l1}
-        if f"spt_{head}" in e:
-            found |= {f"spt {head}": e[f"spt_{head}"], f"spt mean {head}": e[f"spt_{head}"] / area}
+        found |= {f"spt {head}": e[f"spt_{head}"], f"spt mean {head}": e[f"spt_{head}"] / area}
         found |= {f"gradient per row {head}": frobenius / np.sqrt(sizes)}
     for name, rows in adapter_measures(e).items():
         found |= {f"{name} of the trial": rows[learned(e)], f"{name} of the trained": rows[learned(e) + 1 :].mean(0)}

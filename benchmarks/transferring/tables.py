@@ -15,19 +15,23 @@ from benchmarks.transferring.plans import ALONE, ALONE_RATE, PLANS, TRAINED, Tra
 from benchmarks.transferring.predict import branch_measures, data_measures, learned, similarities, transferred
 
 
-def evidence(work: Path, family: Family, seeds: Sequence[int]) -> Iterator[tuple[str, int, Any]]:
-    """(task, seed, evidence) of everything that is there."""
-    for task in family.new:
+def evidence(
+    work: Path, family: Family, seeds: Sequence[int], tasks: Sequence[str] | None = None
+) -> Iterator[tuple[str, int, Any]]:
+    """(task, seed, evidence) of everything that is there of ``tasks``, of the new ones without it."""
+    for task in family.new if tasks is None else tasks:
         for seed in seeds:
             path = work / family.name / f"seed{seed}" / task / "evidence.npz"
             if path.exists():
                 yield task, seed, np.load(path)
 
 
-def similarity_rows(work: Path, family: Family, seeds: Sequence[int]) -> list[dict[str, Any]]:
-    """Pearson of predicted and true similarity over all pairs of learned and new tasks, by kind."""
+def similarity_rows(
+    work: Path, family: Family, seeds: Sequence[int], tasks: Sequence[str] | None = None
+) -> list[dict[str, Any]]:
+    """Pearson of predicted and true similarity over all pairs of learned tasks and ``tasks``, by kind."""
     pairs: dict[str, list[tuple[np.ndarray, np.ndarray]]] = defaultdict(list)
-    for _, _, found in evidence(work, family, seeds):
+    for _, _, found in evidence(work, family, seeds, tasks):
         for kind, values in similarities(found).items():
             pairs[kind].append(values)
     rows = []
@@ -74,7 +78,7 @@ def predictions(found: Any, on_own_data: np.ndarray | None = None) -> dict[str, 
     own = result["taylor fold of the trial"]
     result["blend"] = np.sqrt(own / own.mean() + result["update x trial, normalised"] / used)  # the default
     result["ratio x raw fold (paper)"] = transferred(phi["raw fold"], branch_measures(found)["ratio"], threshold=0.35)
-    for other in {"gradient soft", "spt soft", "nuclear soft"} & result.keys():
+    for other in ("gradient soft", "spt soft", "nuclear soft"):
         result[f"ratio+{other}"] = rankdata(result["ratio x delta soft, normalised"]) + rankdata(result[other])
     return result
 
