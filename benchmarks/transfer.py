@@ -117,7 +117,7 @@ def write_report(options: argparse.Namespace, chosen: list[Family], facts: dict[
     earlier = json.loads(options.out.read_text()) if options.out.exists() else {}
     facts |= {name: earlier[name] for name in families(options.data) if name in earlier}
     for family in chosen:
-        rows = importance_rows(options.work, family, options.seeds)
+        rows = [] if family.similarity_only else importance_rows(options.work, family, options.seeds)
         found = {
             "similarity": similarity_rows(options.work, family, options.seeds),
             "similarity_unseen": similarity_rows(options.work, family, options.seeds, family.unseen),
