@@ -1,10 +1,9 @@
 """One LoRA branch and how the base model computes with it for a while: forward hooks, nothing replaced or copied."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -85,33 +84,6 @@ def attached(model: nn.Module, branches: Mapping[str, Branch], observe: Observer
             here = Branch(branch.a.to(device), branch.b.to(device), branch.scaling)
             stack.callback(module.register_forward_hook(_hook(name, here, observe)).remove)
         yield
-
-
-@contextmanager
-def gated(model: nn.Module, branches: Mapping[str, Branch]) -> Iterator[Callable[[Sequence[str]], tuple[float, ...]]]:
-    """Let ``model`` compute what it did, with every branch behind a gate g_k = 0 that backward passes inside reach.
-
-    Gives |dL / dg_k| = |<dL / dW_k, dW^k>|, the first-order change of the loss by each branch, summed over those
-    passes, for the locations asked for; 0 where there is no branch.
-    """
-    gates: dict[str, Tensor] = {}
-    with ExitStack() as stack:
-        for name, branch in branches.items():
-            module = model.get_submodule(name)
-            gates[name] = torch.zeros((), device=next(module.parameters()).device, requires_grad=True)
-            stack.callback(module.register_forward_hook(_gate(gates[name], branch)).remove)
-        yield lambda names: tuple(_slope(gates.get(name)) for name in names)
-
-
-def _gate(gate: Tensor, branch: Branch) -> Callable[..., Tensor]:
-    def add_nothing(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        return (output + gate * branch(inputs[0])).to(output.dtype)
-
-    return add_nothing
-
-
-def _slope(gate: Tensor | None) -> float:
-    return 0.0 if gate is None or gate.grad is None else abs(float(gate.grad))
 
 
 def _hook(name: str, branch: Branch, observe: Observer | None) -> Callable[..., Tensor]:

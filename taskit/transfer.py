@@ -1,9 +1,8 @@
 """The one pass over a probe of the new task that measures similarity and importance of every learned task.
 
-One forward of the base gives the features x and the direction -grad_x L in which the loss wants them; a trial of some
-steps gives w_0, learned on the new task itself; one backward pass gives lambda_0 of every location; one forward per
-learned task, adapters loaded one at a time, gives phi_i (Eq. 4) and lambda_i (Eq. 3).  Memory does not grow with the
-zoo.
+One forward of the base gives the features x and the direction -grad_x L in which the loss wants them; a trial of
+some steps gives w_0, learned on the new task itself, and lambda_0 of every location; one forward per learned task,
+adapters loaded one at a time, gives phi_i (Eq. 4) and lambda_i (Eq. 3).  Memory does not grow with the zoo.
 """
 
 import math
@@ -17,12 +16,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from taskit.adapter import read_config, read_tensors
-from taskit.branch import Branch, attached, current_name, gated, linear_shapes
+from taskit.branch import Branch, attached, current_name, linear_shapes
 from taskit.errors import BackboneError, ZooError
 from taskit.fisher import Embedding, embed, likeness_of
 from taskit.importance import Loudness, TaskImportance, update_norms
 from taskit.probe import Probe, class_probes, example_features, frozen, stand_in_loss, text_probes, token_features
-from taskit.recomputed import recomputed
 from taskit.sensitivity import Read, rows_of, sensitivities
 from taskit.shortlist import shortlist
 from taskit.similarity import (
@@ -38,7 +36,7 @@ from taskit.similarity import (
     trial_similarities,
 )
 from taskit.training.step import loss_of
-from taskit.trial import ROWS, Loss, run_trial
+from taskit.trial import Loss, Trial, run_trial
 from taskit.zoo import LearnedTask
 
 
@@ -69,8 +67,8 @@ class Sight:
     unexplained: float = 0.5
 
     @cached_property
-    def trial(self) -> Mapping[str, Branch]:
-        """w_0, made once for all who ask."""
+    def trial(self) -> Trial:
+        """Made once for all who ask."""
         return run_trial(self.model, self.rows, self.loss, self.locations)
 
     def examples(self) -> Iterator[Mapping[str, Tensor]]:
@@ -137,11 +135,9 @@ def sighted(
 
 def weigh(sight: Sight, tasks: Sequence[LearnedTask], kind: str, importance: str) -> Measurement:
     """The second part of `measure`: all learned tasks against what was seen."""
-    with gated(sight.model, sight.trial) as slopes:
-        _pass_back(sight)
-    trials = _Trials(sight)
-    aim = trials.rows(sight.trial, None, _displacement)
-    chosen, left_out = shortlist(tasks, sight.trial, linear_shapes(sight.model), current_name(sight.model))
+    trials, tried = _Trials(sight), sight.trial.branches
+    aim = trials.rows(tried, None, _displacement)
+    chosen, left_out = shortlist(tasks, tried, linear_shapes(sight.model), current_name(sight.model))
     compared = _compare(trials, chosen, kind, importance)
     importances = tuple(one for one, _ in compared.tried)
     rows = [rows for _, rows in compared.tried]
@@ -149,16 +145,7 @@ def weigh(sight: Sight, tasks: Sequence[LearnedTask], kind: str, importance: str
         trial_similarities(aim, rows, sight.unexplained) if kind == "trial" else [float(row.mean()) for row in rows]
     )
     found = judge([(one.task, one.adapter) for one in importances], phis, kind)
-    return Measurement(found, importances, slopes(sight.locations), (*left_out, *compared.skipped))
-
-
-def _pass_back(sight: Sight) -> None:
-    """The backward pass of the probe's loss, in the memory of a few rows and one block."""
-    with recomputed(sight.model), torch.enable_grad():
-        for probe in sight.probes:
-            for start in range(0, len(probe.x), ROWS):
-                x = sight.read_graph(rows_of(probe.inputs, slice(start, start + ROWS), len(probe.x)))
-                x.backward(probe.gradient[start : start + ROWS].to(x))
+    return Measurement(found, importances, sight.trial.importance(sight.locations), (*left_out, *compared.skipped))
 
 
 def glance(sight: Sight, tasks: Sequence[LearnedTask]) -> Measurement:
@@ -207,7 +194,7 @@ class _Trials:
 
     @cached_property
     def _target(self) -> Embedding:
-        return self._embedding(self.sight.trial)
+        return self._embedding(self.sight.trial.branches)
 
     def _embedding(self, branches: Mapping[str, Branch]) -> Embedding:
         sight = self.sight

@@ -3,10 +3,12 @@
 Where a learned task moves the features says little by itself: every training also moves them in directions that all
 trainings share.  So the new task is moved as well, by real optimizer steps under the schedule of training, and
 displacements are compared with a displacement.  What it has become by then, w_0, is the one adapter that was learned
-on the new task itself.
+on the new task itself.  On the way every step tells by how much it lowers the loss at each location.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import cycle, islice
 
 import torch
@@ -31,10 +33,26 @@ Batch = Mapping[str, Tensor]
 Loss = Callable[[Batch], Tensor]  # the mean over the rows of a batch, with its graph
 
 
-def run_trial(
-    model: PreTrainedModel, batches: Sequence[Batch], loss: Loss, locations: Sequence[str]
-) -> dict[str, Branch]:
-    """w_0: a branch of rank RANK at each of ``locations`` after STEPS optimizer steps.
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """w_0, a branch by location, and what the steps there took off the loss, to first order.
+
+    ``removed`` is the sum over steps t of -<dL_t / d(A, B), (A, B)_{t+1} - (A, B)_t>.
+    """
+
+    branches: Mapping[str, Branch]
+    removed: Mapping[str, float]
+
+    def importance(self, locations: Sequence[str]) -> tuple[float, ...]:
+        """lambda_0^k of `taskit.importance` for each of ``locations``; 0 where there is no branch."""
+        return tuple(
+            math.sqrt(max(self.removed[name], 0.0) * self.branches[name].norm) if name in self.branches else 0.0
+            for name in locations
+        )
+
+
+def run_trial(model: PreTrainedModel, batches: Sequence[Batch], loss: Loss, locations: Sequence[str]) -> Trial:
+    """Branches of rank RANK at each of ``locations`` after STEPS optimizer steps.
 
     The rows of ``batches`` are taken in their order, again and again.  The parameters of ``model`` need no gradient,
     and ``loss`` computes with ``model``.  Deterministic.
@@ -43,16 +61,27 @@ def run_trial(
     trained = [matrix for branch in branches.values() for matrix in (branch.a, branch.b)]
     optimizer = make_optimizer("adamw", trained, LEARNING_RATE, 0.0)
     schedule = get_cosine_schedule_with_warmup(optimizer, WARMUP, STEPS)
+    removed = dict.fromkeys(branches, 0.0)
     with recomputed(model), attached(model, branches), torch.enable_grad():
         for parts in islice(_steps(batches), STEPS):
             targets = [target_count(part, model.config.is_encoder_decoder) for part in parts]
             for part, count in zip(parts, targets, strict=True):
                 (loss(part) * (count / max(sum(targets), 1))).backward()
-            torch.nn.utils.clip_grad_norm_(trained, CLIP_NORM, foreach=False)
+            norm = torch.nn.utils.clip_grad_norm_(trained, CLIP_NORM, foreach=False)
+            before = {name: _along(branch) for name, branch in branches.items()}
             optimizer.step()
+            for name, branch in branches.items():  # times what clipping took from the gradient
+                removed[name] += (before[name] - _along(branch)) * max(float(norm) / CLIP_NORM, 1.0)
             schedule.step()
             optimizer.zero_grad()
-    return {name: Branch(one.a.detach(), one.b.detach(), one.scaling) for name, one in branches.items()}
+    tried = {name: Branch(one.a.detach(), one.b.detach(), one.scaling) for name, one in branches.items()}
+    return Trial(tried, removed)
+
+
+def _along(branch: Branch) -> float:
+    """<dL / d(A, B), (A, B)> of the gradient that is there: its change by a step needs no copy of either."""
+    pairs = [(matrix.grad, matrix.detach()) for matrix in (branch.a, branch.b) if matrix.grad is not None]
+    return sum(float((slope.double() * matrix.double()).sum()) for slope, matrix in pairs)
 
 
 def _steps(batches: Sequence[Batch]) -> Iterator[list[Batch]]:

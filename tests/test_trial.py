@@ -26,25 +26,36 @@ def literal(model, batch, names):
     optimizer = torch.optim.AdamW(trained, lr=trial.LEARNING_RATE, weight_decay=0.0)
     schedule = get_cosine_schedule_with_warmup(optimizer, trial.WARMUP, STEPS)
     rows = torch.arange(STEPS * ROWS) % len(batch["labels"])
+    removed = dict.fromkeys(names, 0.0)
     for step in rows.split(ROWS):
         weights = {f"{name}.weight": model.get_submodule(name).weight + b[name] @ a[name] for name in names}
         logits = torch.func.functional_call(model, weights, (batch["pixel_values"][step],)).logits
         optimizer.zero_grad()
         F.cross_entropy(logits, batch["labels"][step]).backward()
+        slopes = {name: (a[name].grad.clone(), b[name].grad.clone()) for name in names}
+        before = {name: (a[name].detach().clone(), b[name].detach().clone()) for name in names}
         torch.nn.utils.clip_grad_norm_(trained, CLIP_NORM)
         optimizer.step()
         schedule.step()
-    return {name: (b[name] @ a[name]).detach() for name in names}
+        for name in names:
+            for slope, old, new in zip(slopes[name], before[name], (a[name], b[name]), strict=True):
+                removed[name] -= float((slope * (new.detach() - old)).sum())
+    return {name: (b[name] @ a[name]).detach() for name in names}, removed
 
 
 def test_equals_the_same_training_written_out(tiny_vit, images):
     with frozen(tiny_vit):
-        expected = literal(tiny_vit, images, VIT)
+        expected, removed = literal(tiny_vit, images, VIT)
         found = run_trial(tiny_vit, [images], loss_of(tiny_vit), VIT)
     for name in VIT:
-        assert found[name].a.shape[0] == found[name].b.shape[1] == RANK
-        assert torch.allclose(found[name].b @ found[name].a, expected[name], atol=2e-5)
+        branch = found.branches[name]
+        assert branch.a.shape[0] == branch.b.shape[1] == RANK
+        assert torch.allclose(branch.b @ branch.a, expected[name], atol=2e-5)
         assert expected[name].abs().max() > 1e-3
+    assert found.removed == pytest.approx(removed, rel=1e-3)
+    values = [max(removed[name], 0) * float(expected[name].norm()) for name in VIT]
+    assert found.importance([*VIT, "elsewhere"]) == pytest.approx([*(value**0.5 for value in values), 0], rel=1e-3)
+    assert min(values) > 0
 
 
 def test_the_loss_falls(tiny_vit, images):
@@ -53,7 +64,7 @@ def test_the_loss_falls(tiny_vit, images):
     loss = loss_of(tiny_vit)
     with frozen(tiny_vit), torch.no_grad():
         before = float(loss(images))
-        with attached(tiny_vit, run_trial(tiny_vit, [images], loss, VIT)):
+        with attached(tiny_vit, run_trial(tiny_vit, [images], loss, VIT).branches):
             assert float(loss(images)) < before
 
 
@@ -87,4 +98,5 @@ def test_is_deterministic(tiny_vit, images, seed):
     torch.manual_seed(seed)
     with frozen(tiny_vit):
         one, other = (run_trial(tiny_vit, [images], loss_of(tiny_vit), VIT) for _ in range(2))
-    assert all(torch.equal(one[name].b, other[name].b) for name in VIT)
+    assert all(torch.equal(one.branches[name].b, other.branches[name].b) for name in VIT)
+    assert one.removed == other.removed

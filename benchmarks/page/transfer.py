@@ -17,6 +17,9 @@ OTHERS = (
     "l2 x trial",
     "own data x trial",
     "update x all alike",
+    "trial",
+    "removed in the trial",
+    "update of the trial",
     "taylor of the trial",
     "taylor of the trained",
     "spt soft",
@@ -106,8 +109,8 @@ def _importance(part: Mapping[str, Any]) -> str:
     rows.append(["one half of the test rows for the other", *(f"{statistics.fmean(halves[t]):.2f}" for t in truths)])
     told = (
         f"Spearman rho with what training shows; `{OURS[1]}` is TaskIT's, and `own data` are the learned tasks' "
-        "ratios on their own data.  `update x all alike` transfers without looking at the new task, `taylor of the "
-        "trial` looks at nothing else, and `taylor of the trained` knows the whole training.  Where halves disagree, "
+        "ratios on their own data.  `update x all alike` transfers without looking at the new task, `trial` looks at "
+        "nothing else, and `taylor of the trained` knows the whole training.  Where halves disagree, "
         "nobody can agree."
     )
     return f"{told}\n\n{table(('importance', *truths), rows)}"

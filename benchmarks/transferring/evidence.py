@@ -21,7 +21,7 @@ from taskit.branch import Branch, attached, linear_shapes
 from taskit.head import SOFTENED, fit_head
 from taskit.probe import Probe, class_probes, example_features, frozen, held_out_gradient, stand_in_loss
 from taskit.sensitivity import sensitivities
-from taskit.trial import run_trial
+from taskit.trial import Trial, run_trial
 
 RANK = 8
 
@@ -107,8 +107,9 @@ def gather(bench: Bench, adapters: Mapping[str, Path], owns: Sequence[Path], out
         x = torch.cat([example_features(bench.model, bench.head, unlabelled(batch)) for batch in probe])
         learned = [load(bench, folder) for folder in adapters.values()]
         tried, unexplained = trial(bench, probe)
-        loaded = [*learned, tried, *(load(bench, own) for own in owns)]
+        loaded = [*learned, tried.branches, *(load(bench, own) for own in owns)]
         facts: dict[str, Any] = {"x": x, "unexplained": unexplained}
+        facts["removed"] = np.array([tried.removed[name] for name in bench.names])
         found = directions(bench, x, labels)
         facts |= {f"direction_{name}": direction for name, direction in found.items()}
         if bench.family.similarity_only:
@@ -149,7 +150,7 @@ def own_sums(bench: Bench, folder: Path, out: Path) -> None:
     np.save(out, sums.found)
 
 
-def trial(bench: Bench, probe: Sequence[Batch]) -> tuple[dict[str, Branch], float]:
+def trial(bench: Bench, probe: Sequence[Batch]) -> tuple[Trial, float]:
     """w_0, as planning makes it, and what its head leaves unexplained."""
     read = partial(example_features, bench.model, bench.head)
     further = bench.further()

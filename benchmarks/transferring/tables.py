@@ -75,7 +75,7 @@ def predictions(found: Any, on_own_data: np.ndarray | None = None) -> dict[str, 
         result[f"{measure} x trial, blended"] = result[f"{measure} x trial, normalised"] + own / own.mean()
         result[f"{measure} x all alike"] = transferred(np.ones(len(rows)), rows, normalised=True)
     used = max((phi["trial"] > 0).sum(), 1)
-    own = result["taylor fold of the trial"]
+    own = result["trial"]
     result["blend"] = np.sqrt(own / own.mean() + result["update x trial, normalised"] / used)  # the default
     result["ratio x raw fold (paper)"] = transferred(phi["raw fold"], branch_measures(found)["ratio"], threshold=0.35)
     for other in ("gradient soft", "spt soft", "nuclear soft"):

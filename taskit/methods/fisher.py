@@ -31,7 +31,7 @@ def rank_experts(scene: Scene, by: str) -> list[Expert]:
     tasks = {task.adapter: task for task in scene.zoo.tasks}
     sight, target = scene.sight, {}
     if by == "fisher":
-        target = embed(sight.model, sight.examples(), sight.loss, sight.trial, names)
+        target = embed(sight.model, sight.examples(), sight.loss, sight.trial.branches, names)
     experts = []
     for similarity in scene.similarity:
         branches = _branches(scene, tasks[similarity.adapter].folder)
