@@ -88,10 +88,10 @@ def importance_rows(work: Path, family: Family, seeds: Sequence[int]) -> list[di
     rows: list[dict[str, Any]] = []
     for task in family.new:
         found = truths(work, family, task, seeds)
-        mine = [one for name, _, one in evidence(work, family, seeds) if name == task]
-        predicted = [predictions(one, own_sums(work, family, one)) for one in mine]
-        if not found or not predicted:
+        mine = [one for _, _, one in evidence(work, family, seeds, (task,))] if found else []
+        if not mine:
             continue
+        predicted = [predictions(one, own_sums(work, family, one)) for one in mine]
         for kind, samples in found.items():
             actual = np.mean([sample.mean(1) for sample in samples], axis=0)
             row = {"family": family.name, "task": task, "truth": kind, "seeds": len(samples)}
