@@ -51,7 +51,8 @@ def fit_head(features: Tensor, labels: Tensor, classes: int) -> Head:
     left = float(F.cross_entropy(x @ weight.T + bias, labels.to(x.device)))
     entropy = float(torch.special.entr(y.mean(0)).sum())
     unexplained = min(left / entropy, 1.0) if entropy else 0.0
-    return Head(*(part.to(features.dtype) for part in (weight, bias, scale * predictions)), unexplained)
+    weight, bias, held_out = (part.to(features.dtype) for part in (weight, bias, scale * predictions))
+    return Head(weight, bias, held_out, unexplained)
 
 
 def _ridges(s: Tensor) -> list[float]:

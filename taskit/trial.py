@@ -61,7 +61,7 @@ def run_trial(model: PreTrainedModel, batches: Sequence[Batch], loss: Loss, loca
     trained = [matrix for branch in branches.values() for matrix in (branch.a, branch.b)]
     optimizer = make_optimizer("adamw", trained, LEARNING_RATE, 0.0)
     schedule = get_cosine_schedule_with_warmup(optimizer, WARMUP, STEPS)
-    removed = dict.fromkeys(branches, 0.0)
+    removed = {name: torch.zeros(()) for name in branches}
     with recomputed(model), attached(model, branches), torch.enable_grad():
         for parts in islice(_steps(batches), STEPS):
             targets = [target_count(part, model.config.is_encoder_decoder) for part in parts]
@@ -70,18 +70,19 @@ def run_trial(model: PreTrainedModel, batches: Sequence[Batch], loss: Loss, loca
             norm = torch.nn.utils.clip_grad_norm_(trained, CLIP_NORM, foreach=False)
             before = {name: _along(branch) for name, branch in branches.items()}
             optimizer.step()
-            for name, branch in branches.items():  # times what clipping took from the gradient
-                removed[name] += (before[name] - _along(branch)) * max(float(norm) / CLIP_NORM, 1.0)
+            clipped = max(float(norm) / CLIP_NORM, 1.0)
+            for name, branch in branches.items():
+                removed[name] = removed[name] + (before[name] - _along(branch)) * clipped
             schedule.step()
             optimizer.zero_grad()
     tried = {name: Branch(one.a.detach(), one.b.detach(), one.scaling) for name, one in branches.items()}
-    return Trial(tried, removed)
+    return Trial(tried, {name: float(value) for name, value in removed.items()})
 
 
-def _along(branch: Branch) -> float:
+def _along(branch: Branch) -> Tensor:
     """<dL / d(A, B), (A, B)> of the gradient that is there: its change by a step needs no copy of either."""
     pairs = [(matrix.grad, matrix.detach()) for matrix in (branch.a, branch.b) if matrix.grad is not None]
-    return sum(float((slope.double() * matrix.double()).sum()) for slope, matrix in pairs)
+    return sum(((slope.double() * matrix.double()).sum() for slope, matrix in pairs), torch.zeros(()))
 
 
 def _steps(batches: Sequence[Batch]) -> Iterator[list[Batch]]:
