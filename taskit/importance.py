@@ -13,11 +13,11 @@ by their mean over all locations, so that one with large weights does not drown 
 for itself by its trial w_0 (`taskit.trial`):
 
     blend     lambda_{n+1}^k = sqrt( lambda_0^k + (1 / n) sum over the n used tasks of phi_i lambda_i^k )
-              lambda_0^k = sqrt( S^k ||dW_0^k||_F ), with S^k what the steps of the trial at k take off the loss
+              lambda_0^k = ( S^k ||dW_0^k||_F^2 )^(1/3), with S^k what the steps of the trial at k take off the loss
 
 S alone is large where the gradient is, however little comes of it, and the norm alone where weights wander; what a
-LoRA gains alone agrees better with both together.  The root keeps the order of the locations and lets no single one
-outweigh the ranks of many.
+LoRA gains alone agrees better with both together, the norm counted twice.  The root keeps the order of the locations
+and lets no single one outweigh the ranks of many.
 The blend passes to what the new data say themselves as similarity falls, and a place at which every similar task
 is sparse is not lost for ever.
 """

@@ -46,7 +46,7 @@ class Trial:
     def importance(self, locations: Sequence[str]) -> tuple[float, ...]:
         """lambda_0^k of `taskit.importance` for each of ``locations``; 0 where there is no branch."""
         return tuple(
-            math.sqrt(max(self.removed[name], 0.0) * self.branches[name].norm) if name in self.branches else 0.0
+            math.cbrt(max(self.removed[name], 0.0) * self.branches[name].norm ** 2) if name in self.branches else 0.0
             for name in locations
         )
 

@@ -118,7 +118,7 @@ def data_measures(e: Evidence) -> dict[str, np.ndarray]:
     for name, rows in adapter_measures(e).items():
         found |= {f"{name} of the trial": rows[learned(e)], f"{name} of the trained": rows[learned(e) + 1 :].mean(0)}
     found["removed in the trial"] = np.maximum(e["removed"], 0.0)
-    found["trial"] = np.sqrt(found["removed in the trial"] * found["update of the trial"])  # lambda_0, the product's
+    found["trial"] = np.cbrt(found["removed in the trial"] * found["update of the trial"] ** 2)  # lambda_0
     found["depth"] = e["shapes"][:, 2].astype(float)
     found["size"] = sizes.astype(float)
     return found
