@@ -12,7 +12,7 @@ features' derivative along dW_i, which a small step shows, so that no gradient o
 For trial u_i is the direction of x(theta + w_i; d) - x(theta; d), and u_{-i} that of the mean of all u_j, j > 0 and
 j != i.  Whole trainings also drift in a direction that they share, and a trial is too short to have gone there; how
 much they share is c, the mean cosine between the u of two learned tasks.  And the less the frozen features say about
-the labels, the longer a training has to go on: it drifts the more, and the more of its trial is noise.  So rho, what
+the labels, the more a training tended to drift, and the more of its trial to be noise.  So rho, what
 they leave unexplained (`taskit.head`), divides the say between trial and drift: s = (rho + 1/2) / 2, half-way to one
 half, for a fitted head may explain by chance.  Both have as much where no head is fitted.
 """

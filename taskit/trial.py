@@ -25,9 +25,7 @@ RANK = 8
 LEARNING_RATE = 2e-3
 WARMUP = 8  # steps
 SEED = 0
-# Of a step; they pass at once, blocks recomputed: a trial may not need what a budget does not give.  As many rows in
-# more steps tell more: benchmarks/transfer.py.
-ROWS = 4
+ROWS = 4  # of a step; they pass at once, blocks recomputed: a trial may not need what a budget does not give
 
 Batch = Mapping[str, Tensor]
 Loss = Callable[[Batch], Tensor]  # the mean over the rows of a batch, with its graph

@@ -107,9 +107,7 @@ def test_trial_by_hand():
 def test_what_the_features_explain_divides_the_say_between_trial_and_drift():
     tried, first, second = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.6, 0.8]]), torch.tensor([[0.0, 1.0]])
     to_second = [trial_similarities(tried, [first, second], rho)[1] for rho in (0.0, 0.5, 1.0)]
-    assert (
-        0 < to_second[0] < to_second[1] < to_second[2] < 0.8
-    )  # of which the trial, alone, says 0, and the drift 0.8
+    assert 0 < to_second[0] < to_second[1] < to_second[2] < 0.8  # the trial alone says 0, the drift alone 0.8
     assert trial_similarities(tried, [first], 1.0) == pytest.approx([0.6])  # nothing shared is known of one task
 
 

@@ -46,7 +46,7 @@ def section(found: Found) -> Section:
     verdict = f"Predicted and true similarity correlate with r = {_each(similar)} (paper {SIMILARITY})"
     unseen = {name: _pearson(part, OURS[0], UNSEEN) for name, part in families.items() if part.get(UNSEEN)}
     if unseen:
-        verdict += f", on tasks that the measure was not found on {_each(unseen)}"
+        verdict += f", with learned tasks taken as new {_each(unseen)}"
     if important:
         verdict += (
             f"; predicted importance and what single modules gain have rho = {_each(important)} in accuracy "
