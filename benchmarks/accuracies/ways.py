@@ -8,14 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from benchmarks.accuracies.suite import zoo_without
 from benchmarks.methods import recipe_of
 from benchmarks.references import Allocating, adalora, everything
+from benchmarks.transferring.agreement import ablation_drops
 from benchmarks.transferring.bench import Batch, Bench, accuracy
+from benchmarks.transferring.evidence import directions, spt, unlabelled
 from benchmarks.transferring.families import Family
 from benchmarks.transferring.plans import Ranks
+from benchmarks.transferring.truth import ablate, learn
 from benchmarks.transferring.worth import strategies
 from taskit.backbone import find_backbone
 from taskit.budget import parse_budget
@@ -27,14 +31,21 @@ from taskit.outlook import Outlook, prepare
 from taskit.plan import Plan
 from taskit.planning import decide, make_plan, search, uniform_plan
 from taskit.pricing import Stage, price, set_stage
+from taskit.probe import example_features, frozen
 from taskit.processor import make_collator
 from taskit.scheduler import schedule, schedule_uniform
 from taskit.training.trainer import train
 
 KEEPING = "taskit-keeping"  # recomputes nothing, as all below but
 CHECKPOINTING = "-checkpointing"  # a way whose name ends so recomputes blocks, within the same bytes
+IMPORTANCES = {  # for TaskIT's scheduler in place of its own, by way; values are properties of a `Task`
+    "random": "at_random",
+    "sensitivity": "sensitive",
+    "oracle": "ablated",
+}
+LEAST = 1e-9  # importance of what costs nothing, or less, to take away
 BOUNDED = (  # within the budget
-    *("taskit", KEEPING, "random", "uniform", "eva", "last-blocks", "last-blocks-r8"),
+    *("taskit", KEEPING, *IMPORTANCES, "uniform", "eva", "last-blocks", "last-blocks-r8"),
     *("random-checkpointing", "uniform-checkpointing"),
 )
 FREE = ("everywhere", "adalora", "full", "head", "zero-ft")  # cost what they cost
@@ -76,7 +87,7 @@ class Task:
         self.family, self.task, self.seed, self.source, self.spare = family, task, seed, source, spare
         self.zoo, self.scratch, self.recipe = zoo, scratch, recipe_of(family)
         self.outlooks: dict[tuple[str, str | None], Outlook] = {}
-        self.fitting: dict[int, dict[tuple[str, int], Ranks]] = {}
+        self.fitting: dict[int, dict[tuple[str, int], Ranks]] = {}  # by share, of what needs no importance
 
     @cached_property
     def bench(self) -> Bench:
@@ -108,6 +119,24 @@ class Task:
         """An importance that knows nothing, for the same scheduler."""
         return np.random.default_rng(self.seed).gamma(1.5, 1.0, len(self.bench.names)).tolist()
 
+    @cached_property
+    def sensitive(self) -> list[float]:
+        """SPT's importance: the squared gradients of the new task itself."""
+        probe, model, head = self.bench.probe(), self.bench.model, self.bench.head
+        with frozen(model):
+            x = torch.cat([example_features(model, head, unlabelled(batch)) for batch in probe])
+            labels = torch.cat([batch["labels"] for batch in probe])
+            return list(spt(self.bench, probe, directions(self.bench, x, labels)["soft"]))
+
+    @cached_property
+    def ablated(self) -> list[float]:
+        """What the test rows lose without each module of a LoRA everywhere; no plan can know it."""
+        folder = self.scratch / "everywhere"
+        learn(self.bench, folder, print)
+        ablate(self.bench, folder, self.bench.test, print)
+        drops = ablation_drops(np.load(folder / "truth.npz"))["loss"].mean(1)
+        return np.maximum(drops, LEAST).tolist()
+
     def known(self, most: int | None = None) -> Path:
         """The zoo without the task itself, all of it or ``most`` learned tasks."""
         return zoo_without(self.zoo, self.task, most, self.seed, self.scratch / f"zoo-{most}")
@@ -134,10 +163,12 @@ class Task:
         """The ranks of a way that the product does not plan, within the budget; None where not one block fits."""
         if way.endswith(CHECKPOINTING):
             return self.recomputed(way, share)
+        if way in IMPORTANCES:
+            importance = getattr(self, IMPORTANCES[way])
+            return strategies(self.bench, self.source, {way: importance}, [share], others=False)[way, share]
         if share not in self.fitting:
-            self.fitting[share] = strategies(self.bench, self.source, {"random": self.at_random}, [share])
-        names = {"last-blocks": "last blocks", "last-blocks-r8": "last blocks", "random": "random"}
-        found = self.fitting[share].get((names.get(way, "uniform"), share))
+            self.fitting[share] = strategies(self.bench, self.source, {}, [share])
+        found = self.fitting[share].get(("last blocks" if way.startswith("last-blocks") else "uniform", share))
         return tuple(min(rank, 8) for rank in found) if found and way == "last-blocks-r8" else found
 
     def recomputed(self, way: str, share: int) -> Ranks:

@@ -131,15 +131,20 @@ def by_location(
     sums = [Sums(bench.names) for _ in loaded]
     rows = [moved(bench, branches, probe, one) for branches, one in zip(loaded, sums, strict=True)]
     facts: dict[str, Any] = {"moved": torch.stack(rows), "sums": np.stack([one.found for one in sums])}
-    read = partial(example_features, bench.model, bench.head, graph=True)
     for name, direction in found.items():
         grads = weight_gradients(bench, probe, direction)
         facts[f"taylor_{name}"] = np.array([taylor(branches, bench.names, grads) for branches in loaded])
         facts[f"norms_{name}"] = np.array([norms(grad) for grad in grads])
-        parts = direction.split([len(batch["labels"]) for batch in probe])
-        probes = [Probe(unlabelled(batch), part, part, None) for batch, part in zip(probe, parts, strict=True)]
-        facts[f"spt_{name}"] = np.array(sensitivities(bench.model, probes, read, bench.names))
+        facts[f"spt_{name}"] = np.array(spt(bench, probe, direction))
     return facts
+
+
+def spt(bench: Bench, probe: Sequence[Batch], direction: Tensor) -> tuple[float, ...]:
+    """SPT's sensitivity of every location, where ``direction`` (n, d) is grad_x L."""
+    parts = direction.split([len(batch["labels"]) for batch in probe])
+    probes = [Probe(unlabelled(batch), part, part, None) for batch, part in zip(probe, parts, strict=True)]
+    read = partial(example_features, bench.model, bench.head, graph=True)
+    return sensitivities(bench.model, probes, read, bench.names)
 
 
 def own_sums(bench: Bench, folder: Path, out: Path) -> None:
