@@ -4,10 +4,9 @@
 
 learn: trains LoRA r = 8 everywhere on every task.  ablate: takes each module from it on test rows.  insert: trains
 each module alone.  own: what each learned adapter says on its own data.  gather: measures all on which a prediction
-could rest.  rates: trains the plans that different importances lead to, at the least budget with every rate.  worth:
-the same at all budgets, with the rate that did best on validation rows over the seeds.  alone: plans that single
-learned tasks lead to.  All is kept in the folder --work, so that a stopped run goes on where it was; report prints
-the tables of what is there and writes them.
+could rest.  alone: trains the plans that single learned tasks lead to.  All is kept in the folder --work, so that a
+stopped run goes on where it was; report prints the tables of what is there and writes them.  What a prediction is
+worth in accuracy, benchmarks/accuracy.py shows.
 """
 
 import argparse
@@ -22,29 +21,23 @@ import numpy as np
 import torch
 
 from benchmarks import common
+from benchmarks.transferring.alone import alone
 from benchmarks.transferring.bench import Bench
 from benchmarks.transferring.evidence import gather, own_sums
 from benchmarks.transferring.families import Family, draw, families
-from benchmarks.transferring.tables import (
-    alone_rows,
-    importance_rows,
-    report,
-    similarity_rows,
-    summary,
-    worth_rows,
-)
+from benchmarks.transferring.tables import ALONE, alone_rows, importance_rows, report, similarity_rows, summary
 from benchmarks.transferring.truth import ablate, insert, learn
-from benchmarks.transferring.worth import SHARES, alone, importances, strategies, try_rates, worth
 
-FILES = {  # of parts that are done in one go; the others keep every training
+FILES = {  # what each part leaves
     "learn": "adapter_model.safetensors",
     "ablate": "truth.npz",
     "insert": "insertion.npz",
     "own": "own.npy",
     "gather": "evidence.npz",
+    "alone": ALONE,
 }
 SIMILARITY = ("learn", "gather")  # the parts that similarity needs
-PARTS = ("learn", "ablate", "insert", "own", "gather", "rates", "worth", "alone", "report")
+PARTS = (*FILES, "report")
 QUICK = {"train_rows": 160, "test_rows": 80, "epochs": 1}
 
 
@@ -88,13 +81,8 @@ def one_task(options: argparse.Namespace, family: Family, task: str, seed: int, 
             gather(bench, adapters, owns, folder / FILES[part])
         elif part == "own":
             own_sums(bench, folder, folder / FILES[part])
-        elif part == "rates":
-            found, truth = (dict(np.load(folder / FILES[of])) for of in ("gather", "ablate"))
-            try_rates(bench, strategies(bench, source, importances(found, truth, seed), options.shares), folder, tell)
-        elif part == "worth":
-            worth(bench, folder, [place(options.work, family, task, one) for one in options.seeds], tell)
         else:
-            alone(bench, source, folder, dict(np.load(folder / FILES["gather"])), tell)
+            alone(bench, source, np.load(folder / FILES["gather"]), folder / FILES[part], tell)
 
 
 def run(options: argparse.Namespace, family: Family, part: str) -> None:
@@ -103,7 +91,7 @@ def run(options: argparse.Namespace, family: Family, part: str) -> None:
         tasks = family.learned if part == "own" else family.tasks if everything else family.new
         for task in tasks:
             wanted = not options.tasks or task in options.tasks or part in ("learn", "own")
-            done = part in FILES and (place(options.work, family, task, seed) / FILES[part]).exists()
+            done = (place(options.work, family, task, seed) / FILES[part]).exists()
             if wanted and not done:
                 one_task(options, family, task, seed, part)
 
@@ -123,7 +111,6 @@ def write_report(options: argparse.Namespace, chosen: list[Family], facts: dict[
             "similarity_unseen": similarity_rows(options.work, family, options.seeds, family.unseen),
             "importance": rows,
             "importance_means": summary(rows),
-            "worth": worth_rows(options.work, family, options.seeds),
             "alone": alone_rows(options.work, family, options.seeds),
         }
         facts[family.name] = earlier.get(family.name, {}) | {part: rows for part, rows in found.items() if rows}
@@ -137,7 +124,6 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="where trained adapters and truths are kept")
     parser.add_argument("--families", nargs="+", default=["text", "image", "vit-tiny"])
     parser.add_argument("--tasks", nargs="+", help="of the new ones; all without it")
-    parser.add_argument("--shares", nargs="+", type=int, default=SHARES, help="budgets, in per cent")
     parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS)
     options = parser.parse_args()
     torch.set_num_threads(1)

@@ -18,9 +18,8 @@ from benchmarks.transferring.agreement import ablation_drops
 from benchmarks.transferring.bench import Batch, Bench, accuracy
 from benchmarks.transferring.evidence import directions, spt, unlabelled
 from benchmarks.transferring.families import Family
-from benchmarks.transferring.plans import Ranks
+from benchmarks.transferring.plans import Ranks, strategies
 from benchmarks.transferring.truth import ablate, learn
-from benchmarks.transferring.worth import strategies
 from taskit.backbone import find_backbone
 from taskit.budget import parse_budget
 from taskit.data import load
@@ -87,7 +86,7 @@ class Task:
         self.family, self.task, self.seed, self.source, self.spare = family, task, seed, source, spare
         self.zoo, self.scratch, self.recipe = zoo, scratch, recipe_of(family)
         self.outlooks: dict[tuple[str, str | None], Outlook] = {}
-        self.fitting: dict[int, dict[tuple[str, int], Ranks]] = {}  # by share, of what needs no importance
+        self.fitting: dict[int, dict[str, Ranks]] = {}  # by share, of what needs no importance
 
     @cached_property
     def bench(self) -> Bench:
@@ -165,10 +164,10 @@ class Task:
             return self.recomputed(way, share)
         if way in IMPORTANCES:
             importance = getattr(self, IMPORTANCES[way])
-            return strategies(self.bench, self.source, {way: importance}, [share], others=False)[way, share]
+            return strategies(self.bench, self.source, {way: importance}, share, others=False)[way]
         if share not in self.fitting:
-            self.fitting[share] = strategies(self.bench, self.source, {}, [share])
-        found = self.fitting[share].get(("last blocks" if way.startswith("last-blocks") else "uniform", share))
+            self.fitting[share] = strategies(self.bench, self.source, {}, share)
+        found = self.fitting[share].get("last-blocks" if way.startswith("last-blocks") else "uniform")
         return tuple(min(rank, 8) for rank in found) if found and way == "last-blocks-r8" else found
 
     def recomputed(self, way: str, share: int) -> Ranks:

@@ -6,7 +6,6 @@ from typing import Any
 
 from benchmarks.page.markdown import points, table
 from benchmarks.page.section import Found, Section
-from benchmarks.page.svg import lines
 
 SIMILARITY = 0.86  # C.9: Pearson of predicted and true similarity
 IMPORTANCE = (0.68, 0.89)  # C.6: Spearman of predicted and actual importance, least and most of five tasks
@@ -53,19 +52,12 @@ def section(found: Found) -> Section:
             f"(paper {IMPORTANCE[0]} to {IMPORTANCE[1]}) and {_each(reliable)} in loss, whose halves agree better"
         )
     verdict += "."
-    body, pictures = [OLDER], {}
+    body = [OLDER]
     for name, part in families.items():
         body += [f"### {name}", _similarity(part), _importance(part)]
-        if part["worth"]:
-            body.append(_worth(part["worth"]))
-        if swept := _swept(part["worth"]):
-            pictures[f"transfer-{name}.svg"] = lines(
-                f"{name}: gain over the head alone", "budget, per cent", "points", swept
-            )
-            body.append(f"![Gain over the head alone by budget](evidence/transfer-{name}.svg)")
         if part.get("alone"):
             body.append(_alone(part["alone"]))
-    return Section(verdict, holds, tuple(body), verdict, pictures)
+    return Section(verdict, holds, tuple(body), verdict)
 
 
 def _each(values: Mapping[str, float]) -> str:
@@ -125,24 +117,6 @@ def _range(counts: Sequence[int]) -> str:
     return "–".join(str(count) for count in sorted({min(counts), max(counts)}))
 
 
-def _worth(rows: list) -> str:
-    shares = sorted({row["share"] for row in rows})
-    by_way: dict[tuple[str, str], dict[int, dict]] = {}
-    for row in rows:
-        mark = "" if row["all_rates"] else " *"
-        by_way.setdefault((row["task"], row["way"] + mark), {})[row["share"]] = row
-    lines_ = [
-        [*way, *(f"{points(cells[s]['gain'])} ({cells[s]['runs']})" if s in cells else "" for s in shares)]
-        for way, cells in by_way.items()
-    ]
-    told = (
-        "Points of accuracy above the head alone, and the number of runs, of the plans that an importance leads to, "
-        "each with the learning rate that did best on validation rows over the seeds at its least budget; * stands "
-        "where not all rates were tried on all seeds, so that the way may be better than it looks."
-    )
-    return f"{told}\n\n{table(('task', 'way', *(f'{share} %' for share in shares)), lines_)}"
-
-
 def _alone(rows: list) -> str:
     cells = [
         [
@@ -160,11 +134,3 @@ def _alone(rows: list) -> str:
         "error of each other say nothing about similarity."
     )
     return f"{told}\n\n{table(head, cells)}"
-
-
-def _swept(rows: list) -> dict[str, list[tuple[float, float]]]:
-    """(budget, points) by task and way, of those with more than one budget."""
-    series: dict[str, list[tuple[float, float]]] = {}
-    for row in sorted(rows, key=lambda row: row["share"]):
-        series.setdefault(f"{row['task']}: {row['way']}", []).append((row["share"], 100 * row["gain"]))
-    return {name: points_ for name, points_ in series.items() if len(points_) > 1}

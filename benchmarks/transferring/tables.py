@@ -1,5 +1,6 @@
 """The tables of the transfer benchmark, from what its work folder holds."""
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import combinations
@@ -11,8 +12,9 @@ from scipy.stats import rankdata
 
 from benchmarks.transferring.agreement import ablation_drops, insertion_gains, rho, split_half
 from benchmarks.transferring.families import Family
-from benchmarks.transferring.plans import ALONE, ALONE_RATE, PLANS, TRAINED, Trainings, read_plans, settled_rates
 from benchmarks.transferring.predict import branch_measures, data_measures, learned, similarities, transferred
+
+ALONE = "alone.json"
 
 
 def evidence(
@@ -124,30 +126,6 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     return dict(table)
 
 
-def worth_rows(work: Path, family: Family, seeds: Sequence[int]) -> list[dict[str, Any]]:
-    """Mean gain in test accuracy over the head, by task, way of choosing and share of the budget.
-
-    ``learning_rate`` is the way's by `settled_rates`, and ``all_rates`` whether it was compared with all others.
-    """
-    rows = []
-    for task in family.new:
-        folders = [work / family.name / f"seed{seed}" / task for seed in seeds]
-        folders = [folder for folder in folders if (folder / PLANS).exists()]
-        gains: dict[tuple[str, int], list[float]] = defaultdict(list)
-        rates = settled_rates(folders)
-        for folder in folders:
-            trainings = Trainings(folder / TRAINED)
-            for (way, share), ranks in read_plans(folder / PLANS).items():
-                if way in rates and (row := trainings.known(ranks, rates[way][0])):
-                    gains[way, share].append(row["test"] - row["head"])
-        for (way, share), found in gains.items():
-            row = {"task": task, "way": way, "share": share, "runs": len(found), "gain": mean(found)}
-            rows.append(
-                row | {"spread": float(np.std(found)), "learning_rate": rates[way][0], "all_rates": rates[way][1]}
-            )
-    return rows
-
-
 def alone_rows(work: Path, family: Family, seeds: Sequence[int]) -> list[dict[str, Any]]:
     """C.1: Pearson r of a learned task's similarity and the accuracy that a plan by it alone gains over the head.
 
@@ -155,20 +133,17 @@ def alone_rows(work: Path, family: Family, seeds: Sequence[int]) -> list[dict[st
     """
     rows: list[dict[str, Any]] = []
     for task, seed, found in evidence(work, family, seeds):
-        folder = work / family.name / f"seed{seed}" / task
-        if not (folder / ALONE).exists():
+        path = work / family.name / f"seed{seed}" / task / ALONE
+        if not path.exists():
             continue
-        ranks_of = {way: ranks for (way, _), ranks in read_plans(folder / ALONE).items()}
-        trainings = Trainings(folder / TRAINED)
-        mine = [trainings.known(ranks_of[str(name)], ALONE_RATE) for name in found["adapters"][: learned(found)]]
-        test = np.array([row["test"] for row in mine if row])
-        values = test - np.array([row["head"] for row in mine if row])
-        tested = len(np.load(folder / "truth.npz")["start"])
-        row = {"task": task, "seed": seed, "least": float(values.min()), "most": float(values.max())}
-        row["standard_error"] = float(np.sqrt(np.mean(test * (1 - test)) / tested))
+        trained = json.loads(path.read_text())
+        test = np.array([plan["test"] for plan in trained["plans"]])
+        gains = test - trained["head"]
+        row = {"task": task, "seed": seed, "least": float(gains.min()), "most": float(gains.max())}
+        row["standard_error"] = float(np.sqrt(np.mean(test * (1 - test)) / trained["tested"]))
         predicted, true = similarities(found)["trial"]
         for kind, x in (("predicted", predicted), ("true", true), ("raw", similarities(found)["raw fold"][0])):
-            row[f"r_{kind}"] = float(np.corrcoef(x, values)[0, 1]) if values.std() else 0.0
+            row[f"r_{kind}"] = float(np.corrcoef(x, gains)[0, 1]) if gains.std() else 0.0
         rows.append(row)
     return rows
 
@@ -185,10 +160,7 @@ def report(name: str, tables: dict[str, Any]) -> None:
     means = tables["importance_means"]
     for way, by_truth in sorted(means.items(), key=lambda item: -sum(item[1].values())):
         print(f"{name:9} {way:45}", "  ".join(f"{truth} {value:5.2f}" for truth, value in by_truth.items()))
-    for row in tables["worth"]:
-        told = f"gain {row['gain']:.3f} in {row['runs']} runs"
-        print(f"{name:9} {row['task']:22} {row['share']:3} % {row['way']:22} {told}")
-    for row in tables["alone"]:
+    for row in tables.get("alone", ()):
         told = f"r {row['r_predicted']:.2f} predicted, {row['r_true']:.2f} true"
         gains = f"gains {row['least']:.3f} to {row['most']:.3f}, one standard error {row['standard_error']:.3f}"
         print(f"{name:9} {row['task']:22} alone: {told}, {gains}")
