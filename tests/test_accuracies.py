@@ -1,15 +1,22 @@
 """The parts of benchmarks/accuracy.py on a tiny model: no task is its own learned one, and every way trains."""
 
 import argparse
+import copy
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from peft import PeftModel
+from torch.nn import functional
 from torch.optim import optimizer
 
 from benchmarks.accuracies.suite import GROUPS, suite, zoo_without
-from benchmarks.accuracies.ways import BOUNDED, FULL_RATES, RATES, WAYS, Task, Training, bytes_of, cell
+from benchmarks.accuracies.ways import BOUNDED, FREE, FULL_RATES, LEAST, RATES, WAYS, Task, Training, bytes_of, cell
 from benchmarks.accuracy import Key, chooses, continued, keys, read_cells, scored, settled, unpack
+from benchmarks.transferring.agreement import calibrated
+from benchmarks.transferring.bench import logits
 from benchmarks.transferring.families import Family, families
 from taskit.data import load
 from tests.world import write_bert, write_topics
@@ -41,7 +48,7 @@ def test_cells_are_asked_for_once_and_named_apart(tmp_path):
     chosen = argparse.Namespace(ways=WAYS, budgets=(40, 60), variants=("learned-1",))
     family = families(Path("data"))["text"]
     wanted = list(keys(chosen, family, "subj", 0))
-    assert len({key.path(tmp_path) for key in wanted}) == len(wanted) == 9 * 2 + 5 + 2
+    assert len({key.path(tmp_path) for key in wanted}) == len(wanted) == len(BOUNDED) * 2 + len(FREE) + 2
 
 
 def one(task, way, *tried, share=60):
@@ -147,7 +154,14 @@ def test_the_head_alone_is_not_trained(tiny):
 
 
 @pytest.mark.parametrize(
-    ("way", "recomputes"), [("taskit", True), ("taskit-keeping", False), ("uniform-checkpointing", True)]
+    ("way", "recomputes"),
+    [
+        ("taskit", True),
+        ("taskit-keeping", False),
+        ("sensitivity", False),
+        ("oracle", False),
+        ("uniform-checkpointing", True),
+    ],
 )
 def test_plans_keep_to_the_same_budget(tiny, way, recomputes):
     row = cell(tiny, way, 40, None, 1e-3)
@@ -161,3 +175,24 @@ def test_plans_keep_to_the_same_budget(tiny, way, recomputes):
 def test_recomputed_blocks_leave_room_for_higher_ranks(tiny):
     found = [sum(tiny.ranks(way, 60)) for way in ("uniform", "uniform-checkpointing")]
     assert found[0] < found[1]
+
+
+def test_what_is_ablated_is_what_the_test_rows_lose_without_a_module(tiny):
+    """Each module's update set to zero in a plain PEFT model, one after the other."""
+    importance = tiny.ablated
+    truth = np.load(tiny.scratch / "everywhere" / "truth.npz")
+    model = PeftModel.from_pretrained(copy.deepcopy(tiny.bench.model), str(tiny.scratch / "everywhere")).eval()
+    temperature = calibrated(truth["held_logits"], truth["held_labels"])
+    whole, labels = logits(model, tiny.bench.test)
+    before = functional.cross_entropy(whole / temperature, labels)
+    for name, found in zip(tiny.bench.names, importance, strict=True):
+        b = model.get_submodule(f"base_model.model.{name}").lora_B["default"].weight
+        kept = b.detach().clone()
+        with torch.no_grad():
+            b.zero_()
+        without, _ = logits(model, tiny.bench.test)
+        with torch.no_grad():
+            b.copy_(kept)
+        lost = float(functional.cross_entropy(without / temperature, labels) - before)
+        assert found == pytest.approx(max(lost, LEAST), abs=1e-6)
+    assert max(importance) > LEAST
