@@ -18,9 +18,8 @@ from benchmarks.transferring.agreement import ablation_drops
 from benchmarks.transferring.bench import Batch, Bench, accuracy
 from benchmarks.transferring.evidence import directions, spt, unlabelled
 from benchmarks.transferring.families import Family
-from benchmarks.transferring.plans import Ranks, strategies
+from benchmarks.transferring.plans import Ranks, stage_of, strategies
 from benchmarks.transferring.truth import ablate, learn
-from taskit.backbone import find_backbone
 from taskit.budget import parse_budget
 from taskit.data import load
 from taskit.head import SOFTENED
@@ -29,9 +28,8 @@ from taskit.methods.form import Preparation
 from taskit.outlook import Outlook, prepare
 from taskit.plan import Plan
 from taskit.planning import decide, make_plan, search, uniform_plan
-from taskit.pricing import Stage, price, set_stage
+from taskit.pricing import Stage, price
 from taskit.probe import example_features, frozen
-from taskit.processor import make_collator
 from taskit.scheduler import schedule, schedule_uniform
 from taskit.training.trainer import train
 
@@ -108,10 +106,7 @@ class Task:
 
     @cached_property
     def stage(self) -> Stage:
-        """What ranks are rehearsed on where all activations are kept."""
-        data, backbone = load(self.source, seed=self.seed), find_backbone(self.family.backbone)
-        collator = make_collator(backbone, data.info.task, self.recipe.max_length)
-        return set_stage(backbone, data, self.recipe, collator)
+        return stage_of(self.bench, self.source)
 
     @property
     def at_random(self) -> list[float]:
@@ -164,9 +159,9 @@ class Task:
             return self.recomputed(way, share)
         if way in IMPORTANCES:
             importance = getattr(self, IMPORTANCES[way])
-            return strategies(self.bench, self.source, {way: importance}, share, others=False)[way]
+            return strategies(self.stage, {way: importance}, share, others=False)[way]
         if share not in self.fitting:
-            self.fitting[share] = strategies(self.bench, self.source, {}, share)
+            self.fitting[share] = strategies(self.stage, {}, share)
         found = self.fitting[share].get("last-blocks" if way.startswith("last-blocks") else "uniform")
         return tuple(min(rank, 8) for rank in found) if found and way == "last-blocks-r8" else found
 

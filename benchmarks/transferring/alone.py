@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.transferring.bench import Bench, accuracy
-from benchmarks.transferring.plans import strategies
+from benchmarks.transferring.plans import stage_of, strategies
 from benchmarks.transferring.predict import branch_measures
 from taskit.training.files import write_json
 
@@ -22,7 +22,7 @@ def alone(bench: Bench, source: Path, evidence: Any, out: Path, tell: Callable[[
     rows, names = branch_measures(evidence)["update"], evidence["adapters"].tolist()
     importances = {name: (row / row.mean()).tolist() for name, row in zip(names, rows, strict=False)}
     plans = []
-    for name, ranks in strategies(bench, source, importances, SHARE, others=False).items():
+    for name, ranks in strategies(stage_of(bench, source), importances, SHARE, others=False).items():
         model = bench.train({place: rank for place, rank in zip(bench.names, ranks, strict=True) if rank}, lr=RATE)
         plans.append({"learned": name, "ranks": ranks, "test": accuracy(model, bench.test)})
         tell(f"{name} alone: {plans[-1]['test']:.3f}")

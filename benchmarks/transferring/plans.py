@@ -9,26 +9,29 @@ from benchmarks.transferring.bench import Bench
 from taskit.backbone import find_backbone
 from taskit.data import load
 from taskit.planning import search
-from taskit.pricing import price, set_stage
+from taskit.pricing import Stage, price, set_stage
 from taskit.processor import make_collator
 from taskit.scheduler import Constraints, schedule, schedule_uniform
-from taskit.training.recipe import Recipe
 
 Ranks = tuple[int, ...]
 
 
+def stage_of(bench: Bench, source: Path) -> Stage:
+    """What ranks are rehearsed on where all activations are kept."""
+    data, backbone = load(source, seed=bench.seed), find_backbone(bench.family.backbone)
+    collator = make_collator(backbone, data.info.task, bench.recipe.max_length)
+    return set_stage(backbone, data, bench.recipe, collator)
+
+
 def strategies(
-    bench: Bench, source: Path, importances: Mapping[str, Sequence[float]], share: int, *, others: bool = True
+    stage: Stage, importances: Mapping[str, Sequence[float]], share: int, *, others: bool = True
 ) -> dict[str, Ranks]:
     """Ranks by way of choosing them, at ``share`` per cent of the way from no update to LoRA r = 8 everywhere: of
     every importance, and of the ``others``, which need none: uniform everywhere, and uniform on the last blocks."""
-    recipe = Recipe(batch_size=bench.family.batch_size, max_length=bench.family.max_length)
-    data, backbone = load(source, seed=bench.seed), find_backbone(bench.family.backbone)
-    stage = set_stage(backbone, data, recipe, make_collator(backbone, data.info.task, recipe.max_length))
     pricing = price(stage)
     low, high = pricing.no_update_bytes, pricing.full_lora_bytes
-    ones = (1.0,) * len(bench.locations)
-    blocks = 1 + max(place.block for place in bench.locations)
+    ones = (1.0,) * len(stage.locations)
+    blocks = 1 + max(place.block for place in stage.locations)
     ways: dict[str, Callable[[int], Any]] = {
         name: partial(schedule, pricing.profile, list(values)) for name, values in importances.items()
     }
