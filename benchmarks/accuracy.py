@@ -4,17 +4,18 @@
         [--budgets 60 20 40 50 80 100] [--ways NAME…] [--variants NAME…] [--seeds 0 1 2] [--quick] [--out FILE]
 
 The paper's table of accuracy and memory in our size: eight text tasks on MiniLM, eight image tasks on the bundled
-backbone and on a pretrained ViT-tiny.  TaskIT, its scheduler with a random importance, uniform LoRA (also with EVA's
-start) and LoRA on the last blocks (at rank 8, and at the largest rank that fits) keep to the budget; LoRA r = 8
-everywhere, AdaLoRA there, full fine-tuning, the head alone and AdapterSoup (zero-ft) cost what they cost.  TaskIT's
-plan is the product's, from the learned tasks that come with the backbone (for ViT-tiny they are learned first)
-without the task itself; it may recompute blocks in the backward pass, which taskit-keeping may not and the others do
-not, but for uniform LoRA and a random importance in a -checkpointing form of their own.  All train the same rows, and
-all but AdapterSoup in the same loop.  A way's learning rate at a budget, where its ranks are others, is the one with
-the best mean validation accuracy over all tasks of a family with the first seed, where all rates are tried; a task's
-validation rows, seventy to ninety, are too few to tell rates apart, so that training rows of the data that were not
-drawn, at most as many as are tested, stand beside them.  Each cell is one file in --work, so that a stopped benchmark
-goes on where it was, and so does one that finds an earlier --out; the table holds all cells that are there.
+backbone and on a pretrained ViT-tiny.  TaskIT, its scheduler with another importance (random, SPT's sensitivity, and
+as the oracle what test rows lose without each module of a LoRA everywhere), uniform LoRA (also with EVA's start) and
+LoRA on the last blocks (at rank 8, and at the largest rank that fits) keep to the budget; LoRA r = 8 everywhere,
+AdaLoRA there, full fine-tuning, the head alone and AdapterSoup (zero-ft) cost what they cost.  TaskIT's plan is the
+product's, from the learned tasks that come with the backbone (for ViT-tiny they are learned first) without the task
+itself; it may recompute blocks in the backward pass, which taskit-keeping may not and the others do not, but for
+uniform LoRA and a random importance in a -checkpointing form of their own.  All train the same rows, and all but
+AdapterSoup in the same loop.  A way's learning rate at a budget, where its ranks are others, is the one with the best
+mean validation accuracy over all tasks of a family with the first seed, where all rates are tried; its validation
+rows, seventy to ninety a task, are too few to tell rates apart, so that training rows of the data that were not drawn,
+at most as many as are tested, stand beside them.  Each cell is one file in --work, so that a stopped benchmark goes on
+where it was, and so does one that finds an earlier --out; the table holds all cells that are there.
 
 --variants are the paper's smaller tables, all of TaskIT's plan: learned-1 is the cold start from one learned task
 (Table 4), learned-N how many learned tasks it takes (Figure 11), gain-FORM the forms of h(r) (Table 2),

@@ -31,7 +31,7 @@ def section(found: Found) -> Section:
         f"{len(best)} comparisons on {tasks} ({told}"
     )
     verdict += f"; not run: {', '.join(left_out)})." if left_out else ")."
-    body = []
+    body = ["Where a method plans by TaskIT's importance, it is that of an earlier trial, of fewer steps."]
     for name, part in families.items():
         body.append(_told(found, part))
         for regime in dict.fromkeys(one["regime"] for one in part["means"]):

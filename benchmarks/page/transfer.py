@@ -26,8 +26,8 @@ OTHERS = (
     "size",
 )
 OLDER = (
-    "What plans are worth, what single tasks lead to, and importances on images and on ViT-tiny were measured with "
-    "an earlier trial, of 32 steps of sixteen rows, and its `taylor`; all else with today's."
+    "Importances on ViT-tiny were measured with an earlier trial, of 32 steps of sixteen rows, and its `taylor`; all "
+    "else with today's.  What an importance is worth in accuracy stands under [accuracy](#accuracy)."
 )
 INSERTED = ("insertion accuracy", "insertion loss")  # what a module trained alone gains; the paper's truth first
 SEEN, UNSEEN = "similarity", "similarity_unseen"
