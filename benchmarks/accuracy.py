@@ -13,9 +13,9 @@ itself; it may recompute blocks in the backward pass, which taskit-keeping may n
 uniform LoRA and a random importance in a -checkpointing form of their own.  All train the same rows, and all but
 AdapterSoup in the same loop.  A way's learning rate at a budget, where its ranks are others, is the one with the best
 mean validation accuracy over all tasks of a family with the first seed, where all rates are tried; its validation
-rows, seventy to ninety a task, are too few to tell rates apart, so that training rows of the data that were not drawn,
-at most as many as are tested, stand beside them.  Each cell is one file in --work, so that a stopped benchmark goes on
-where it was, and so does one that finds an earlier --out; the table holds all cells that are there.
+rows, seventy to ninety a task, are too few to tell rates apart, so that training rows of the data that were not
+drawn, at most as many as are tested, stand beside them.  Each cell is one file in --work, so that a stopped benchmark
+goes on where it was, and so does one that finds an earlier --out; the table holds all cells that are there.
 
 --variants are the paper's smaller tables, all of TaskIT's plan: learned-1 is the cold start from one learned task
 (Table 4), learned-N how many learned tasks it takes (Figure 11), gain-FORM the forms of h(r) (Table 2),
