@@ -25,7 +25,15 @@ from benchmarks.transferring.alone import alone
 from benchmarks.transferring.bench import Bench
 from benchmarks.transferring.evidence import gather, own_sums
 from benchmarks.transferring.families import Family, draw, families
-from benchmarks.transferring.tables import ALONE, alone_rows, importance_rows, report, similarity_rows, summary
+from benchmarks.transferring.tables import (
+    ALONE,
+    alone_rows,
+    gains_of,
+    importance_rows,
+    report,
+    similarity_rows,
+    summary,
+)
 from benchmarks.transferring.truth import ablate, insert, learn
 
 FILES = {  # what each part leaves
@@ -87,7 +95,7 @@ def one_task(options: argparse.Namespace, family: Family, task: str, seed: int, 
 
 def run(options: argparse.Namespace, family: Family, part: str) -> None:
     for seed in options.seeds[:1] if part == "own" else options.seeds:
-        everything = part in SIMILARITY and seed == 0
+        everything = seed == 0 and (part in SIMILARITY or options.tasks)
         tasks = family.learned if part == "own" else family.tasks if everything else family.new
         for task in tasks:
             wanted = not options.tasks or task in options.tasks or part in ("learn", "own")
@@ -112,6 +120,7 @@ def write_report(options: argparse.Namespace, chosen: list[Family], facts: dict[
             "importance": rows,
             "importance_means": summary(rows),
             "alone": alone_rows(options.work, family, options.seeds),
+            "gains": {task: gains.tolist() for task, gains in gains_of(options.work, family).items()},
         }
         facts[family.name] = earlier.get(family.name, {}) | {part: rows for part, rows in found.items() if rows}
         report(family.name, facts[family.name])
@@ -123,7 +132,7 @@ def main() -> None:
     parser = common.options("transfer", __doc__, quick=quick, data=data, required=True, seeds=(0, 1, 2))
     parser.add_argument("--work", type=Path, required=True, help="where trained adapters and truths are kept")
     parser.add_argument("--families", nargs="+", default=["text", "image", "vit-tiny"])
-    parser.add_argument("--tasks", nargs="+", help="of the new ones; all without it")
+    parser.add_argument("--tasks", nargs="+", help="of all; the new ones without it")
     parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS)
     options = parser.parse_args()
     torch.set_num_threads(1)

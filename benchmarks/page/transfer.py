@@ -16,6 +16,8 @@ OTHERS = (
     "l2 x trial",
     "own data x trial",
     "update x all alike",
+    "gains x trial",
+    "blend of gains",
     "trial",
     "removed in the trial",
     "update of the trial",

@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -64,8 +64,14 @@ def truths(work: Path, family: Family, task: str, seeds: Sequence[int]) -> dict[
     return found
 
 
-def predictions(found: Any, on_own_data: np.ndarray | None = None) -> dict[str, np.ndarray]:
-    """Importance (locations,) by every way of predicting it; ``on_own_data`` (i, k, 4) are the learned tasks'."""
+def predictions(
+    found: Any, on_own_data: np.ndarray | None = None, gains: Mapping[str, np.ndarray] | None = None
+) -> dict[str, np.ndarray]:
+    """Importance (locations,) by every way of predicting it.
+
+    ``on_own_data`` (i, k, 4) are the learned tasks' sums, and ``gains`` (k,) what single modules gained in those of
+    them that were measured, by task.
+    """
     phi = {kind: values[0] for kind, values in similarities(found).items()}
     result = dict(data_measures(found))
     for kind in ("trial", "delta soft", "gradient soft"):
@@ -79,21 +85,42 @@ def predictions(found: Any, on_own_data: np.ndarray | None = None) -> dict[str, 
     used = max((phi["trial"] > 0).sum(), 1)
     own = result["trial"]
     result["blend"] = np.sqrt(own / own.mean() + result["update x trial, normalised"] / used)  # the default
+    if lent := _lent(found, phi["trial"], gains or {}):
+        result["gains x trial"] = np.mean(lent, 0)
+        result["blend of gains"] = np.sqrt(own / own.mean() + result["gains x trial"])
     result["ratio x raw fold (paper)"] = transferred(phi["raw fold"], branch_measures(found)["ratio"], threshold=0.35)
     for other in ("gradient soft", "spt soft", "nuclear soft"):
         result[f"ratio+{other}"] = rankdata(result["ratio x delta soft, normalised"]) + rankdata(result[other])
     return result
 
 
+def _lent(found: Any, phi: np.ndarray, gains: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    """phi_i times the gains of mean 1 of every learned task above the threshold that has any."""
+    names = map(str, found["adapters"])
+    known = [(one, gains[name]) for name, one in zip(names, phi, strict=False) if name in gains and one > 0]
+    return [one * row / row.mean() for one, row in known]
+
+
+def gains_of(work: Path, family: Family) -> dict[str, np.ndarray]:
+    """What a LoRA at each location alone took off the test loss (k,), of every task that was inserted with seed 0."""
+    found = {}
+    for task in family.tasks:
+        kinds = truths(work, family, task, (0,))
+        if samples := kinds.get("insertion loss"):
+            found[task] = np.maximum(samples[0].mean(1), 0.0)
+    return found
+
+
 def importance_rows(work: Path, family: Family, seeds: Sequence[int]) -> list[dict[str, Any]]:
     """Mean Spearman of every prediction with every truth, per task, truth averaged over seeds."""
     rows: list[dict[str, Any]] = []
+    gains = gains_of(work, family)
     for task in family.new:
         found = truths(work, family, task, seeds)
         mine = [one for _, _, one in evidence(work, family, seeds, (task,))] if found else []
         if not mine:
             continue
-        predicted = [predictions(one, own_sums(work, family, one)) for one in mine]
+        predicted = [predictions(one, own_sums(work, family, one), gains) for one in mine]
         for kind, samples in found.items():
             actual = np.mean([sample.mean(1) for sample in samples], axis=0)
             row = {"family": family.name, "task": task, "truth": kind, "seeds": len(samples)}
