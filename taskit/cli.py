@@ -18,7 +18,7 @@ from taskit.terminal import progress_bar, quiet_libraries, status
 if TYPE_CHECKING:
     from taskit.plan import Plan
 
-UNTOLD = ("folder", "embedding")  # of a learned task: of this machine, and hundreds of numbers
+UNTOLD = ("folder", "embedding", "gains")  # of a learned task: of this machine, and hundreds of numbers
 Verb = Callable[[argparse.Namespace], None]
 
 

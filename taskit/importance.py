@@ -3,14 +3,16 @@
     ratio     lambda_i^k = ||x(w_i^k; d)||_1 / (||x(W_k; d)||_1 + eps)     Eq. (3)
     absolute  lambda_i^k = ||x(w_i^k; d)||_1                               Table 7, no denominator
     l2        lambda_i^k = ||x(w_i^k; d)||_2 / (||x(W_k; d)||_2 + eps)     Table 7
-    blend     lambda_i^k = ||dW_i^k||_F, the update of the weights         the default, with the trial below
+    blend     lambda_i^k = what a LoRA at k alone took off the loss        the default, with the trial below
+              lambda_i^k = ||dW_i^k||_F, the update of the weights         where no used task knows that
 
     Eq. (2)   lambda_{n+1}^k = sum over used tasks i of phi_i lambda_i^k
 
-What a LoRA gains alone agrees with the norm of its update, and disagrees with Eq. (3), which is large where the
-frozen matrix is silent: see benchmarks/transfer.py.  blend changes Eq. (2) too.  The values of each task are divided
-by their mean over all locations, so that one with large weights does not drown the others.  And the new task speaks
-for itself by its trial w_0 (`taskit.trial`):
+What a LoRA gains alone is much the same for all tasks of a backbone, so that what was measured after one was learned
+(``gains`` in its taskit.json) tells the next one most.  It agrees with the norm of the update, and disagrees with
+Eq. (3), which is large where the frozen matrix is silent: see benchmarks/transfer.py.  blend changes Eq. (2) too.
+The values of each task are divided by their mean over all locations, so that one with large weights does not drown
+the others.  And the new task speaks for itself by its trial w_0 (`taskit.trial`):
 
     blend     lambda_{n+1}^k = sqrt( lambda_0^k + (1 / n) sum over the n used tasks of phi_i lambda_i^k )
               lambda_0^k = ( S^k ||dW_0^k||_F^2 )^(1/3), with S^k what the steps of the trial at k take off the loss
@@ -42,11 +44,15 @@ Sources = Mapping[str, float]  # adapter -> its addend in the importance of a lo
 
 @dataclass(frozen=True, slots=True)
 class TaskImportance:
-    """lambda_i^k of one learned task for each location, in the order of the locations."""
+    """lambda_i^k of one learned task for each location, in the order of the locations.
+
+    ``measured`` says that they are gains which were measured when the task was learned.
+    """
 
     task: str
     adapter: str
     values: tuple[float, ...]
+    measured: bool = False
 
 
 class Loudness:
@@ -93,6 +99,12 @@ def update_norms(branches: Mapping[str, Branch], locations: Sequence[str]) -> tu
     return tuple(branches[name].norm if name in branches else 0.0 for name in locations)
 
 
+def gains_at(gains: Sequence[tuple[str, float]], locations: Sequence[str]) -> tuple[float, ...]:
+    """What a LoRA at each of ``locations`` alone took off the loss of one task; 0 where nothing was measured."""
+    known = dict(gains)
+    return tuple(known.get(name, 0.0) for name in locations)
+
+
 def transfer(
     similarities: Sequence[TaskSimilarity],
     importances: Sequence[TaskImportance],
@@ -102,20 +114,28 @@ def transfer(
     """lambda_{n+1}^k by ``kind``, one of IMPORTANCES, as its addends, for each location.
 
     The first two name the same adapters in the same order; ``own`` are the lambda_0^k of the trial, of which only
-    the blend makes use.  Where nothing is transferred, because no task is used or the used ones have no LoRA at any
-    location, the importance is uniform.
+    the blend makes use.  Where any used task's importance is ``measured``, the blend hears no task whose is not.
+    Where nothing is transferred, because no task is used or the used ones have no LoRA at any location, the
+    importance is uniform.
 
         transfer((TaskSimilarity("a", "a", 0.8, True),), (TaskImportance("a", "a", (0.5, 0.1)),), (1.0, 3.0), "ratio")
         # ({"a": 0.4}, {"a": 0.08})
     """
-    rows = [(s.adapter, s.phi, i.values) for s, i in zip(similarities, importances, strict=True) if s.used]
-    if kind == "blend":
-        used = [(name, phi / len(rows), row) for name, phi, row in rows]
-        rows = [(name, phi, _normalised(row)) for name, phi, row in [(TRIAL, 1.0, own), *used]]
+    voices = [(s, i) for s, i in zip(similarities, importances, strict=True) if s.used]
+    rows = _blended(voices, own) if kind == "blend" else [(s.adapter, s.phi, i.values) for s, i in voices]
     found = tuple({name: phi * row[k] for name, phi, row in rows if row[k]} for k in range(len(own)))
     if kind == "blend":
         found = tuple(map(_rooted, found))
     return found if any(found) else ({UNIFORM: 1.0},) * len(own)
+
+
+def _blended(
+    voices: Sequence[tuple[TaskSimilarity, TaskImportance]], own: Sequence[float]
+) -> list[tuple[str, float, Sequence[float]]]:
+    """The trial, and one voice of all that are heard."""
+    heard = [(s, i) for s, i in voices if i.measured] or voices
+    rows = [(TRIAL, 1.0, own), *((s.adapter, s.phi / len(heard), i.values) for s, i in heard)]
+    return [(name, phi, _normalised(row)) for name, phi, row in rows]
 
 
 def _rooted(addends: Sources) -> Sources:

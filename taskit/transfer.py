@@ -19,7 +19,7 @@ from taskit.adapter import read_config, read_tensors
 from taskit.branch import Branch, attached, current_name, linear_shapes
 from taskit.errors import BackboneError, ZooError
 from taskit.fisher import Embedding, embed, likeness_of
-from taskit.importance import Loudness, TaskImportance, update_norms
+from taskit.importance import Loudness, TaskImportance, gains_at, update_norms
 from taskit.probe import Probe, class_probes, example_features, frozen, stand_in_loss, text_probes, token_features
 from taskit.sensitivity import Read, rows_of, sensitivities
 from taskit.shortlist import shortlist
@@ -226,12 +226,24 @@ def _compare(trials: _Trials, tasks: Sequence[LearnedTask], kind: str, importanc
             continue
         loudness = None if importance == "blend" else Loudness()
         rows = _SIMILARITY[kind](trials, branches, loudness)
-        values = loudness.values(locations, importance) if loudness else update_norms(branches, locations)
-        if not (bool(rows.isfinite().all()) and all(map(math.isfinite, values))):
+        one = _importance_of(task, branches, locations, loudness, importance)
+        if not (bool(rows.isfinite().all()) and all(map(math.isfinite, one.values))):
             skipped.append((task.adapter, "Its outputs on the probe are not finite; train it again."))
             continue
-        found.append((TaskImportance(task.task, task.adapter, values), rows))
+        found.append((one, rows))
     return _Compared(tuple(found), tuple(skipped))
+
+
+def _importance_of(
+    task: LearnedTask, branches: Mapping[str, Branch], locations: Sequence[str], loudness: Loudness | None, kind: str
+) -> TaskImportance:
+    """By how loud it is, if that was asked for; else what it says of its gains, or the norms of its updates."""
+    if loudness:
+        return TaskImportance(task.task, task.adapter, loudness.values(locations, kind))
+    gains = gains_at(task.gains, locations)
+    if any(gains):
+        return TaskImportance(task.task, task.adapter, gains, measured=True)
+    return TaskImportance(task.task, task.adapter, update_norms(branches, locations))
 
 
 def _raw(probe: Probe, moved: Tensor) -> Tensor:

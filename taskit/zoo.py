@@ -35,6 +35,7 @@ class LearnedTask:
     source: str = ""
     revision: str = ""  # commit on the Hub
     embedding: tuple[float, ...] = ()  # mean feature of its data, see `taskit.embedding`
+    gains: tuple[tuple[str, float], ...] = ()  # (module path, what a LoRA there alone took off the loss)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +134,7 @@ def _learned_task(folder: Path, name: str, backbones: Collection[str], revision:
         licence=_text(notes, "licence"),
         source=_text(notes, "source"),
         embedding=_embedding(notes),
+        gains=_gains(notes),
     )
 
 
@@ -164,6 +166,13 @@ def _embedding(notes: dict[str, Any]) -> tuple[float, ...]:
     if not isinstance(values, list) or not all(_is_number(value) for value in values):
         raise ZooError(f"{NOTES} has an embedding that is no list of finite numbers; correct or delete the file.")
     return tuple(map(float, values))
+
+
+def _gains(notes: dict[str, Any]) -> tuple[tuple[str, float], ...]:
+    gains = notes.get("gains") or {}
+    if not isinstance(gains, dict) or not all(_is_number(gain) and gain >= 0 for gain in gains.values()):
+        raise ZooError(f"{NOTES} has gains that are no numbers from 0 by module; correct or delete the file.")
+    return tuple((name, float(gain)) for name, gain in gains.items())
 
 
 def _text(notes: dict[str, Any], field: str) -> str:

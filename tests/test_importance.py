@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from taskit.importance import TRIAL, UNIFORM, Loudness, TaskImportance, transfer
+from taskit.importance import TRIAL, UNIFORM, Loudness, TaskImportance, gains_at, transfer
 from taskit.similarity import TaskSimilarity, judge
 
 
@@ -79,6 +79,24 @@ def test_the_blend_by_hand():
         {TRIAL: pytest.approx(1.5 / other), "a": pytest.approx(0.125 / other), "c": pytest.approx(0.25 / other)},
     )
     assert [sum(addends.values()) for addends in found] == pytest.approx([one, other])
+
+
+def test_where_gains_were_measured_the_blend_hears_no_other_task():
+    """By hand: a is silent, c's gains (0, 4) have mean 1 as (0, 2), and are one voice of n = 1 with phi 1/4."""
+    similarities = [TaskSimilarity(name, name, phi, True) for name, phi in (("a", 0.5), ("c", 0.25))]
+    importances = [TaskImportance("a", "a", (30.0, 10.0)), TaskImportance("c", "c", (0.0, 4.0), measured=True)]
+    found = transfer(similarities, importances, (0.1, 0.3))
+    assert found == (
+        {TRIAL: pytest.approx(0.5**0.5)},
+        {TRIAL: pytest.approx(1.5 / 2**0.5), "c": pytest.approx(0.5 / 2**0.5)},
+    )
+    assert transfer(similarities, importances, (0.1, 0.3), "ratio")[0] == {"a": 15.0}
+    unused = [similarities[0], TaskSimilarity("c", "c", -0.25, False)]
+    assert "a" in transfer(unused, importances, (0.1, 0.3))[0], "gains of a task that is not used say nothing"
+
+
+def test_gains_are_found_by_name_and_0_where_nothing_was_measured():
+    assert gains_at((("b", 0.5), ("gone", 3.0)), ("a", "b")) == (0.0, 0.5)
 
 
 def test_the_blend_is_the_trials_alone_where_no_task_is_similar():

@@ -38,9 +38,14 @@ def test_finds_adapters_one_and_two_levels_down(zoo):
         "Birds", "tiny/birds", folder, BACKBONE, ranks, labels, "accuracy", 0.9, 1.0, "x", "s"
     )
     assert found.tasks[2].value is None
+    (zoo / "tiny/birds/taskit.json").write_text(json.dumps(notes | {"gains": {"a": 1, "b": 0.0}}))
+    assert open_zoo(zoo, BACKBONE).tasks[1].gains == (("a", 1.0), ("b", 0.0))
 
 
-@pytest.mark.parametrize("notes", ["[]", '{"value": "high"}', '{"labels": [1]}', '{"value": NaN}', "{"])
+GAINS = ('{"gains": [1]}', '{"gains": {"a": "much"}}', '{"gains": {"a": -1}}', '{"gains": {"a": NaN}}')
+
+
+@pytest.mark.parametrize("notes", ["[]", '{"value": "high"}', '{"labels": [1]}', '{"value": NaN}', "{", *GAINS])
 def test_broken_notes_skip_their_adapter_only(zoo, notes):
     (zoo / "tiny/cars/taskit.json").write_text(notes)
     found = open_zoo(zoo, BACKBONE)
