@@ -7,6 +7,9 @@ each module alone.  own: what each learned adapter says on its own data.  gather
 could rest.  alone: trains the plans that single learned tasks lead to.  All is kept in the folder --work, so that a
 stopped run goes on where it was; report prints the tables of what is there and writes them.  What a prediction is
 worth in accuracy, benchmarks/accuracy.py shows.
+
+lend, only where it is asked for, puts what single modules gained in learned tasks into the notes of the bundled zoo,
+where planning finds it; --tasks can name learned tasks, too, for ablate and insert.
 """
 
 import argparse
@@ -25,6 +28,7 @@ from benchmarks.transferring.alone import alone
 from benchmarks.transferring.bench import Bench
 from benchmarks.transferring.evidence import gather, own_sums
 from benchmarks.transferring.families import Family, draw, families
+from benchmarks.transferring.lending import lend
 from benchmarks.transferring.tables import (
     ALONE,
     alone_rows,
@@ -46,6 +50,7 @@ FILES = {  # what each part leaves
 }
 SIMILARITY = ("learn", "gather")  # the parts that similarity needs
 PARTS = (*FILES, "report")
+LEND = "lend"  # only where it is asked for: it writes into the zoo
 QUICK = {"train_rows": 160, "test_rows": 80, "epochs": 1}
 
 
@@ -133,15 +138,17 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="where trained adapters and truths are kept")
     parser.add_argument("--families", nargs="+", default=["text", "image", "vit-tiny"])
     parser.add_argument("--tasks", nargs="+", help="of all; the new ones without it")
-    parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS)
+    parser.add_argument("--parts", nargs="+", default=PARTS, choices=(*PARTS, LEND))
     options = parser.parse_args()
     torch.set_num_threads(1)
     known = families(options.data)
     chosen = [quick_family(known[name]) if options.quick else known[name] for name in options.families]
     for family in chosen:
         for part in options.parts:
-            if part in SIMILARITY or (part != "report" and not family.similarity_only):
+            if part in SIMILARITY or (part in FILES and not family.similarity_only):
                 run(options, family, part)
+        if LEND in options.parts:
+            lend(options.work, family)
     if "report" in options.parts:
         write_report(options, chosen, common.facts(parser, options))
 

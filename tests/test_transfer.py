@@ -1,5 +1,7 @@
 """The whole pass against PEFT and the literal equations, one explicit loop at a time."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -73,6 +75,19 @@ def test_the_default_importance_is_the_norm_of_the_update_that_peft_would_merge(
             merged = layer.get_delta_weight("default").detach() if layer else torch.zeros(1)
             assert value == pytest.approx(float(merged.norm()), rel=1e-5)
     assert min(found.own) > 0
+
+
+def test_what_single_modules_gained_is_the_importance_where_the_notes_know_it(tiny_vit, images, vit_zoo):
+    """Gains of no location that the model has are none."""
+    gains = (((LOCATIONS[1], 0.5), (LOCATIONS[2], 2.0), ("gone", 9.0)), (("gone", 9.0),))
+    tasks = [replace(task, gains=one) for task, one in zip(vit_zoo[1], gains, strict=True)]
+    found = measure(tiny_vit, [images], LOCATIONS, tiny_vit.classifier, tasks).importances
+    plain = measure(tiny_vit, [images], LOCATIONS, tiny_vit.classifier, vit_zoo[1]).importances
+    assert found[0].values == tuple({LOCATIONS[1]: 0.5, LOCATIONS[2]: 2.0}.get(name, 0.0) for name in LOCATIONS)
+    assert [one.measured for one in found] == [True, False]
+    assert found[1] == plain[1]
+    loud = measure(tiny_vit, [images], LOCATIONS, tiny_vit.classifier, tasks, importance="ratio").importances
+    assert not any(one.measured for one in loud), "Eq. (3) is asked of the outputs"
 
 
 def test_similarity_equals_equation_4_computed_with_peft(tiny_vit, images, vit_zoo):
