@@ -17,7 +17,7 @@ OTHERS = (
     "own data x trial",
     "update x all alike",
     "gains x trial",
-    "blend of gains",
+    "blend of updates",
     "trial",
     "removed in the trial",
     "update of the trial",
@@ -107,10 +107,11 @@ def _importance(part: Mapping[str, Any]) -> str:
     halves = {truth: [row["split_half"] for row in part["importance"] if row["truth"] == truth] for truth in truths}
     rows.append(["one half of the test rows for the other", *(f"{statistics.fmean(halves[t]):.2f}" for t in truths)])
     told = (
-        f"Spearman rho with what training shows; `{OURS[1]}` is TaskIT's, and `own data` are the learned tasks' "
-        "ratios on their own data.  `update x all alike` transfers without looking at the new task, `trial` looks at "
-        "nothing else, and `taylor of the trained` knows the whole training.  Where halves disagree, "
-        "nobody can agree."
+        f"Spearman rho with what training shows; `{OURS[1]}` is TaskIT's: `trial`, and what single modules gained in "
+        "learned tasks (`gains x trial`) or, in `blend of updates` and where no gains are known, the norms of their "
+        "updates.  `own data` are the learned tasks' ratios on their own data.  `update x all alike` transfers "
+        "without looking at the new task, `trial` looks at nothing else, and `taylor of the trained` knows the whole "
+        "training.  Where halves disagree, nobody can agree."
     )
     return f"{told}\n\n{table(('importance', *truths), rows)}"
 

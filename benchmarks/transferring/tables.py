@@ -84,10 +84,11 @@ def predictions(
         result[f"{measure} x all alike"] = transferred(np.ones(len(rows)), rows, normalised=True)
     used = max((phi["trial"] > 0).sum(), 1)
     own = result["trial"]
-    result["blend"] = np.sqrt(own / own.mean() + result["update x trial, normalised"] / used)  # the default
+    updates = result["update x trial, normalised"] / used
     if lent := _lent(found, phi["trial"], gains or {}):
         result["gains x trial"] = np.mean(lent, 0)
-        result["blend of gains"] = np.sqrt(own / own.mean() + result["gains x trial"])
+    result["blend of updates"] = np.sqrt(own / own.mean() + updates)
+    result["blend"] = np.sqrt(own / own.mean() + result.get("gains x trial", updates))  # the default
     result["ratio x raw fold (paper)"] = transferred(phi["raw fold"], branch_measures(found)["ratio"], threshold=0.35)
     for other in ("gradient soft", "spt soft", "nuclear soft"):
         result[f"ratio+{other}"] = rankdata(result["ratio x delta soft, normalised"]) + rankdata(result[other])
