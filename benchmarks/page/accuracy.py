@@ -108,6 +108,16 @@ def _shares(cells: Iterable[Cell]) -> list[int]:
     return sorted({cell["share"] for cell in cells if cell["share"] is not None})
 
 
+def _whole(cells: Iterable[Cell], family: str) -> list[Cell]:
+    """The cells of a family but those of a way and budget that not all its tasks have: they would not compare."""
+    some = [cell for cell in cells if cell["family"] == family]
+    tasks: dict[tuple, set[str]] = {}
+    for cell in some:
+        tasks.setdefault((cell["way"], cell["share"]), set()).add(cell["task"])
+    most = max(map(len, tasks.values()))
+    return [cell for cell in some if len(tasks[cell["way"], cell["share"]]) == most]
+
+
 def mean(cells: Sequence[Cell], **key: Any) -> tuple[float, float | None] | None:
     """Mean accuracy over tasks of the cells that match, and its spread over the seeds that have all tasks."""
     by_task: dict[tuple, dict[int, float]] = {}
@@ -136,10 +146,10 @@ def _body(found: Found, cells: Sequence[Cell]) -> tuple[str, ...]:
         "recompute blocks in the backward pass, and so does what ends in `-checkpointing`; all else keeps its "
         "activations.  The budget is on the scale of training that keeps them, so that all have the same bytes.  "
         "TaskIT's importance is that of an earlier trial, of 32 steps of eight rows, but in those plans of "
-        "`taskit-keeping` that stand beside an oracle's."
+        "`taskit-keeping` that stand beside an oracle's; in none of gains that the zoo knows."
     ]
     for family in _families(cells):
-        some = [cell for cell in cells if cell["family"] == family]
+        some = _whole(cells, family)
         tasks = list(dict.fromkeys(cell["task"] for cell in some))
         parts += [f"### {family}, {len(tasks)} tasks", _by_budget(some)]
         if _shares(some):
@@ -255,7 +265,7 @@ def _variants(cells: Sequence[Cell]) -> str:
 
 
 def _picture(family: str, cells: Sequence[Cell]) -> str:
-    some = [cell for cell in cells if cell["family"] == family]
+    some = _whole(cells, family)
     shares = _shares(some)
     series: dict[str, list[tuple[float, float]]] = {}
     for way in dict.fromkeys(cell["way"] for cell in some):
