@@ -125,6 +125,7 @@ def importance_rows(work: Path, family: Family, seeds: Sequence[int]) -> list[di
         for kind, samples in found.items():
             actual = np.mean([sample.mean(1) for sample in samples], axis=0)
             row = {"family": family.name, "task": task, "truth": kind, "seeds": len(samples)}
+            row["most"] = float(actual.max())  # what the best module gains, or what is lost without it
             row["split_half"] = float(np.mean([split_half(sample) for sample in samples]))
             row["between_seeds"] = mean(rho(a.mean(1), b.mean(1)) for a, b in combinations(samples, 2))
             row["rho"] = {name: mean(rho(one[name], actual) for one in predicted) for name in predicted[0]}
