@@ -113,8 +113,8 @@ def _importance(part: Mapping[str, Any]) -> str:
         "learned tasks (`gains x trial`) or, in `blend of updates` and where no gains are known, the norms of their "
         "updates.  `own data` are the learned tasks' ratios on their own data.  `update x all alike` transfers "
         "without looking at the new task, `trial` looks at nothing else, and `taylor of the trained` knows the whole "
-        "training.  Where halves disagree, nobody can agree.  Among the learned text tasks here are trec_question and "
-        "cr_customer_reviews, each where it is not the new one; the bundled zoo has neither, and fewer gains."
+        "training.  Where halves disagree, nobody can agree.  Learned text tasks here are trec_question and "
+        "cr_customer_reviews, too, each where it is not new; the bundled zoo has neither, and fewer gains."
     )
     return f"{told}\n\n{table(('importance', *truths), rows)}"
 
