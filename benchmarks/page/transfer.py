@@ -108,13 +108,19 @@ def _importance(part: Mapping[str, Any]) -> str:
     rows.append(["tasks, and trainings of each", *(f"{len(measured[t])}, {_range(measured[t])}" for t in truths)])
     halves = {truth: [row["split_half"] for row in part["importance"] if row["truth"] == truth] for truth in truths}
     rows.append(["one half of the test rows for the other", *(f"{statistics.fmean(halves[t]):.2f}" for t in truths)])
+    again = {truth: [r["between_seeds"] for r in part["importance"] if r["truth"] == truth] for truth in truths}
+    known = {truth: [value for value in again[truth] if value is not None] for truth in truths}
+    if any(known.values()):
+        row = (f"{statistics.fmean(known[t]):.2f}" if known[t] else "" for t in truths)
+        rows.append(["one training for another", *row])
     told = (
         f"Spearman rho with what training shows; `{OURS[1]}` is TaskIT's: `trial`, and what single modules gained in "
         "learned tasks (`gains x trial`) or, in `blend of updates` and where no gains are known, the norms of their "
         "updates.  `own data` are the learned tasks' ratios on their own data.  `update x all alike` transfers "
         "without looking at the new task, `trial` looks at nothing else, and `taylor of the trained` knows the whole "
-        "training.  Where halves disagree, nobody can agree.  Learned text tasks here are trec_question and "
-        "cr_customer_reviews, too, each where it is not new; the bundled zoo has neither, and fewer gains."
+        "training.  Where halves, or two trainings, disagree, nobody can agree.  Learned text tasks here are "
+        "trec_question and cr_customer_reviews, too, each where it is not new; the bundled zoo has neither, and fewer "
+        "gains."
     )
     return f"{told}\n\n{table(('importance', *truths), rows)}"
 
