@@ -9,10 +9,11 @@
     Eq. (2)   lambda_{n+1}^k = sum over used tasks i of phi_i lambda_i^k
 
 What a LoRA gains alone is much the same for all tasks of a backbone, so that what was measured after one was learned
-(``gains`` in its taskit.json) tells the next one most.  It agrees with the norm of the update, and disagrees with
-Eq. (3), which is large where the frozen matrix is silent: see benchmarks/transfer.py.  blend changes Eq. (2) too.
-The values of each task are divided by their mean over all locations, so that one with large weights does not drown
-the others.  And the new task speaks for itself by its trial w_0 (`taskit.trial`):
+(``gains`` in its taskit.json) tells the next one most.  So these have a full voice, in which similarity decides whom
+to hear more: the sum of their phi_i stands in place of n below.  What a LoRA gains alone agrees with the norm of its
+update, and disagrees with Eq. (3), which is large where the frozen matrix is silent: see benchmarks/transfer.py.
+blend changes Eq. (2) too.  The values of each task are divided by their mean over all locations, so that one with
+large weights does not drown the others.  And the new task speaks for itself by its trial w_0 (`taskit.trial`):
 
     blend     lambda_{n+1}^k = sqrt( lambda_0^k + (1 / n) sum over the n used tasks of phi_i lambda_i^k )
               lambda_0^k = ( S^k ||dW_0^k||_F^2 )^(1/3), with S^k what the steps of the trial at k take off the loss
@@ -132,9 +133,11 @@ def transfer(
 def _blended(
     voices: Sequence[tuple[TaskSimilarity, TaskImportance]], own: Sequence[float]
 ) -> list[tuple[str, float, Sequence[float]]]:
-    """The trial, and one voice of all that are heard."""
-    heard = [(s, i) for s, i in voices if i.measured] or voices
-    rows = [(TRIAL, 1.0, own), *((s.adapter, s.phi / len(heard), i.values) for s, i in heard)]
+    """The trial, and one voice of all that are heard: a full one where gains were measured."""
+    measured = [(s, i) for s, i in voices if i.measured]
+    heard = measured or voices
+    whole = sum(s.phi for s, _ in measured) or len(heard)
+    rows = [(TRIAL, 1.0, own), *((s.adapter, s.phi / whole, i.values) for s, i in heard)]
     return [(name, phi, _normalised(row)) for name, phi, row in rows]
 
 

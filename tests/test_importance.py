@@ -82,14 +82,17 @@ def test_the_blend_by_hand():
 
 
 def test_where_gains_were_measured_the_blend_hears_no_other_task():
-    """By hand: a is silent, c's gains (0, 4) have mean 1 as (0, 2), and are one voice of n = 1 with phi 1/4."""
+    """By hand: a is silent, and c's gains (0, 4) have mean 1 as (0, 2), a full voice whatever its phi."""
     similarities = [TaskSimilarity(name, name, phi, True) for name, phi in (("a", 0.5), ("c", 0.25))]
     importances = [TaskImportance("a", "a", (30.0, 10.0)), TaskImportance("c", "c", (0.0, 4.0), measured=True)]
     found = transfer(similarities, importances, (0.1, 0.3))
     assert found == (
         {TRIAL: pytest.approx(0.5**0.5)},
-        {TRIAL: pytest.approx(1.5 / 2**0.5), "c": pytest.approx(0.5 / 2**0.5)},
+        {TRIAL: pytest.approx(1.5 / 3.5**0.5), "c": pytest.approx(2 / 3.5**0.5)},
     )
+    others = [TaskImportance("a", "a", (3.0, 1.0), measured=True), importances[1]]
+    both = transfer(similarities, others, (0.1, 0.3))  # phi 2/3 and 1/3 of one voice
+    assert sum(both[1].values()) == pytest.approx((1.5 + 0.5 * 2 / 3 + 2 / 3) ** 0.5)
     assert transfer(similarities, importances, (0.1, 0.3), "ratio")[0] == {"a": 15.0}
     unused = [similarities[0], TaskSimilarity("c", "c", -0.25, False)]
     assert "a" in transfer(unused, importances, (0.1, 0.3))[0], "gains of a task that is not used say nothing"

@@ -85,8 +85,8 @@ def predictions(
     used = max((phi["trial"] > 0).sum(), 1)
     own = result["trial"]
     updates = result["update x trial, normalised"] / used
-    if lent := _lent(found, phi["trial"], gains or {}):
-        result["gains x trial"] = np.mean(lent, 0)
+    if (lent := _lent(found, phi["trial"], gains or {})) is not None:
+        result["gains x trial"] = lent
     result["blend of updates"] = np.sqrt(own / own.mean() + updates)
     result["blend"] = np.sqrt(own / own.mean() + result.get("gains x trial", updates))  # the default
     result["ratio x raw fold (paper)"] = transferred(phi["raw fold"], branch_measures(found)["ratio"], threshold=0.35)
@@ -95,11 +95,11 @@ def predictions(
     return result
 
 
-def _lent(found: Any, phi: np.ndarray, gains: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-    """phi_i times the gains of mean 1 of every learned task above the threshold that has any."""
+def _lent(found: Any, phi: np.ndarray, gains: Mapping[str, np.ndarray]) -> np.ndarray | None:
+    """Mean, weighed by phi, of the gains of mean 1 of every learned task above the threshold that has any."""
     names = map(str, found["adapters"])
     known = [(one, gains[name]) for name, one in zip(names, phi, strict=False) if name in gains and one > 0]
-    return [one * row / row.mean() for one, row in known]
+    return sum(one * row / row.mean() for one, row in known) / sum(one for one, _ in known) if known else None
 
 
 def gains_of(work: Path, family: Family) -> dict[str, np.ndarray]:
