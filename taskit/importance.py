@@ -8,10 +8,11 @@
 
     Eq. (2)   lambda_{n+1}^k = sum over used tasks i of phi_i lambda_i^k
 
-What a LoRA gains alone is much the same for all tasks of a backbone, so that what was measured after one was learned
-(``gains`` in its taskit.json) tells the next one most.  So these have a full voice, in which similarity decides whom
-to hear more: the sum of their phi_i stands in place of n below.  What a LoRA gains alone agrees with the norm of its
-update, and disagrees with Eq. (3), which is large where the frozen matrix is silent: see benchmarks/transfer.py.
+On text tasks what a LoRA gains alone is much alike, so that what was measured after one was learned (``gains`` in its
+taskit.json) tells the next one most, unless that learns nothing; on images nobody has looked.  So gains have a full
+voice, in which similarity decides whom to hear more: the sum of their phi_i stands in place of n below.  What a LoRA
+gains alone agrees with the norm of its update, and disagrees with Eq. (3), which is large where the frozen matrix is
+silent: see benchmarks/transfer.py.
 blend changes Eq. (2) too.  The values of each task are divided by their mean over all locations, so that one with
 large weights does not drown the others.  And the new task speaks for itself by its trial w_0 (`taskit.trial`):
 
@@ -47,7 +48,7 @@ Sources = Mapping[str, float]  # adapter -> its addend in the importance of a lo
 class TaskImportance:
     """lambda_i^k of one learned task for each location, in the order of the locations.
 
-    ``measured`` says that they are gains which were measured when the task was learned.
+    ``measured`` says that they are gains, which were measured after the task was learned.
     """
 
     task: str
