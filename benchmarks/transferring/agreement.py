@@ -22,13 +22,15 @@ def ablation_drops(truth: Mapping[str, Any]) -> dict[str, np.ndarray]:
     return {"accuracy": hit[0].astype(float) - hit[1:], "loss": loss[1:] - loss[0]}
 
 
-def insertion_gains(truth: Mapping[str, Any], start: np.ndarray) -> dict[str, np.ndarray]:
-    """By kind, (locations, n): what each test row gains by training one module alone."""
+def insertion_gains(truth: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """By kind, (locations, n): what each test row gains by training one module with the head, and not the head alone.
+
+    The head starts softened, so that its loss before training is no measure of what it learns by itself.
+    """
     scores, labels = truth["logits"].astype(float), truth["labels"]
     hit = scores.argmax(-1) == labels
     loss = row_losses(scores, labels)
-    before = row_losses(start.astype(float), labels)
-    return {"accuracy": hit - (start.argmax(-1) == labels).astype(float), "loss": before - loss}
+    return {"accuracy": hit[1:] - hit[0].astype(float), "loss": loss[0] - loss[1:]}
 
 
 def row_losses(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:

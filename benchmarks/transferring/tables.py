@@ -56,11 +56,8 @@ def truths(work: Path, family: Family, task: str, seeds: Sequence[int]) -> dict[
         for kind, rows in ablation_drops(whole).items():
             found[f"ablation {kind}"].append(rows)
         if (folder / "insertion.npz").exists():
-            alone = np.load(folder / "insertion.npz")
-            start = np.load(folder / "truth.npz")["start"]
-            if len(alone["labels"]) == len(start):
-                for kind, rows in insertion_gains(alone, start).items():
-                    found[f"insertion {kind}"].append(rows)
+            for kind, rows in insertion_gains(np.load(folder / "insertion.npz")).items():
+                found[f"insertion {kind}"].append(rows)
     return found
 
 
@@ -103,7 +100,7 @@ def _lent(found: Any, phi: np.ndarray, gains: Mapping[str, np.ndarray]) -> np.nd
 
 
 def gains_of(work: Path, family: Family) -> dict[str, np.ndarray]:
-    """What a LoRA at each location alone took off the test loss (k,), of every task that was inserted with seed 0."""
+    """What a LoRA at each location took off the test loss (k,), of every task that was inserted with seed 0."""
     found = {}
     for task in family.tasks:
         kinds = truths(work, family, task, (0,))
@@ -122,15 +119,33 @@ def importance_rows(work: Path, family: Family, seeds: Sequence[int]) -> list[di
         if not mine:
             continue
         predicted = [predictions(one, own_sums(work, family, one), gains) for one in mine]
+        everywhere = learned_by_all(work, family, task, seeds)
         for kind, samples in found.items():
             actual = np.mean([sample.mean(1) for sample in samples], axis=0)
-            row = {"family": family.name, "task": task, "truth": kind, "seeds": len(samples)}
+            row = {"family": family.name, "task": task, "truth": kind, "seeds": len(samples)} | everywhere
             row["most"] = float(actual.max())  # what the best module gains, or what is lost without it
             row["split_half"] = float(np.mean([split_half(sample) for sample in samples]))
             row["between_seeds"] = mean(rho(a.mean(1), b.mean(1)) for a, b in combinations(samples, 2))
             row["rho"] = {name: mean(rho(one[name], actual) for one in predicted) for name in predicted[0]}
             rows.append(row)
     return rows
+
+
+def learned_by_all(work: Path, family: Family, task: str, seeds: Sequence[int]) -> dict[str, float]:
+    """Accuracy that LoRA everywhere gains over the fitted head on test rows, mean of trainings, and its error."""
+    gains = []
+    for path in (work / family.name / f"seed{seed}" / task / "truth.npz" for seed in seeds):
+        if path.exists():
+            whole = np.load(path)
+            hit, before = (scores.argmax(-1) == whole["labels"] for scores in (whole["logits"][0], whole["start"]))
+            gains.append(hit.astype(float) - before)
+    rows = np.mean(gains, axis=0)
+    return {"learned": float(rows.mean()), "learned_error": float(rows.std() / np.sqrt(len(rows)))}
+
+
+def learns(row: Mapping[str, Any]) -> bool:
+    """Whether LoRA everywhere learns anything: if not, no module is important, and what seems so is noise."""
+    return bool(row["learned"] > 2 * row["learned_error"])
 
 
 def own_sums(work: Path, family: Family, found: Any) -> np.ndarray | None:
@@ -146,35 +161,43 @@ def mean(values: Iterable[float]) -> float | None:
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Mean rho over tasks, by truth and prediction."""
+    """Mean rho over the tasks that learn, by truth and prediction."""
     table: dict[str, dict[str, float]] = defaultdict(dict)
-    for kind in dict.fromkeys(row["truth"] for row in rows):
-        alike = [row for row in rows if row["truth"] == kind]
+    told = [row for row in rows if learns(row)]
+    for kind in dict.fromkeys(row["truth"] for row in told):
+        alike = [row for row in told if row["truth"] == kind]
         for name in alike[0]["rho"]:
             table[name][kind] = float(np.mean([row["rho"][name] for row in alike]))
     return dict(table)
 
 
 def alone_rows(work: Path, family: Family, seeds: Sequence[int]) -> list[dict[str, Any]]:
-    """C.1: Pearson r of a learned task's similarity and the accuracy that a plan by it alone gains over the head.
+    """C.1: Pearson r of a learned task's similarity and what a plan by it alone gains over the head, per new task.
 
-    ``standard_error`` is that of one such gain: smaller differences may be noise.
+    Both are means over the trainings of all seeds that are there.  ``standard_error`` is that of one such gain in
+    accuracy: smaller differences may be noise.
     """
-    rows: list[dict[str, Any]] = []
-    for task, seed, found in evidence(work, family, seeds):
+    found: dict[str, list[tuple[dict[str, np.ndarray], dict[str, np.ndarray], float]]] = defaultdict(list)
+    for task, seed, seen in evidence(work, family, seeds):
         path = work / family.name / f"seed{seed}" / task / ALONE
-        if not path.exists():
-            continue
-        trained = json.loads(path.read_text())
-        test = np.array([plan["test"] for plan in trained["plans"]])
-        gains = test - trained["head"]
-        row = {"task": task, "seed": seed, "least": float(gains.min()), "most": float(gains.max())}
-        row["standard_error"] = float(np.sqrt(np.mean(test * (1 - test)) / trained["tested"]))
-        predicted, true = similarities(found)["trial"]
-        for kind, x in (("predicted", predicted), ("true", true), ("raw", similarities(found)["raw fold"][0])):
-            row[f"r_{kind}"] = float(np.corrcoef(x, gains)[0, 1]) if gains.std() else 0.0
-        rows.append(row)
-    return rows
+        if path.exists():
+            trained = json.loads(path.read_text())
+            test, loss = (np.array([plan[part] for plan in trained["plans"]]) for part in ("test", "loss"))
+            gains = {"accuracy": test - trained["head"]["test"], "loss": trained["head"]["loss"] - loss}
+            predicted, true = similarities(seen)["trial"]
+            by_kind = {"predicted": predicted, "true": true, "raw": similarities(seen)["raw fold"][0]}
+            found[task].append((gains, by_kind, float(np.mean(test * (1 - test)) / trained["tested"])))
+    return [{"task": task, "seeds": len(rows)} | _alone(rows) for task, rows in found.items()]
+
+
+def _alone(rows: list[tuple[dict[str, np.ndarray], dict[str, np.ndarray], float]]) -> dict[str, Any]:
+    """Extremes of the gains, by their kind, and r by theirs and that of the similarity."""
+    gains, kinds = ({k: np.mean([row[part][k] for row in rows], 0) for k in rows[0][part]} for part in (0, 1))
+    row: dict[str, Any] = {"standard_error": float(np.sqrt(np.mean([row[2] for row in rows]) / len(rows)))}
+    for gain, y in gains.items():
+        row |= {f"least_{gain}": float(y.min()), f"most_{gain}": float(y.max())}
+        row |= {f"r_{gain}_{kind}": float(np.corrcoef(x, y)[0, 1]) for kind, x in kinds.items() if y.std()}
+    return row
 
 
 def report(name: str, tables: dict[str, Any]) -> None:
@@ -190,6 +213,5 @@ def report(name: str, tables: dict[str, Any]) -> None:
     for way, by_truth in sorted(means.items(), key=lambda item: -sum(item[1].values())):
         print(f"{name:9} {way:45}", "  ".join(f"{truth} {value:5.2f}" for truth, value in by_truth.items()))
     for row in tables.get("alone", ()):
-        told = f"r {row['r_predicted']:.2f} predicted, {row['r_true']:.2f} true"
-        gains = f"gains {row['least']:.3f} to {row['most']:.3f}, one standard error {row['standard_error']:.3f}"
-        print(f"{name:9} {row['task']:22} alone: {told}, {gains}")
+        told = "  ".join(f"{key} {value:.3f}" for key, value in row.items() if isinstance(value, float))
+        print(f"{name:9} {row['task']:22} alone, {row['seeds']} trainings: {told}")

@@ -51,12 +51,15 @@ def ablate(bench: Bench, folder: Path, scored: list[Batch], tell: Tell) -> None:
 
 
 def insert(bench: Bench, folder: Path, epochs: int, scored: list[Batch], tell: Tell) -> None:
-    """Train LoRA r = 8 at each location alone; insertion.npz: ``logits`` (locations, n, classes), ``labels`` (n,)."""
+    """Train the head by itself, and with LoRA r = 8 at each location alone.
+
+    insertion.npz: ``logits`` (1 + locations, n, classes) of the one and of the others, and ``labels`` (n,).
+    """
     rows, labels = [], torch.empty(0)
-    for place in bench.locations:
-        found, labels = logits(bench.train({place.name: 8}, epochs=epochs), scored)
+    for ranks in ({}, *({place.name: 8} for place in bench.locations)):
+        found, labels = logits(bench.train(ranks, epochs=epochs), scored)
         rows.append(found)
-        tell(f"{place.name} alone {correct(found, labels):.3f}")
+        tell(f"{next(iter(ranks), 'head')} alone {correct(found, labels):.3f}")
     np.savez(folder / "part.npz", logits=torch.stack(rows), labels=labels)
     (folder / "part.npz").rename(folder / "insertion.npz")
 
