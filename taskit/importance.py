@@ -8,8 +8,8 @@
 
     Eq. (2)   lambda_{n+1}^k = sum over used tasks i of phi_i lambda_i^k
 
-On text tasks what a LoRA gains alone is much alike, so that what was measured after one was learned (``gains`` in its
-taskit.json) tells the next one most, unless that learns nothing; on images nobody has looked.  So gains have a full
+What a LoRA gains alone, beyond what the head learns by itself, is much alike in tasks that learn anything, so that
+what was measured after one was learned (``gains`` in its taskit.json) tells the next one most.  So gains have a full
 voice, in which similarity decides whom to hear more: the sum of their phi_i stands in place of n below.  What a LoRA
 gains alone agrees with the norm of its update, and disagrees with Eq. (3), which is large where the frozen matrix is
 silent: see benchmarks/transfer.py.

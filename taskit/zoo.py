@@ -35,7 +35,7 @@ class LearnedTask:
     source: str = ""
     revision: str = ""  # commit on the Hub
     embedding: tuple[float, ...] = ()  # mean feature of its data, see `taskit.embedding`
-    gains: tuple[tuple[str, float], ...] = ()  # (module path, what a LoRA there alone took off the loss)
+    gains: tuple[tuple[str, float], ...] = ()  # (module path, what a LoRA there took off the loss)
 
 
 @dataclass(frozen=True, slots=True)
