@@ -23,7 +23,7 @@ def test_accuracy_is_gained_where_only_the_module_hits():
     np.testing.assert_array_equal(insertion_gains(truth)["accuracy"], [[1.0, 0.0]])
 
 
-@pytest.mark.parametrize("noise, least, most", [(0.0, 1.0, 1.0), (100.0, 0.0, 0.5)])
+@pytest.mark.parametrize(("noise", "least", "most"), [(0.0, 1.0, 1.0), (100.0, 0.0, 0.5)])
 def test_halves_agree_where_rows_do(noise, least, most):
     draw = np.random.default_rng(0)
     rows = np.arange(30.0)[:, None] + noise * draw.normal(size=(30, 60))
