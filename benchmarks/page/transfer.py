@@ -40,9 +40,9 @@ OURS, THEIRS = ("trial", "blend"), ("raw fold", "ratio x raw fold (paper)")
 def section(found: Found) -> Section:
     families = {name: part for name, part in found.items() if isinstance(part, dict) and "similarity" in part}
     similar = {f"{name}, {_pairs(part)} pairs": _pearson(part, OURS[0]) for name, part in families.items()}
-    inserted = {name: p["importance_means"][OURS[1]] for name, p in families.items() if p["importance_means"]}
+    inserted = {name: p for name, p in families.items() if INSERTED[0] in p["importance_means"].get(OURS[1], {})}
     important, reliable = (
-        {name: by_truth[truth] for name, by_truth in inserted.items() if truth in by_truth} for truth in INSERTED
+        {name: p["importance_means"][OURS[1]][truth] for name, p in inserted.items()} for truth in INSERTED
     )
     holds = all(v >= SIMILARITY for v in similar.values()) and all(v >= IMPORTANCE[0] for v in important.values())
     verdict = f"Predicted and true similarity correlate with r = {_each(similar)} (paper {SIMILARITY})"
@@ -50,9 +50,11 @@ def section(found: Found) -> Section:
     if unseen:
         verdict += f", with learned tasks taken as new {_each(unseen)}"
     if important:
+        halves = [{name: statistics.fmean(_halves(p, truth)) for name, p in inserted.items()} for truth in INSERTED]
         verdict += (
             f"; predicted importance and what single modules gain have rho = {_each(important)} in accuracy "
-            f"(paper {IMPORTANCE[0]} to {IMPORTANCE[1]}) and {_each(reliable)} in loss, whose halves agree better"
+            f"(paper {IMPORTANCE[0]} to {IMPORTANCE[1]}), of which halves of the test rows agree to "
+            f"{_each(halves[0])}, and {_each(reliable)} in loss, where halves agree to {_each(halves[1])}"
         )
     verdict += "."
     body = [OLDER]
@@ -108,8 +110,8 @@ def _importance(part: Mapping[str, Any]) -> str:
     learning = [row for row in part["importance"] if _learns(row)]
     measured = {truth: [row["seeds"] for row in learning if row["truth"] == truth] for truth in truths}
     rows.append(["tasks, and trainings of each", *(f"{len(measured[t])}, {_range(measured[t])}" for t in truths)])
-    halves = {truth: [row["split_half"] for row in learning if row["truth"] == truth] for truth in truths}
-    rows.append(["one half of the test rows for the other", *(f"{statistics.fmean(halves[t]):.2f}" for t in truths)])
+    halves = (f"{statistics.fmean(_halves(part, truth)):.2f}" for truth in truths)
+    rows.append(["one half of the test rows for the other", *halves])
     again = {truth: [row["between_seeds"] for row in learning if row["truth"] == truth] for truth in truths}
     known = {truth: [value for value in again[truth] if value is not None] for truth in truths}
     if any(known.values()):
@@ -133,6 +135,11 @@ def _importance(part: Mapping[str, Any]) -> str:
 def _learns(row: Mapping[str, Any]) -> bool:
     """Whether LoRA everywhere gains more over the head than two standard errors; nobody knows it of older rows."""
     return "learned" not in row or row["learned"] > 2 * row["learned_error"]
+
+
+def _halves(part: Mapping[str, Any], truth: str) -> list[float]:
+    """What one half of the test rows says of the other, by task that learns."""
+    return [row["split_half"] for row in part["importance"] if row["truth"] == truth and _learns(row)]
 
 
 def _idle(rows: Sequence[Mapping[str, Any]]) -> str:
