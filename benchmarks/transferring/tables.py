@@ -82,8 +82,9 @@ def predictions(
     used = max((phi["trial"] > 0).sum(), 1)
     own = result["trial"]
     updates = result["update x trial, normalised"] / used
-    if (lent := _lent(found, phi["trial"], gains or {})) is not None:
-        result["gains x trial"] = lent
+    if gains:  # known, though of no task above the threshold perhaps
+        lent = _lent(found, phi["trial"], gains)
+        result["gains x trial"] = updates if lent is None else lent
     result["blend of updates"] = np.sqrt(own / own.mean() + updates)
     result["blend"] = np.sqrt(own / own.mean() + result.get("gains x trial", updates))  # the default
     result["ratio x raw fold (paper)"] = transferred(phi["raw fold"], branch_measures(found)["ratio"], threshold=0.35)
