@@ -145,7 +145,7 @@ def _body(found: Found, cells: Sequence[Cell]) -> tuple[str, ...]:
         "column, and `uniform` is the head alone where not even rank 1 everywhere fits.  TaskIT's plans may "
         "recompute blocks in the backward pass, and so does what ends in `-checkpointing`; all else keeps its "
         "activations.  The budget is on the scale of training that keeps them, so that all have the same bytes.  "
-        f"TaskIT's plans at {TIGHT_SHARE} % on text are of an earlier trial, and without the gains that the zoo "
+        f"TaskIT's plans at {TIGHT_SHARE} % are of an earlier trial, and without the gains that the zoo "
         f"knows; at {BAR_SHARE} % `taskit` recomputes blocks and has the highest rank everywhere, whatever the "
         "importance."
     ]
