@@ -13,8 +13,8 @@ TRANSFER = (0.81, 0.86)  # C.1: R2 of similarity and the gain by a single task
 LENT = "gains x trial"
 KNOWN = {  # whose gains, by family
     "text": (
-        "  Learned tasks here are trec_question and cr_customer_reviews, too, each where it is not new; the bundled zoo "
-        "has neither, but the gains of mr_sentiment and snips_intent7."
+        "  Learned tasks here are trec_question and cr_customer_reviews, too, each where it is not new; the bundled "
+        "zoo has neither, but the gains of mr_sentiment and snips_intent7."
     ),
     "image": "  Gains are known of sign_digits alone, as in the bundled zoo.",
 }
