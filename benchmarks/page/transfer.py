@@ -136,7 +136,7 @@ def _importance(name: str, part: Mapping[str, Any]) -> str:
 
 def _learns(row: Mapping[str, Any]) -> bool:
     """Whether LoRA everywhere gains more over the head than two standard errors; nobody knows it of older rows."""
-    return "learned" not in row or row["learned"] > 2 * row["learned_error"]
+    return row.get("learns", True)
 
 
 def _halves(part: Mapping[str, Any], truth: str) -> list[float]:

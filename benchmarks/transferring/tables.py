@@ -132,8 +132,11 @@ def importance_rows(work: Path, family: Family, seeds: Sequence[int]) -> list[di
     return rows
 
 
-def learned_by_all(work: Path, family: Family, task: str, seeds: Sequence[int]) -> dict[str, float]:
-    """Accuracy that LoRA everywhere gains over the fitted head on test rows, mean of trainings, and its error."""
+def learned_by_all(work: Path, family: Family, task: str, seeds: Sequence[int]) -> dict[str, Any]:
+    """Accuracy that LoRA everywhere gains over the fitted head on test rows, mean of trainings, and its error.
+
+    It ``learns`` where that is above two errors: if not, no module is important, and what seems so is noise.
+    """
     gains = []
     for path in (work / family.name / f"seed{seed}" / task / "truth.npz" for seed in seeds):
         if path.exists():
@@ -141,12 +144,8 @@ def learned_by_all(work: Path, family: Family, task: str, seeds: Sequence[int]) 
             hit, before = (scores.argmax(-1) == whole["labels"] for scores in (whole["logits"][0], whole["start"]))
             gains.append(hit.astype(float) - before)
     rows = np.mean(gains, axis=0)
-    return {"learned": float(rows.mean()), "learned_error": float(rows.std() / np.sqrt(len(rows)))}
-
-
-def learns(row: Mapping[str, Any]) -> bool:
-    """Whether LoRA everywhere learns anything: if not, no module is important, and what seems so is noise."""
-    return bool(row["learned"] > 2 * row["learned_error"])
+    gain, error = float(rows.mean()), float(rows.std() / np.sqrt(len(rows)))
+    return {"learned": gain, "learned_error": error, "learns": gain > 2 * error}
 
 
 def own_sums(work: Path, family: Family, found: Any) -> np.ndarray | None:
@@ -164,7 +163,7 @@ def mean(values: Iterable[float]) -> float | None:
 def summary(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
     """Mean rho over the tasks that learn, by truth and prediction."""
     table: dict[str, dict[str, float]] = defaultdict(dict)
-    told = [row for row in rows if learns(row)]
+    told = [row for row in rows if row["learns"]]
     for kind in dict.fromkeys(row["truth"] for row in told):
         alike = [row for row in told if row["truth"] == kind]
         for name in alike[0]["rho"]:
