@@ -3,7 +3,7 @@
 import os
 import sys
 
-from taskit.cli import main
+from taskit.cli.main import main
 
 if __name__ == "__main__":
     on_space = ["--host", "0.0.0.0"] if os.environ.get("SPACE_ID") else []

@@ -40,8 +40,8 @@ from benchmarks.methods import drawn, learned
 from benchmarks.page.accuracy import section
 from benchmarks.transferring.families import Family, draw, families
 from taskit.errors import TaskITError
-from taskit.training.files import write_json
-from taskit.zoo import BUNDLED
+from taskit.files import write_json
+from taskit.zoo.zoo import BUNDLED
 
 BUDGETS = (60, 20, 40, 50, 80, 100)
 Rates = Mapping[tuple[str, str, int | None], float]  # by family, way and budget

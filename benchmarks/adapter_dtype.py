@@ -18,7 +18,7 @@ from benchmarks.common import Results, Row, options
 from benchmarks.transferring.bench import Bench, accuracy
 from benchmarks.transferring.families import draw, families
 from taskit.memory.live import LiveStorages, standing_tensors
-from taskit.training.step import make_optimizer, train_step
+from taskit.step.step import make_optimizer, train_step
 
 WAYS = {"float32": ("float32", None), "bfloat16": ("bfloat16", None), "mixed": ("bfloat16", torch.float32)}
 

@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from taskit.training.files import write_json
+from taskit.files import write_json
 
 PACKAGES = ("taskit", "torch", "transformers", "peft", "accelerate", "bitsandbytes", "numpy", "scipy", "gradio")
 Row = dict[str, Any]

@@ -6,17 +6,17 @@ from functools import partial
 import torch
 
 from benchmarks.architectures import ARCHITECTURES
-from taskit.heads import head_names
-from taskit.locations import find_locations
+from taskit.backbone.heads import head_names
+from taskit.backbone.target_modules import find_locations
 from taskit.memory.conditions import Conditions
 from taskit.memory.profile import MemoryProfile
 from taskit.memory.runtime import runtime_bytes
 from taskit.memory.trace import trace
-from taskit.planning import search
-from taskit.pricing import Stage
+from taskit.planning.planner import search
+from taskit.planning.step_spec import Stage
 from taskit.scheduler import schedule
-from taskit.training.lora import adapt
-from taskit.training.step import make_optimizer, train_step
+from taskit.step.lora import adapt
+from taskit.step.step import make_optimizer, train_step
 
 NAMES = ("ViT-B/16", "BERT-base", "Llama-1B", "Qwen3-0.6B", "T5-base")
 

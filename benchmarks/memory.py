@@ -19,12 +19,12 @@ import torch
 from benchmarks.architectures import ARCHITECTURES, LLAMA_70B_BASE, Architecture
 from benchmarks.common import Results, options
 from benchmarks.gpu import NAMES, gpu_row
+from benchmarks.paper_memory import Tokens, linear_index, masked_bytes
 from benchmarks.real_steps import CONDITIONS, SMALL, peak_row
 from benchmarks.saved import saved_bytes
-from taskit.heads import head_names
-from taskit.locations import Location, find_locations
+from taskit.backbone.heads import head_names
+from taskit.backbone.target_modules import Location, find_locations
 from taskit.memory.conditions import Conditions
-from taskit.memory.paper import Tokens, linear_index, masked_bytes
 from taskit.memory.profile import MemoryProfile
 from taskit.memory.rehearsal import rehearse
 from taskit.memory.trace import trace

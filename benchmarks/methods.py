@@ -30,20 +30,20 @@ from rich.table import Table
 from benchmarks import common
 from benchmarks.references import REFERENCES, train_reference
 from benchmarks.transferring.families import Family, draw, families
-from taskit.budget import parse_budget
 from taskit.errors import TaskITError
 from taskit.methods import METHODS, find_method
 from taskit.methods.method import read_options
-from taskit.outlook import settle
-from taskit.plan import Plan
-from taskit.planning import decide, uniform_plan
+from taskit.planning.budget import parse_budget
+from taskit.planning.context import settle
+from taskit.planning.plan import Plan
+from taskit.planning.planner import decide, uniform_plan
+from taskit.planning.prepared_task import Survey, break_ground, surveyed
+from taskit.planning.recipe import Recipe
 from taskit.scheduler import Constraints
-from taskit.survey import Survey, break_ground, surveyed
 from taskit.training.one_run import VALIDATION
-from taskit.training.recipe import Recipe
 from taskit.training.run_folder import RunFolder
 from taskit.training.trainer import train
-from taskit.zoo import BUNDLED
+from taskit.zoo.zoo import BUNDLED
 
 MEMORY, PARAMETERS = "same peak", "same parameters"
 RANK = 4  # of the uniform LoRA whose parameters the second regime gives everyone

@@ -13,8 +13,8 @@ import pandas
 
 from benchmarks.common import Results, options
 from taskit.data import write_digits
-from taskit.planning import make_plan
-from taskit.training.recipe import Recipe
+from taskit.planning.planner import make_plan
+from taskit.planning.recipe import Recipe
 from taskit.training.trainer import train
 
 TEXT = "trec_question"

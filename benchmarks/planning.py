@@ -31,19 +31,20 @@ from benchmarks.common import Results, options
 from benchmarks.methods import recipe_of
 from benchmarks.transferring.bench import Bench
 from benchmarks.transferring.families import Family, draw, families
-from taskit import survey, trial
-from taskit.adapter import read_config, read_tensors
-from taskit.branch import attached, current_name, linear_shapes
-from taskit.budget import parse_budget
 from taskit.memory.live import LiveStorages, standing_tensors
 from taskit.methods import TASKIT
-from taskit.outlook import Outlook, settle
-from taskit.planning import decide
-from taskit.similarity import displacement
-from taskit.survey import Ground, Survey, break_ground, surveyed
-from taskit.training.step import use_checkpointing
-from taskit.transfer import weigh
-from taskit.zoo import BUNDLED
+from taskit.planning import prepared_task as survey
+from taskit.planning.budget import parse_budget
+from taskit.planning.context import Outlook, settle
+from taskit.planning.planner import decide
+from taskit.planning.prepared_task import Ground, Survey, break_ground, surveyed
+from taskit.step.step import use_checkpointing
+from taskit.transfer import trial
+from taskit.transfer.measure import weigh
+from taskit.transfer.similarity import displacement
+from taskit.zoo.adapter import read_config, read_tensors
+from taskit.zoo.lora_branch import attached, current_name, linear_shapes
+from taskit.zoo.zoo import BUNDLED
 
 EPOCHS, ALL_ROWS, MANY, BUDGET = 10, 4000, 20, "60%"
 SIZES = {"usual": 1, "double": 2}  # rows of the survey

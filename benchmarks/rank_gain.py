@@ -19,17 +19,17 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from benchmarks.common import Results, options
-from taskit.budget import parse_budget
 from taskit.methods import TASKIT
-from taskit.outlook import settle
-from taskit.plan import Plan
-from taskit.planning import decide
+from taskit.planning.budget import parse_budget
+from taskit.planning.context import settle
+from taskit.planning.plan import Plan
+from taskit.planning.planner import decide
+from taskit.planning.prepared_task import Survey, break_ground, surveyed
+from taskit.planning.recipe import Recipe
 from taskit.scheduler.gain import FORMS
-from taskit.survey import Survey, break_ground, surveyed
-from taskit.training.recipe import Recipe
 from taskit.training.run_folder import Event, Result
 from taskit.training.trainer import train
-from taskit.zoo import BUNDLED
+from taskit.zoo.zoo import BUNDLED
 
 BACKBONE, DEFAULT, BUDGET = "vit-mini-tiny32", "sqrt_ln1p", "40%"
 

@@ -11,14 +11,14 @@ import torch
 import transformers as t
 
 from benchmarks.architectures import ARCHITECTURES, GENERATION, Architecture
-from taskit.heads import head_names
-from taskit.locations import find_locations
+from taskit.backbone.heads import head_names
+from taskit.backbone.target_modules import find_locations
 from taskit.memory.conditions import Conditions
 from taskit.memory.live import LiveStorages, standing_tensors
 from taskit.memory.quantized import quantize_empty
 from taskit.memory.rehearsal import rehearse
-from taskit.training.lora import adapt
-from taskit.training.step import make_optimizer, train_step, use_checkpointing
+from taskit.step.lora import adapt
+from taskit.step.step import make_optimizer, train_step, use_checkpointing
 from tests.memory.steps import allocated_peak
 
 TEXT_TOWER = {"model_type": "llama", "hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 2}

@@ -12,17 +12,17 @@ from accelerate.utils import set_seed
 from peft import AdaLoraConfig, get_peft_model
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from taskit.backbone import head_names, load_model
-from taskit.head import SOFTENED
+from taskit.backbone.loading import head_names, load_model
+from taskit.backbone.processors import make_collator
 from taskit.memory.live import standing_tensors
-from taskit.plan import Plan
-from taskit.processor import make_collator
+from taskit.planning.plan import Plan
+from taskit.step.lora import lora_config
 from taskit.training.interrupt import Interrupts
-from taskit.training.lora import lora_config
 from taskit.training.one_run import Training
 from taskit.training.run_folder import RunFolder
 from taskit.training.tracking import make_accelerator
 from taskit.training.trainer import load_data
+from taskit.transfer.ridge_head import SOFTENED
 
 TRYING = 2  # optimizer steps that the run takes before the first one that counts
 UNBOUNDED = 1 << 50  # bytes: a reference is measured, not bounded

@@ -7,7 +7,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from benchmarks.architectures import Architecture
-from taskit.training.lora import adapt
+from taskit.step.lora import adapt
 
 
 def saved_bytes(architecture: Architecture, ranks: Mapping[str, int], heads: tuple[str, ...]) -> int:

@@ -22,8 +22,8 @@ from benchmarks.architectures import ARCHITECTURES
 from benchmarks.common import Results, options
 from benchmarks.schedulers import BASELINES, run
 from benchmarks.schedulers.milp import milp
-from taskit.heads import head_names
-from taskit.locations import find_locations
+from taskit.backbone.heads import head_names
+from taskit.backbone.target_modules import find_locations
 from taskit.memory.conditions import Conditions
 from taskit.memory.profile import MemoryProfile
 from taskit.memory.trace import trace

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from taskit.errors import TaskITError as TaskITError
-    from taskit.inference import evaluate_run as evaluate_run
-    from taskit.inference import predict as predict
-    from taskit.plan import Plan as Plan
-    from taskit.planning import make_plan as make_plan
-    from taskit.training.recipe import Recipe as Recipe
+    from taskit.planning.plan import Plan as Plan
+    from taskit.planning.planner import make_plan as make_plan
+    from taskit.planning.recipe import Recipe as Recipe
+    from taskit.training.inference import evaluate_run as evaluate_run
+    from taskit.training.inference import predict as predict
     from taskit.training.runs import Run as Run
     from taskit.training.runs import list_runs as list_runs
     from taskit.training.runs import start as start
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"  # here, because a Space, a container and a Job run TaskIT without installing it
 _ROOMS = {
     "TaskITError": "taskit.errors",
-    "Plan": "taskit.plan",
-    "Recipe": "taskit.training.recipe",
+    "Plan": "taskit.planning.plan",
+    "Recipe": "taskit.planning.recipe",
     "Run": "taskit.training.runs",
-    "evaluate_run": "taskit.inference",
+    "evaluate_run": "taskit.training.inference",
     "list_runs": "taskit.training.runs",
-    "make_plan": "taskit.planning",
-    "predict": "taskit.inference",
+    "make_plan": "taskit.planning.planner",
+    "predict": "taskit.training.inference",
     "start": "taskit.training.runs",
     "train": "taskit.training.trainer",
 }

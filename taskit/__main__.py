@@ -2,6 +2,6 @@
 
 import sys
 
-from taskit.cli import main
+from taskit.cli.main import main
 
 sys.exit(main())

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load, save
 
-from taskit.adapter import CONFIG, PREFIX, WEIGHTS
+from taskit.zoo.adapter import CONFIG, PREFIX, WEIGHTS
 
 Change = Callable[[Path], None]
 NAUGHTY = (None, True, -1, 0, 20_000_000, 10**400, 1e308, float("nan"), "", "x" * 5000, [], {}, [[1]], {"a": 1})

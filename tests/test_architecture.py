@@ -30,7 +30,9 @@ def test_only_the_ui_knows_gradio_and_the_scheduler_no_torch(path):
 
 
 def test_importing_taskit_loads_neither_torch_nor_gradio():
-    script = "import sys, taskit, taskit.cli; print(*sorted({'torch', 'gradio', 'transformers'} & set(sys.modules)))"
+    script = (
+        "import sys, taskit, taskit.cli.main; print(*sorted({'torch', 'gradio', 'transformers'} & set(sys.modules)))"
+    )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == ""
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from taskit.cli import build_parser
+from taskit.cli.main import build_parser
 from tests.profiles import llama_profile
 
 ROOT = Path(__file__).parents[1]

@@ -19,13 +19,13 @@ from pathlib import Path
 import pandas
 from pretrain import pretrain
 
-from taskit.backbone import find_backbone, load_model
+from taskit.backbone.loading import find_backbone, load_model
 from taskit.data import load
-from taskit.embedding import embed_rows
-from taskit.planning import make_collator, uniform_plan
-from taskit.training.recipe import Recipe
+from taskit.planning.planner import make_collator, uniform_plan
+from taskit.planning.recipe import Recipe
 from taskit.training.run_folder import Event
 from taskit.training.trainer import train
+from taskit.transfer.embedding import embed_rows
 
 ZOO = Path(__file__).parent
 VIT, MINILM = "vit-mini-tiny32", "sentence-transformers/all-MiniLM-L6-v2"
@@ -141,7 +141,7 @@ def write_table(tasks: list[dict]) -> None:
 
 
 def backbone_entry() -> dict:
-    from taskit.backbone import find_backbone
+    from taskit.backbone.loading import find_backbone
 
     folder = ZOO / "backbones" / VIT
     return {

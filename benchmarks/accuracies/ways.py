@@ -20,18 +20,18 @@ from benchmarks.transferring.evidence import directions, spt, unlabelled
 from benchmarks.transferring.families import Family
 from benchmarks.transferring.plans import Ranks, stage_of, strategies
 from benchmarks.transferring.truth import ablate, learn
-from taskit.budget import parse_budget
 from taskit.data import load
-from taskit.head import SOFTENED
 from taskit.methods.eva import Directed
-from taskit.methods.form import Preparation
-from taskit.outlook import Outlook, prepare
-from taskit.plan import Plan
-from taskit.planning import decide, make_plan, search, uniform_plan
-from taskit.pricing import Stage, price
-from taskit.probe import example_features, frozen
+from taskit.planning.budget import parse_budget
+from taskit.planning.context import Outlook, prepare
+from taskit.planning.plan import Plan
+from taskit.planning.planner import decide, make_plan, search, uniform_plan
+from taskit.planning.step_spec import Stage, price
 from taskit.scheduler import schedule, schedule_uniform
+from taskit.step.parametrization import Preparation
 from taskit.training.trainer import train
+from taskit.transfer.probe import example_features, frozen
+from taskit.transfer.ridge_head import SOFTENED
 
 KEEPING = "taskit-keeping"  # recomputes nothing, as all below but
 CHECKPOINTING = "-checkpointing"  # a way whose name ends so recomputes blocks, within the same bytes

@@ -8,7 +8,7 @@ from typing import Any
 from benchmarks.page.markdown import accuracy, mib, points, table
 from benchmarks.page.section import Found, Section
 from benchmarks.page.svg import lines
-from taskit.training.recipe import Recipe
+from taskit.planning.recipe import Recipe
 
 BAR_SHARE = 60  # per cent of the way from no update to LoRA r = 8 everywhere
 TIGHT_SHARE = 20  # where memory is scarce even for what recomputes blocks

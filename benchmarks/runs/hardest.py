@@ -9,10 +9,10 @@ from unittest.mock import patch
 
 from taskit.data import load
 from taskit.errors import TaskITError
-from taskit.plan import Plan
-from taskit.planning import make_plan
+from taskit.planning.plan import Plan
+from taskit.planning.planner import make_plan
+from taskit.planning.recipe import Recipe
 from taskit.training import fitting
-from taskit.training.recipe import Recipe
 from taskit.training.run_folder import Event
 from taskit.training.trainer import train
 from tests.world import write_llama

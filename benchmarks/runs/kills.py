@@ -12,10 +12,10 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
-from taskit.plan import Plan
-from taskit.planning import make_plan
+from taskit.planning.plan import Plan
+from taskit.planning.planner import make_plan
+from taskit.planning.recipe import Recipe
 from taskit.training.checkpoint import find_checkpoints
-from taskit.training.recipe import Recipe
 from taskit.training.runs import Run
 from taskit.training.trainer import train
 from tests.world import write_bert, write_topics

@@ -9,9 +9,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from taskit.plan import Plan
-from taskit.planning import make_plan
-from taskit.training.recipe import Recipe
+from taskit.planning.plan import Plan
+from taskit.planning.planner import make_plan
+from taskit.planning.recipe import Recipe
 from taskit.training.run_folder import Result
 from taskit.training.trainer import train
 from tests.world import write_bert, write_topics

@@ -4,8 +4,8 @@ import json
 import statistics
 from pathlib import Path
 
-from taskit.planning import make_plan
-from taskit.training.recipe import Recipe
+from taskit.planning.planner import make_plan
+from taskit.planning.recipe import Recipe
 from taskit.training.run_folder import Event
 from taskit.training.trainer import train
 from tests.world import write_llama, write_rhymes

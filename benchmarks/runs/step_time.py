@@ -12,16 +12,16 @@ import torch
 from torch.utils.data import DataLoader
 
 from benchmarks.runs.digits import few_digits
-from taskit.backbone import head_names, load_model
+from taskit.backbone.loading import head_names, load_model
+from taskit.backbone.processors import make_collator
 from taskit.data import load
-from taskit.plan import Plan
-from taskit.planning import make_plan, uniform_plan
-from taskit.processor import make_collator
+from taskit.planning.plan import Plan
+from taskit.planning.planner import make_plan, uniform_plan
+from taskit.planning.recipe import Recipe
+from taskit.step.lora import adapt
+from taskit.step.step import make_optimizer
 from taskit.training.fitting import MEASURED_STEPS
-from taskit.training.lora import adapt
-from taskit.training.recipe import Recipe
 from taskit.training.run_folder import Event
-from taskit.training.step import make_optimizer
 from taskit.training.trainer import train
 
 BACKBONE = "vit-mini-tiny32"

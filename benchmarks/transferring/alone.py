@@ -10,7 +10,7 @@ from benchmarks.transferring.bench import Batch, Bench, logits
 from benchmarks.transferring.plans import stage_of, strategies
 from benchmarks.transferring.predict import branch_measures
 from benchmarks.transferring.truth import correct
-from taskit.training.files import write_json
+from taskit.files import write_json
 
 SHARE = 40  # per cent of the way from no update to LoRA r = 8 everywhere; above it all importances plan much alike
 RATE = 1e-3

@@ -16,17 +16,17 @@ from torch import Tensor
 from transformers import get_cosine_schedule_with_warmup
 
 from benchmarks.transferring.families import Family
-from taskit.backbone import final_linear, find_backbone, head_names, load_model
+from taskit.backbone.loading import final_linear, find_backbone, head_names, load_model
+from taskit.backbone.processors import make_collator
+from taskit.backbone.target_modules import Location, find_locations
 from taskit.data import load
 from taskit.data.splitting import split
-from taskit.head import SOFTENED
-from taskit.locations import Location, find_locations
-from taskit.processor import make_collator
-from taskit.survey import PROBE_ROWS
-from taskit.training.lora import adapt
+from taskit.planning.prepared_task import PROBE_ROWS
+from taskit.planning.recipe import Recipe
+from taskit.step.lora import adapt
+from taskit.step.step import make_optimizer, train_step
 from taskit.training.probe_head import fit_linear_head
-from taskit.training.recipe import Recipe
-from taskit.training.step import make_optimizer, train_step
+from taskit.transfer.ridge_head import SOFTENED
 
 HELD_OUT = 0.15  # of the training rows: chooses learning rates
 RATE = 2e-3  # of what is given no other

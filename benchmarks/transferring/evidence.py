@@ -16,12 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from benchmarks.transferring.bench import Batch, Bench
-from taskit.adapter import read_config, read_tensors
-from taskit.branch import Branch, attached, linear_shapes
-from taskit.head import SOFTENED, fit_head
-from taskit.probe import Probe, class_probes, example_features, frozen, held_out_gradient, stand_in_loss
-from taskit.sensitivity import sensitivities
-from taskit.trial import Trial, run_trial
+from taskit.transfer.probe import Probe, class_probes, example_features, frozen, held_out_gradient, stand_in_loss
+from taskit.transfer.ridge_head import SOFTENED, fit_head
+from taskit.transfer.sensitivity import sensitivities
+from taskit.transfer.trial import Trial, run_trial
+from taskit.zoo.adapter import read_config, read_tensors
+from taskit.zoo.lora_branch import Branch, attached, linear_shapes
 
 RANK = 8
 

@@ -7,8 +7,8 @@ import numpy as np
 
 from benchmarks.transferring.families import Family
 from benchmarks.transferring.tables import gains_of
-from taskit.adapter import NOTES
-from taskit.zoo import BUNDLED
+from taskit.zoo.adapter import NOTES
+from taskit.zoo.zoo import BUNDLED
 
 
 def lend(work: Path, family: Family) -> None:

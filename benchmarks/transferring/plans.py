@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.transferring.bench import Bench
-from taskit.backbone import find_backbone
+from taskit.backbone.loading import find_backbone
+from taskit.backbone.processors import make_collator
 from taskit.data import load
-from taskit.planning import search
-from taskit.pricing import Stage, price, set_stage
-from taskit.processor import make_collator
+from taskit.planning.planner import search
+from taskit.planning.step_spec import Stage, price, set_stage
 from taskit.scheduler import Constraints, schedule, schedule_uniform
 
 Ranks = tuple[int, ...]

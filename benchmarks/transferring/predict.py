@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from taskit.similarity import displacement, trial_similarities
+from taskit.transfer.similarity import displacement, trial_similarities
 
 Evidence = Mapping[str, Any]
 TINY = 1e-300

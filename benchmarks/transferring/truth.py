@@ -14,7 +14,7 @@ from peft import PeftModel
 from peft.tuners.lora import LoraLayer
 
 from benchmarks.transferring.bench import Batch, Bench, accuracy, logits
-from taskit.locations import Location
+from taskit.backbone.target_modules import Location
 
 Tell = Callable[[str], None]
 

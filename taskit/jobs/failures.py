@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from huggingface_hub.errors import HfHubHTTPError
 
 from taskit.errors import HubError, HubUnavailableError
-from taskit.hub.failures import hub_failures
+from taskit.zoo.hub.failures import hub_failures
 
 REFUSALS = {
     402: "{who} has no credit for Jobs; add some at https://huggingface.co/settings/billing and start again.",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from huggingface_hub import HfApi, JobHardwareInfo
 
 from taskit.errors import HubError
-from taskit.hub.failures import patiently
+from taskit.zoo.hub.failures import patiently
 
 SECONDS = {"second": 1, "minute": 60, "hour": 3600}
 GB = 10**9  # in which the list counts memory

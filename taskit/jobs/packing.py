@@ -9,13 +9,13 @@ from pathlib import Path
 from zipfile import ZIP_DEFLATED, ZipFile
 
 import taskit
+from taskit.backbone.sources import source_of
 from taskit.data.hub import PREFIX
 from taskit.errors import PlanError
-from taskit.hub.source import is_hub
-from taskit.plan import Plan
-from taskit.source import source_of
-from taskit.training.files import as_json
-from taskit.zoo import find_zoo
+from taskit.files import as_json
+from taskit.planning.plan import Plan
+from taskit.zoo.hub.source import is_hub
+from taskit.zoo.zoo import find_zoo
 
 IMAGE = f"python:{sys.version_info.major}.{sys.version_info.minor}-slim"  # the wheels of PyTorch bring CUDA along
 LOCAL_ONLY = ("gradio",)  # no run needs the web app

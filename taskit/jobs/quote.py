@@ -8,18 +8,18 @@ import torch
 from huggingface_hub import HfApi
 from torch.utils.flop_counter import FlopCounterMode
 
-from taskit.budget import show_bytes
+from taskit.backbone.processors import make_collator
 from taskit.data import Dataset
 from taskit.errors import BudgetError
 from taskit.jobs.machine import Machine, find_machine
 from taskit.memory.known import KnownInputs
 from taskit.memory.posing import posing
 from taskit.memory.rehearsal import fill_with_zeros
-from taskit.plan import Plan
-from taskit.planning import stage_of
-from taskit.pricing import Stage
-from taskit.processor import make_collator
-from taskit.training.recipe import Recipe
+from taskit.planning.budget import show_bytes
+from taskit.planning.plan import Plan
+from taskit.planning.planner import stage_of
+from taskit.planning.recipe import Recipe
+from taskit.planning.step_spec import Stage
 
 # Floating-point operations a second that small batches in float32 reach, low on purpose: a T4 could do 8.1e12.
 GPU_SPEED, CORE_SPEED = 2e12, 5e9

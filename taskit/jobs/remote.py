@@ -9,11 +9,11 @@ from pathlib import Path
 from huggingface_hub import JobInfo, JobStage, snapshot_download
 
 from taskit.errors import RunError
-from taskit.hub.failures import hub_failures, patiently
+from taskit.files import read_json, write_atomically
 from taskit.jobs.job import FILE, RUN, Job, signed_in
-from taskit.training.files import read_json, write_atomically
 from taskit.training.run_folder import LIVE
 from taskit.training.runs import Run
+from taskit.zoo.hub.failures import hub_failures, patiently
 
 FETCHED = tuple(f"{RUN}/{name}" for name in ("adapter/*", "events.jsonl", "state.json", "result.json"))
 EVENT = '{"kind"'  # how the worker's lines about events begin

@@ -11,13 +11,13 @@ from pathlib import Path
 from huggingface_hub import HfApi
 
 from taskit.errors import HubError
-from taskit.hub.failures import hub_failures
 from taskit.jobs.job import ARCHIVE, Job
 from taskit.jobs.packing import pack
 from taskit.jobs.quote import Quote
 from taskit.jobs.remote import RemoteRun
-from taskit.plan import Plan
+from taskit.planning.plan import Plan
 from taskit.training.run_folder import RunFolder
+from taskit.zoo.hub.failures import hub_failures
 
 
 def submit(

@@ -12,13 +12,13 @@ from pathlib import Path
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, snapshot_download
 
 from taskit.errors import HubError, TaskITError
-from taskit.hub.failures import hub_failures, patiently
 from taskit.jobs.job import RUN
-from taskit.plan import Plan
+from taskit.planning.plan import Plan
 from taskit.terminal import quiet_libraries
 from taskit.training.lock import NOTE
 from taskit.training.run_folder import Event, event_line
 from taskit.training.trainer import train
+from taskit.zoo.hub.failures import hub_failures, patiently
 
 UPLOAD_SECONDS = 300.0
 LEFT_HERE = ("lock", NOTE)

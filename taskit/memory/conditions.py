@@ -97,7 +97,7 @@ class Conditions:
     """The rest of a step.
 
     Attributes:
-        optimizer: one of taskit.training.step.OPTIMIZERS.
+        optimizer: one of taskit.step.step.OPTIMIZERS.
         device: where the run trains, "cpu" or "cuda"; decides which kernels are taken.
         on_numbers: take the step on real tensors of this machine's memory, all zero, instead of on meta.
         runtime_bytes: what the device's libraries keep allocated beside all tensors.

@@ -16,9 +16,9 @@ from taskit.memory.known import KnownInputs
 from taskit.memory.live import LiveStorages, standing_tensors
 from taskit.memory.posing import posing
 from taskit.memory.shapes import RULES, SCRATCH
-from taskit.methods.form import PLAIN, Form
-from taskit.training.lora import adapt
-from taskit.training.step import make_optimizer, train_step, use_checkpointing
+from taskit.step.lora import adapt
+from taskit.step.parametrization import PLAIN, Form
+from taskit.step.step import make_optimizer, train_step, use_checkpointing
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -9,7 +9,7 @@ computes, the next one, already on its way, and the buffer in which it arrives. 
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from taskit.recomputed import blocks_of
+from taskit.step.recompute import blocks_of
 
 if TYPE_CHECKING:
     import torch

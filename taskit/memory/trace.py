@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from taskit.locations import Location
+from taskit.backbone.target_modules import Location
 from taskit.memory.conditions import Conditions
 from taskit.memory.graph import grad_nodes, needed_by, nodes_between, saved_tensors, storage_key, upstream_masks
 from taskit.memory.live import standing_tensors

@@ -7,15 +7,15 @@ from taskit.errors import PlanError
 from taskit.methods.cdra import Cdra
 from taskit.methods.composing import LORAHUB_METHOD, SOUP_METHOD
 from taskit.methods.eva import Eva
-from taskit.methods.form import Form
 from taskit.methods.head import HeadAlone
 from taskit.methods.method import Method, PlainMethod
 from taskit.methods.pear import Pear
 from taskit.methods.pi_tuning import PiTuning
 from taskit.scheduler import schedule, schedule_uniform
+from taskit.step.parametrization import Form
 
 if TYPE_CHECKING:
-    from taskit.plan import Plan
+    from taskit.planning.plan import Plan
 
 TASKIT = PlainMethod(
     "taskit",

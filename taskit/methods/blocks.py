@@ -8,7 +8,7 @@ from torch import Tensor
 from taskit.methods.cdra import Granted, eq7_rank
 from taskit.methods.compact import Block
 from taskit.methods.method import Scene
-from taskit.sensitivity import entry_sensitivities
+from taskit.transfer.sensitivity import entry_sensitivities
 
 
 def granted_blocks(scene: Scene, gammas: Sequence[float]) -> dict[str, tuple[Granted, ...]]:

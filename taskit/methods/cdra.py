@@ -17,10 +17,10 @@ from functools import partial
 from taskit.errors import PlanError
 from taskit.memory.profile import MemoryProfile
 from taskit.methods.compact import Block, Compact
-from taskit.methods.form import Form, Ranks
 from taskit.methods.method import Option, Options, Scene, Settled, at_least
 from taskit.scheduler import Constraints, Schedule, objective, schedule
 from taskit.scheduler.constraints import ANY
+from taskit.step.parametrization import Form, Ranks
 
 GAMMAS = (*(round(0.005 * 1.25**k, 6) for k in range(24)), 1.0)
 

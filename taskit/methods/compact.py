@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from taskit.errors import PlanError
-from taskit.methods.form import Form, Ranks, lora_pair, plain_again
 from taskit.methods.method import inserted
+from taskit.step.parametrization import Form, Ranks, lora_pair, plain_again
 
 if TYPE_CHECKING:
-    from taskit.locations import Location
+    from taskit.backbone.target_modules import Location
 
 
 @dataclass(frozen=True, slots=True)

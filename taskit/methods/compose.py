@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from taskit.branch import Branch
 from taskit.errors import ZooError
+from taskit.zoo.lora_branch import Branch
 
 Adapter = Mapping[str, Branch]  # module path -> branch
 Rule = Callable[[Sequence[Adapter], Sequence[float]], dict[str, Branch]]

@@ -9,18 +9,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from taskit.branch import Branch
+from taskit.backbone.heads import trained_head
 from taskit.errors import PlanError
-from taskit.head import fit_head
-from taskit.heads import trained_head
 from taskit.methods.compose import RULES, Adapter, composed_ranks
 from taskit.methods.experts import load_experts
-from taskit.methods.form import Decisions, Preparation, Ranks, lora_pair
 from taskit.methods.lorahub import CLASS_EXAMPLES, EVALUATIONS, EXAMPLES, seek_weights
 from taskit.methods.method import inserted
-from taskit.probe import example_features
+from taskit.planning.forward_only import Resting
+from taskit.step.parametrization import Decisions, Preparation, Ranks, lora_pair
 from taskit.training.evaluation import token_losses
-from taskit.untrained import Resting
+from taskit.transfer.probe import example_features
+from taskit.transfer.ridge_head import fit_head
+from taskit.zoo.lora_branch import Branch
 
 HEAD_COPIES = 5  # of the features, in float64, while the closed-form head is fitted
 POOL = "pool"  # the learned tensors beside the weight that is composed of them, (adapters, *weight.shape)

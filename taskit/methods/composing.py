@@ -2,7 +2,7 @@
 
 What they add beyond their papers: a classifier gets the linear head that TaskIT fits on frozen features, here on
 composed ones; LoraHub's loss on a few examples is then that of the closed-form head fitted to the others of them
-(`taskit.head`), since the paper's models write text and have no head to fit.
+(`taskit.transfer.ridge_head`), since the paper's models write text and have no head to fit.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from taskit.errors import PlanError
 from taskit.methods.compose import composed_ranks, require_equal_ranks
-from taskit.methods.form import Form, Ranks
 from taskit.methods.method import Option, Options, Scene, Settled, at_least, one_of, the_same
 from taskit.scheduler import Schedule, objective
+from taskit.step.parametrization import Form, Ranks
 
 if TYPE_CHECKING:
     from taskit.memory.profile import MemoryProfile
-    from taskit.similarity import TaskSimilarity
+    from taskit.transfer.similarity import TaskSimilarity
 
 SOUP, LORAHUB = "soup", "lorahub"
 
@@ -69,7 +69,7 @@ class Composing:
             return "delta", lorahub.draw(scene.similarity, given["most"], scene.seed)
         if given["select"] == "delta":
             return "delta", soup.choose(scene.similarity, given["most"])
-        from taskit.embedding import SAMPLES, mean_row, pooled
+        from taskit.transfer.embedding import SAMPLES, mean_row, pooled
 
         rows = islice((row for probe in scene.sight.probes for row in pooled(probe.x, probe.mask)), SAMPLES)
         readable = {one.adapter: one for one in scene.similarity}
@@ -85,7 +85,7 @@ def _ranks(scene: Scene, adapters: Sequence[str]) -> list[Ranks]:
     Raises:
         PlanError: one of them adapts a module that is no location.
     """
-    from taskit.branch import current_name
+    from taskit.zoo.lora_branch import current_name
 
     folders = {task.adapter: task for task in scene.zoo.tasks}
     current, places = current_name(scene.sight.model), {place.name for place in scene.places}

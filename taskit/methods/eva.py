@@ -7,9 +7,9 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-from taskit.methods.form import Decisions, Form, Preparation, lora_pair
 from taskit.methods.method import Option, Options, Scene, Settled, the_same
 from taskit.scheduler import schedule_uniform
+from taskit.step.parametrization import Decisions, Form, Preparation, lora_pair
 
 BATCHES = 64  # that are gone through again until the directions have settled
 

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from taskit.adapter import read_config, read_tensors
-from taskit.backbone import empty_model
-from taskit.branch import Branch, current_name, linear_shapes
+from taskit.backbone.loading import empty_model
 from taskit.errors import PlanError
-from taskit.zoo import find_zoo
+from taskit.zoo.adapter import read_config, read_tensors
+from taskit.zoo.lora_branch import Branch, current_name, linear_shapes
+from taskit.zoo.zoo import find_zoo
 
 if TYPE_CHECKING:
-    from taskit.plan import Plan
+    from taskit.planning.plan import Plan
 
 
 def load_experts(plan: "Plan", zoo: str | None, adapters: Sequence[tuple[str, str]]) -> list[dict[str, Branch]]:

@@ -1,14 +1,14 @@
-"""Which learned tasks are most like the new one: by `taskit.fisher`, as π-Tuning asks, or by TaskIT's phi."""
+"""Which learned tasks are most like the new one: by `taskit.transfer.fisher`, as π-Tuning asks, or by TaskIT's phi."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from taskit.adapter import read_config, read_tensors
-from taskit.branch import Branch, current_name, linear_shapes
 from taskit.errors import PlanError
-from taskit.fisher import embed, likeness_of
-from taskit.methods.form import Ranks
 from taskit.methods.method import Scene
+from taskit.step.parametrization import Ranks
+from taskit.transfer.fisher import embed, likeness_of
+from taskit.zoo.adapter import read_config, read_tensors
+from taskit.zoo.lora_branch import Branch, current_name, linear_shapes
 
 
 @dataclass(frozen=True, slots=True)

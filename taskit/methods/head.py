@@ -7,9 +7,9 @@ from typing import Any
 
 from taskit.errors import PlanError
 from taskit.memory.profile import MemoryProfile
-from taskit.methods.form import PLAIN, Form
 from taskit.methods.method import Option, Options, Scene, Settled, the_same
 from taskit.scheduler import Schedule
+from taskit.step.parametrization import PLAIN, Form
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from taskit.branch import Branch
-from taskit.methods.form import Decisions, Form, Preparation, Ranks, lora_pair, plain_again
 from taskit.methods.method import inserted
 from taskit.methods.truncation import truncate, truncated
+from taskit.step.parametrization import Decisions, Form, Preparation, Ranks, lora_pair, plain_again
+from taskit.zoo.lora_branch import Branch
 
 
 class Mixture(nn.Module):

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from taskit.similarity import TaskSimilarity
+from taskit.transfer.similarity import TaskSimilarity
 
 EVALUATIONS = 40
 BOUND = 1.5

@@ -6,14 +6,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from taskit.errors import PlanError
-from taskit.methods.form import PLAIN, Form, Ranks
 from taskit.scheduler import Schedule
+from taskit.step.parametrization import PLAIN, Form, Ranks
 
 if TYPE_CHECKING:
-    from taskit.locations import Location
-    from taskit.similarity import TaskSimilarity
-    from taskit.transfer import Sight
-    from taskit.zoo import Zoo
+    from taskit.backbone.target_modules import Location
+    from taskit.transfer.measure import Sight
+    from taskit.transfer.similarity import TaskSimilarity
+    from taskit.zoo.zoo import Zoo
 
 Options = Mapping[str, Any]  # JSON: what plan.json keeps as method_options
 Solve = Callable[..., Schedule]  # called as `taskit.scheduler.schedule`

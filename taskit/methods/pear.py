@@ -10,12 +10,12 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from taskit.errors import PlanError
-from taskit.methods.form import Form, Ranks
 from taskit.methods.method import Option, Options, Scene, Settled, Solve, between, one_of, the_same
 from taskit.methods.sharing import Shape, classes_of
+from taskit.step.parametrization import Form, Ranks
 
 if TYPE_CHECKING:
-    from taskit.locations import Location
+    from taskit.backbone.target_modules import Location
 
 
 @dataclass(frozen=True, slots=True)

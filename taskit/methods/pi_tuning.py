@@ -11,8 +11,8 @@ from functools import partial
 from typing import Any
 
 from taskit.errors import PlanError
-from taskit.methods.form import Form, Ranks
 from taskit.methods.method import Option, Options, Scene, Settled, Solve, at_least, one_of, the_same
+from taskit.step.parametrization import Form, Ranks
 
 K = 2  # experts beside the target, as in the paper
 ATTENTION = frozenset({"q", "k", "v", "qkv", "o"})

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from taskit.methods.form import Decisions, Form, Preparation, Ranks, lora_pair
 from taskit.methods.sharing import Shape, classes_of, match, pruned_count
-from taskit.training.step import loss_of
+from taskit.step.parametrization import Decisions, Form, Preparation, Ranks, lora_pair
+from taskit.step.step import loss_of
 
 if TYPE_CHECKING:
-    from taskit.locations import Location
+    from taskit.backbone.target_modules import Location
 
 BATCHES = 64  # on which the pairs are scored
 KNOWLEDGE = {"DA": (1.0, 1.0), "SBA": (0.5, 0.5)}  # of the shared pair, and of the one that it replaces

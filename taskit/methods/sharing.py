@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from taskit.methods.form import Ranks
+from taskit.step.parametrization import Ranks
 
 Shape = tuple[int, int]  # (in, out)
 

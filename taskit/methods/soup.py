@@ -1,7 +1,7 @@
 """AdapterSoup (EACL Findings 2023): the adapters of the domains most like the new one, averaged uniformly.
 
-A domain is like another as their mean embeddings are, see `taskit.embedding`; a learned task brings its own in
-taskit.json.  TaskIT's delta (`taskit.similarity`) is the other measure: it asks the adapters, not their data.
+A domain is like another as their mean embeddings are, see `taskit.transfer.embedding`; a learned task brings its own in
+taskit.json.  TaskIT's delta (`taskit.transfer.similarity`) is the other measure: it asks the adapters, not their data.
 """
 
 from collections.abc import Sequence
@@ -10,8 +10,8 @@ from dataclasses import replace
 import torch
 
 from taskit.errors import ZooError
-from taskit.similarity import TaskSimilarity, judge
-from taskit.zoo import LearnedTask
+from taskit.transfer.similarity import TaskSimilarity, judge
+from taskit.zoo.zoo import LearnedTask
 
 MOST = 5  # adapters in a soup
 

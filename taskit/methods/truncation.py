@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from taskit.methods.form import lora_pair
-from taskit.training.lora import lora_config
+from taskit.step.lora import lora_config
+from taskit.step.parametrization import lora_pair
 
 
 @torch.no_grad()

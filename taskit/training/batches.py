@@ -9,8 +9,8 @@ from accelerate import Accelerator, skip_first_batches
 from torch.utils.data import DataLoader
 
 from taskit.data import Collator, longest_rows
+from taskit.planning.recipe import Recipe
 from taskit.training.randaugment import Distorted
-from taskit.training.recipe import Recipe
 
 Batch = dict[str, torch.Tensor]
 

@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from taskit.errors import RunError
-from taskit.training.files import read_json
+from taskit.files import read_json
 from taskit.training.scores import Scores
 
 WEIGHTS = "trained.safetensors"

@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import torch
 
-from taskit.budget import show_bytes
 from taskit.errors import BudgetError
-from taskit.plan import Plan
+from taskit.planning.budget import show_bytes
+from taskit.planning.plan import Plan
+from taskit.step.step import train_step
 from taskit.training.processes import average_gradients
-from taskit.training.step import train_step
 
 TOLERANCE = 1.03  # measured over predicted, the bar of benchmarks/peaks.py
 

@@ -10,8 +10,8 @@ import torch
 from accelerate import Accelerator
 from transformers import get_cosine_schedule_with_warmup
 
-from taskit.head import SOFTENED
-from taskit.plan import Plan
+from taskit.planning.plan import Plan
+from taskit.step.step import make_optimizer, train_step, use_checkpointing
 from taskit.training.batches import Batch
 from taskit.training.checkpoint import Checkpoints, Progress
 from taskit.training.evaluation import better, evaluate, metric_of, target_count
@@ -22,7 +22,7 @@ from taskit.training.processes import average_gradients, share_start
 from taskit.training.run_folder import Event, RunFolder, Watch
 from taskit.training.scores import Scores
 from taskit.training.soften import soften
-from taskit.training.step import make_optimizer, train_step, use_checkpointing
+from taskit.transfer.ridge_head import SOFTENED
 
 MEASURED_STEPS = 4  # at the start, beside the longest batch: counting makes a step on a CPU half as long again
 

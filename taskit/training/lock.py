@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from taskit.errors import RunError
-from taskit.training.files import read_json, write_json
+from taskit.files import read_json, write_json
 
 NOTE = "owner.json"
 STOP = "stop"  # an empty file: the owner was asked to stop

@@ -10,25 +10,23 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 
-from taskit.backbone import final_linear, head_names, load_model
+from taskit.backbone.heads import trained_head
+from taskit.backbone.loading import final_linear, head_names, load_model
 from taskit.data import Collator, Dataset
 from taskit.data.splitting import split
-from taskit.embedding import embed_rows
-from taskit.export import write_adapter
-from taskit.head import SOFTENED
-from taskit.heads import trained_head
 from taskit.memory.live import standing_tensors
 from taskit.methods import form_of
-from taskit.methods.form import PLAIN, Form, Preparation
-from taskit.plan import Plan
+from taskit.planning.plan import Plan
+from taskit.step.lora import adapt
+from taskit.step.parametrization import PLAIN, Form, Preparation
 from taskit.training.batches import Batches
 from taskit.training.checkpoint import Progress, find_checkpoints
 from taskit.training.evaluation import evaluate, metric_of
+from taskit.training.export import write_adapter
 from taskit.training.fit_first import require_fit
 from taskit.training.fitting import Fitting
 from taskit.training.generation import answer_hardest, compare_answers
 from taskit.training.interrupt import Interrupts
-from taskit.training.lora import adapt
 from taskit.training.peak import PeakMeter, cap_allocator
 from taskit.training.preparing import make_ready, warm_up_folder
 from taskit.training.probe_head import fit_linear_head
@@ -36,6 +34,8 @@ from taskit.training.run_folder import Event, Result, RunFolder, Watch, stamped
 from taskit.training.scores import Scores
 from taskit.training.sharding import share_out
 from taskit.training.tracking import track
+from taskit.transfer.embedding import embed_rows
+from taskit.transfer.ridge_head import SOFTENED
 
 VALIDATION = 0.1  # of the training rows: chooses the epoch, so that the evaluation rows choose nothing
 

@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from taskit.errors import RunError
-from taskit.methods.form import Decisions, Form, Preparation
+from taskit.step.parametrization import Decisions, Form, Preparation
 
 KEPT = "method.safetensors"  # weights with which the first step starts; decisions in its metadata
 

@@ -8,7 +8,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from taskit.probe import example_features
+from taskit.transfer.probe import example_features
 
 STRENGTHS = (0.01, 0.1, 1.0)  # inverse regularisation, chosen on the validation rows
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
-from taskit.training.recipe import MAGNITUDES
+from taskit.planning.recipe import MAGNITUDES
 
 OPERATIONS_AN_IMAGE = 2  # N of the paper
 GREY = (128, 128, 128)  # of what comes into view at the edges

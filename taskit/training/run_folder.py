@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from taskit.errors import RunError, TaskITError
-from taskit.training.files import read_json, write_json
+from taskit.files import read_json, write_json
 from taskit.training.scores import Scores
 
 SCHEMA = 1

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 
 from taskit.errors import RunError
-from taskit.plan import Plan
+from taskit.planning.plan import Plan
 from taskit.training.lock import STOP, Owner, locked, read_owner, write_owner
 from taskit.training.run_folder import LIVE, Event, Result, RunFolder, State
 

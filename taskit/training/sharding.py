@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 from accelerate import Accelerator
 
 from taskit.errors import RunError
-from taskit.plan import Plan
-from taskit.recomputed import blocks_of
+from taskit.planning.plan import Plan
+from taskit.step.recompute import blocks_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch.nn.functional import one_hot
 
-from taskit.training.recipe import Recipe
+from taskit.planning.recipe import Recipe
 
 Batch = dict[str, torch.Tensor]
 

@@ -11,7 +11,7 @@ from accelerate.tracking import GeneralTracker
 from accelerate.utils import parse_flag_from_env
 
 from taskit.errors import RunError
-from taskit.plan import Plan
+from taskit.planning.plan import Plan
 from taskit.training.run_folder import Event
 
 # What accelerate launch sets for those who share out one model: only a plan with shards foresees that.

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from taskit.backbone.processors import make_collator
 from taskit.data import Collator, Dataset, load
 from taskit.errors import BudgetError, RunError
-from taskit.plan import Plan
-from taskit.planning import reprice
-from taskit.processor import make_collator
+from taskit.planning.plan import Plan
+from taskit.planning.planner import reprice
 from taskit.training.checkpoint import require_device
 from taskit.training.fit_first import MisfitError, tightened
 from taskit.training.interrupt import Interrupts

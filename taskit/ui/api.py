@@ -11,21 +11,21 @@ import gradio as gr
 from gradio.events import api as endpoint
 from gradio.utils import get_upload_folder
 
-from taskit.budget import parse_budget
 from taskit.data import load
 from taskit.data.hub import PREFIX
 from taskit.errors import DataError, RunError, TaskITError, ZooError
-from taskit.hub.source import is_hub
-from taskit.outlook import prepare
-from taskit.plan import Plan
-from taskit.planning import decide
-from taskit.training.recipe import Recipe
+from taskit.planning.budget import parse_budget
+from taskit.planning.context import prepare
+from taskit.planning.plan import Plan
+from taskit.planning.planner import decide
+from taskit.planning.recipe import Recipe
 from taskit.ui.commands import public_source
 from taskit.ui.examples import EXAMPLES, example
 from taskit.ui.heap import trims
 from taskit.ui.shelf import Shelf, Ticket, describe
 from taskit.ui.told import sentence
 from taskit.ui.visitors import visitor_of
+from taskit.zoo.hub.source import is_hub
 
 
 class Endpoints:

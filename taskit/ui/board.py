@@ -1,7 +1,7 @@
 """The plan step's pictures, arranged."""
 
-from taskit.budget import show_bytes
-from taskit.plan import Plan
+from taskit.planning.budget import show_bytes
+from taskit.planning.plan import Plan
 from taskit.ui.charts import gain_curve, memory_bar, similarity_bars
 from taskit.ui.commands import command
 from taskit.ui.heatmap import heatmap

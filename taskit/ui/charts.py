@@ -1,8 +1,8 @@
 """The other pictures of the plan step: similar tasks, where the bytes go, what another byte would buy."""
 
-from taskit.budget import show_bytes
-from taskit.plan import Plan
-from taskit.similarity import THRESHOLDS
+from taskit.planning.budget import show_bytes
+from taskit.planning.plan import Plan
+from taskit.transfer.similarity import THRESHOLDS
 from taskit.ui.markup import empty, panel, share, text
 from taskit.ui.sketch import Sketch
 

@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 from taskit.data.hub import PREFIX
-from taskit.training.recipe import Recipe
+from taskit.planning.recipe import Recipe
 from taskit.ui.page import Chosen
 
 FLAGS = ("batch_size", "max_length", "epochs", "learning_rate", "optimizer", "gradient_checkpointing")

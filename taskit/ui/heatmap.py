@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from taskit.budget import show_bytes
-from taskit.plan import Plan, PlannedLocation
-from taskit.rank_grid import SHADES, ink_on
-from taskit.reasons import told_sources
+from taskit.planning.budget import show_bytes
+from taskit.planning.plan import Plan, PlannedLocation
+from taskit.planning.rank_grid import SHADES, ink_on
+from taskit.transfer.attribution import told_sources
 from taskit.ui.markup import panel, text
 
 

@@ -5,13 +5,13 @@ from typing import Any
 
 import gradio as gr
 
-from taskit.budget import show_bytes
+from taskit.backbone.sources import QUANTIZATIONS
 from taskit.errors import PlanError
-from taskit.levers import BATCH, CHECKPOINTING, LENGTH, QUANTIZATION, Effect
 from taskit.methods import METHODS
-from taskit.source import QUANTIZATIONS
-from taskit.training.recipe import Recipe
-from taskit.training.step import OPTIMIZERS
+from taskit.planning.budget import show_bytes
+from taskit.planning.levers import BATCH, CHECKPOINTING, LENGTH, QUANTIZATION, Effect
+from taskit.planning.recipe import Recipe
+from taskit.step.step import OPTIMIZERS
 from taskit.ui.markup import text
 
 NO_QUANTIZATION = "none"

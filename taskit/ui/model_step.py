@@ -4,16 +4,16 @@ from pathlib import Path
 
 import gradio as gr
 
-from taskit.backbone import bundled_names, find_backbone, modality_of
-from taskit.budget import show_bytes
+from taskit.backbone.loading import bundled_names, find_backbone, modality_of
+from taskit.backbone.sources import PACKAGED
 from taskit.errors import BackboneError
-from taskit.hub.failures import hub_failures
-from taskit.source import PACKAGED
+from taskit.planning.budget import show_bytes
 from taskit.ui.markup import empty, notice, panel, table, text
 from taskit.ui.page import MODEL, Page, tab
 from taskit.ui.told import told
 from taskit.ui.visitors import account
-from taskit.zoo import LearnedTask, Zoo, find_zoo
+from taskit.zoo.hub.failures import hub_failures
+from taskit.zoo.zoo import LearnedTask, Zoo, find_zoo
 
 SUGGESTED = (
     "google/vit-base-patch16-224-in21k",

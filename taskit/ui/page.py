@@ -7,8 +7,8 @@ from typing import Any
 
 import gradio as gr
 
-from taskit.budget import Budget
-from taskit.plan import Plan
+from taskit.planning.budget import Budget
+from taskit.planning.plan import Plan
 
 STEPS = ("Model and zoo", "Data", "Budget and plan", "Train", "Result", "Runs")
 NO_SUMMARY = "\N{NO-BREAK SPACE}"  # keeps every tab two lines high

@@ -6,12 +6,12 @@ from typing import Any
 
 import gradio as gr
 
-from taskit.budget import AUTO_SHARE, Budget, device_memory, show_bytes
 from taskit.errors import PlanError, TaskITError
-from taskit.levers import effects
-from taskit.outlook import prepare
-from taskit.planning import decide
-from taskit.training.recipe import Recipe
+from taskit.planning.budget import AUTO_SHARE, Budget, device_memory, show_bytes
+from taskit.planning.context import prepare
+from taskit.planning.levers import effects
+from taskit.planning.planner import decide
+from taskit.planning.recipe import Recipe
 from taskit.ui.board import board, effect
 from taskit.ui.commands import save
 from taskit.ui.heap import trims

@@ -11,10 +11,10 @@ from pathlib import Path
 import gradio as gr
 from gradio.utils import get_space
 
-from taskit.budget import show_bytes
 from taskit.errors import HubError
-from taskit.hub.publishing import PICTURE, stage
-from taskit.hub.pushing import push, require_name
+from taskit.planning.budget import show_bytes
+from taskit.sharing.publishing import PICTURE, stage
+from taskit.sharing.pushing import push, require_name
 from taskit.training.runs import Run
 from taskit.ui.markup import panel, table, text
 from taskit.ui.visitors import account

@@ -14,7 +14,7 @@ from taskit.errors import HubError, RunError
 from taskit.jobs.job import signed_in
 from taskit.jobs.machine import Machine, list_machines
 from taskit.jobs.quote import Quote, make_quote
-from taskit.plan import Plan
+from taskit.planning.plan import Plan
 from taskit.ui.markup import figures, panel
 from taskit.ui.page import Chosen, Page
 from taskit.ui.plan_step import rehearsed

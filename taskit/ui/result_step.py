@@ -9,9 +9,9 @@ from typing import Any
 import gradio as gr
 from gradio.utils import get_space
 
-from taskit.budget import show_bytes
 from taskit.errors import DataError, RunError
-from taskit.inference import PAIR, Prediction, compare
+from taskit.planning.budget import show_bytes
+from taskit.training.inference import PAIR, Prediction, compare
 from taskit.training.run_folder import Result
 from taskit.training.runs import Run
 from taskit.ui.markup import empty, figures, panel, share

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from taskit.budget import show_bytes
 from taskit.jobs.job import Job
+from taskit.planning.budget import show_bytes
 from taskit.training.run_folder import Event
 from taskit.training.runs import Run, RunProgress
 from taskit.ui.markup import empty, figures, notice, panel, share, text

@@ -21,12 +21,12 @@ from huggingface_hub import HfApi
 
 from taskit.data.hub import PREFIX
 from taskit.errors import RunError, TaskITError
+from taskit.files import read_json, write_json
 from taskit.jobs.quote import Quote
 from taskit.jobs.submitting import submit
-from taskit.methods.joint_plan import JointPlan
-from taskit.methods.joint_training import start_together
-from taskit.plan import Plan
-from taskit.training.files import read_json, write_json
+from taskit.planning.plan import Plan
+from taskit.together.plan import JointPlan
+from taskit.together.training import start_together
 from taskit.training.run_folder import LIVE
 from taskit.training.runs import JOINT_PLAN, Run, list_runs, start
 from taskit.ui.rentals import Rentals, is_rented

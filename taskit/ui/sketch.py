@@ -6,10 +6,10 @@ Its answers are drafts by the additive profile, a few per cent off; the one that
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from taskit.budget import Budget
-from taskit.outlook import Outlook
-from taskit.plan import Plan
-from taskit.planning import plan_of, reaches_further, solver
+from taskit.planning.budget import Budget
+from taskit.planning.context import Outlook
+from taskit.planning.plan import Plan
+from taskit.planning.planner import plan_of, reaches_further, solver
 from taskit.scheduler import Schedule, frontier, schedule
 
 STEPS = 100  # of the slider, from no update to full LoRA

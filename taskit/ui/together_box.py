@@ -6,9 +6,9 @@ import gradio as gr
 
 from taskit.data.sources import READERS
 from taskit.errors import DataError, PlanError
-from taskit.methods.joint_plan import JointPlan, plan_together
+from taskit.together.plan import JointPlan, plan_together
+from taskit.together.tree_picture import draw_tree
 from taskit.training.runs import Run
-from taskit.tree_picture import draw_tree
 from taskit.ui.charts import memory_bar
 from taskit.ui.heatmap import heatmap
 from taskit.ui.markup import panel, table, text

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from taskit.backbone import find_backbone
+from taskit.backbone.loading import find_backbone
+from taskit.backbone.processors import make_collator
 from taskit.data import load, longest_rows
 from taskit.errors import DataError
-from taskit.processor import make_collator
 from tests.visual import FAMILIES, IMAGE_ID, TEXT, WORDS, picture, write_questions, write_visual
 
 TASK = "image-text-to-text"

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from taskit.planning import make_plan
-from taskit.training.recipe import Recipe
+from taskit.planning.planner import make_plan
+from taskit.planning.recipe import Recipe
 from taskit.training.trainer import train
 from tests.hub.server import LocalHub
 from tests.hub.state import Repo, State

@@ -12,15 +12,15 @@ import torch
 from huggingface_hub import HfApi
 from safetensors.torch import load_file
 
-from taskit import cli_runs
-from taskit.cli import main
+from taskit.cli import runs as cli_runs
+from taskit.cli.main import main
 from taskit.errors import HubError, RunError
-from taskit.inference import predict
 from taskit.jobs.job import Job
 from taskit.jobs.quote import make_quote
 from taskit.jobs.remote import RemoteRun, open_run
 from taskit.jobs.submitting import submit
 from taskit.jobs.worker import Keeper
+from taskit.training.inference import predict
 from taskit.training.run_folder import LIVE
 from taskit.training.runs import Run
 from taskit.training.trainer import train

@@ -9,13 +9,13 @@ from zipfile import ZipFile
 
 import pytest
 
-from taskit.backbone import find_backbone
+from taskit.backbone.loading import find_backbone
+from taskit.backbone.sources import source_of
 from taskit.data import load
 from taskit.errors import PlanError
 from taskit.jobs.packing import pack, pinned_requirements
-from taskit.plan import Plan
-from taskit.source import source_of
-from taskit.zoo import BUNDLED
+from taskit.planning.plan import Plan
+from taskit.zoo.zoo import BUNDLED
 
 
 def test_the_archive_is_enough_where_nothing_else_is(plan, tmp_path):
@@ -28,7 +28,7 @@ def test_the_archive_is_enough_where_nothing_else_is(plan, tmp_path):
     assert replace(there, data=plan.data, backbone=plan.backbone) == plan
     assert load(tmp_path / "there" / there.data.source, seed=plan.seed).info.fingerprint == plan.data.fingerprint
     script = (
-        "import taskit, taskit.jobs.worker; from taskit.plan import Plan; from taskit.source import source_of\n"
+        "import taskit, taskit.jobs.worker; from taskit.planning.plan import Plan; from taskit.backbone.sources import source_of\n"
         "print(taskit.__file__, source_of(Plan.load('plan.json').backbone))"
     )
     words = [sys.executable, "-c", script]

@@ -6,13 +6,13 @@ import pytest
 import torch
 from huggingface_hub import HfApi
 
+from taskit.backbone.processors import make_collator
 from taskit.data import load
 from taskit.errors import BudgetError, HubError
 from taskit.jobs.machine import find_machine, list_machines
 from taskit.jobs.quote import SETUP_SECONDS, forward_operations, make_quote
-from taskit.pricing import set_stage
-from taskit.processor import make_collator
-from taskit.training.recipe import Recipe
+from taskit.planning.recipe import Recipe
+from taskit.planning.step_spec import set_stage
 
 
 def test_a_machine_is_as_the_hub_lists_it(hub):

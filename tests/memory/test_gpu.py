@@ -6,8 +6,8 @@ import torch
 from taskit.memory.conditions import BatchShape, Conditions
 from taskit.memory.rehearsal import rehearse
 from taskit.memory.runtime import runtime_bytes, training_device
-from taskit.training.lora import adapt
-from taskit.training.step import make_optimizer, train_step
+from taskit.step.lora import adapt
+from taskit.step.step import make_optimizer, train_step
 from tests.memory.test_trace import CASES, on_meta, profile_of, without_dropout
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="this machine has no CUDA device")

@@ -6,18 +6,18 @@ from functools import partial
 import pytest
 import torch
 
-from taskit.backbone import empty_model, find_backbone, load_model
+from taskit.backbone.loading import empty_model, find_backbone, load_model
+from taskit.backbone.processors import make_collator
+from taskit.backbone.target_modules import find_locations
 from taskit.data import load, longest_rows
-from taskit.locations import find_locations
 from taskit.memory.conditions import BatchShape, Conditions
 from taskit.memory.known import KnownInputs
 from taskit.memory.live import LiveStorages, standing_tensors
 from taskit.memory.posing import posing
 from taskit.memory.rehearsal import rehearse
 from taskit.memory.trace import trace
-from taskit.processor import make_collator
-from taskit.training.lora import adapt
-from taskit.training.step import make_optimizer, train_step, use_checkpointing
+from taskit.step.lora import adapt
+from taskit.step.step import make_optimizer, train_step, use_checkpointing
 from tests.memory.steps import saved_bytes
 from tests.visual import FAMILIES, write_questions, write_visual
 

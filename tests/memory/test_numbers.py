@@ -6,12 +6,12 @@ from functools import partial
 import pytest
 import torch
 
+from taskit.backbone.target_modules import find_locations
 from taskit.errors import PlanError
-from taskit.locations import find_locations
 from taskit.memory.conditions import BatchShape, Conditions
 from taskit.memory.live import LiveStorages
 from taskit.memory.numbers import extrapolate_peak
-from taskit.pricing import Stage, price
+from taskit.planning.step_spec import Stage, price
 from tests.tiny import tiny_model
 
 ROWS = 6

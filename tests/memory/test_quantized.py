@@ -7,16 +7,16 @@ import torch
 from bitsandbytes.functional import quantize_4bit
 from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
 
-from taskit.locations import find_locations
+from taskit.backbone.target_modules import find_locations
 from taskit.memory.conditions import BatchShape, Conditions
 from taskit.memory.live import LiveStorages, standing_tensors
 from taskit.memory.quantized import quantize_empty
 from taskit.memory.rehearsal import rehearse
 from taskit.memory.shapes import SCRATCH, with_bitsandbytes
-from taskit.planning import make_plan
-from taskit.training.lora import adapt
-from taskit.training.recipe import Recipe
-from taskit.training.step import make_optimizer, train_step
+from taskit.planning.planner import make_plan
+from taskit.planning.recipe import Recipe
+from taskit.step.lora import adapt
+from taskit.step.step import make_optimizer, train_step
 from taskit.training.trainer import train
 from tests.memory.steps import allocated_peak
 from tests.world import write_llama, write_rhymes

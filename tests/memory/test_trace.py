@@ -6,11 +6,11 @@ from functools import partial
 import pytest
 import torch
 
-from taskit.heads import head_names
-from taskit.locations import find_locations
+from taskit.backbone.heads import head_names
+from taskit.backbone.target_modules import find_locations
 from taskit.memory.conditions import BatchShape, Conditions
 from taskit.memory.trace import trace
-from taskit.training.lora import adapt
+from taskit.step.lora import adapt
 from tests.memory.steps import saved_bytes
 from tests.tiny import tiny_model
 

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import torch
 from peft import PeftModel
 
-from taskit.export import write_weights
-from taskit.locations import find_locations
-from taskit.training.lora import adapt
+from taskit.backbone.target_modules import find_locations
+from taskit.step.lora import adapt
+from taskit.training.export import write_weights
 
 TASK = "text-classification"
 QUERY, VALUE = (f"bert.encoder.layer.0.attention.self.{leaf}" for leaf in ("query", "value"))

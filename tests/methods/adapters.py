@@ -2,7 +2,7 @@
 
 import torch
 
-from taskit.branch import Branch
+from taskit.zoo.lora_branch import Branch
 
 MODULES = {"one": (6, 5), "two": (4, 7)}  # (in, out)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from taskit.cli import main
+from taskit.cli.main import main
 from tests.conftest import save_adapter
 from tests.world import write_bert, write_topics
 

@@ -9,8 +9,8 @@ from taskit.errors import PlanError
 from taskit.methods.blocks import granted, thresholds
 from taskit.methods.cdra import Cdra, DynamicRank, Granted, eq7_rank
 from taskit.methods.compact import Block, Compact, indices
-from taskit.methods.form import PLAIN
 from taskit.scheduler import Constraints
+from taskit.step.parametrization import PLAIN
 from tests.methods.adapted import DENSE, QUERY, RANKS, VALUE, adapted, logits, places_of, reloaded, trained, update
 from tests.profiles import make_profile
 

@@ -7,9 +7,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskit.branch import Branch
 from taskit.errors import ZooError
 from taskit.methods.compose import RULES, by_factors, by_update, composed_ranks, require_equal_ranks
+from taskit.zoo.lora_branch import Branch
 from tests.methods.adapters import MODULES, random_adapter, updates
 
 WEIGHTS = st.lists(st.floats(-1.5, 1.5), min_size=1, max_size=4)

@@ -7,13 +7,13 @@ import torch
 from peft import PeftModel
 from transformers import BertForSequenceClassification
 
-from taskit.backbone import empty_model, load_model
-from taskit.branch import attached
-from taskit.cli import main
+from taskit.backbone.loading import empty_model, load_model
+from taskit.cli.main import main
 from taskit.methods.compose import RULES
 from taskit.methods.experts import load_experts
-from taskit.plan import Plan
-from taskit.similarity import THRESHOLDS
+from taskit.planning.plan import Plan
+from taskit.transfer.similarity import THRESHOLDS
+from taskit.zoo.lora_branch import attached
 from tests.conftest import save_adapter
 from tests.methods.conftest import PLACES
 from tests.world import write_bert, write_topics

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from taskit.branch import Branch
 from taskit.methods.interpolated import Interpolated, Mixture
 from taskit.methods.truncation import truncated
+from taskit.zoo.lora_branch import Branch
 from tests.methods.adapted import DENSE, QUERY, RANKS, VALUE, adapted, logits, places_of, reloaded, trained, update
 
 EXPERTS = ({QUERY: 2, VALUE: 1, DENSE: 5}, {DENSE: 3})

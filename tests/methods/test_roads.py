@@ -7,13 +7,13 @@ from dataclasses import replace
 import pytest
 from safetensors import safe_open
 
-from taskit.cli import main
+from taskit.cli.main import main
 from taskit.errors import PlanError, RunError
-from taskit.inference import evaluate_run
 from taskit.methods import METHODS, form_of
 from taskit.methods.interpolated import Interpolated
-from taskit.plan import Plan
+from taskit.planning.plan import Plan
 from taskit.training.checkpoint import Checkpoints
+from taskit.training.inference import evaluate_run
 from taskit.training.preparing import KEPT
 from taskit.training.run_folder import RunFolder
 from taskit.training.runs import Run

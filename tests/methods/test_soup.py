@@ -4,8 +4,8 @@ import pytest
 
 from taskit.errors import ZooError
 from taskit.methods.soup import MOST, choose, embedding_similarities
-from taskit.similarity import TaskSimilarity
-from taskit.zoo import LearnedTask
+from taskit.transfer.similarity import TaskSimilarity
+from taskit.zoo.zoo import LearnedTask
 
 
 def learned(name, embedding=()):

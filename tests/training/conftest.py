@@ -2,8 +2,8 @@
 
 import pytest
 
-from taskit.planning import make_plan
-from taskit.training.recipe import Recipe
+from taskit.planning.planner import make_plan
+from taskit.planning.recipe import Recipe
 from taskit.training.trainer import train
 from tests.world import write_bert, write_topics
 

@@ -116,7 +116,7 @@ def _without_bitsandbytes(monkeypatch):
         return None if name.partition(".")[0] == "bitsandbytes" else real(name, *more)
 
     monkeypatch.setattr(importlib.util, "find_spec", find_spec)
-    monkeypatch.setattr("taskit.training.step.find_spec", find_spec)
+    monkeypatch.setattr("taskit.step.step.find_spec", find_spec)
 
 
 def test_a_folder_that_may_not_be_written(own, tmp_path, monkeypatch):

@@ -10,10 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from taskit.backbone.processors import make_collator
 from taskit.data import load
 from taskit.errors import PlanError
-from taskit.planning import reprice
-from taskit.processor import make_collator
+from taskit.planning.planner import reprice
 from taskit.training.run_folder import RunFolder
 
 

@@ -6,8 +6,8 @@ import torch
 from PIL import Image
 
 from taskit.errors import PlanError
+from taskit.planning.recipe import Recipe
 from taskit.training.randaugment import OPERATIONS, Distorted, distort
-from taskit.training.recipe import Recipe
 
 
 def image(height=12, width=8):

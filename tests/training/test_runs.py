@@ -10,7 +10,7 @@ from dataclasses import replace
 import psutil
 import pytest
 
-from taskit.cli import main
+from taskit.cli.main import main
 from taskit.errors import RunError
 from taskit.training.lock import Owner, locked, write_owner
 from taskit.training.run_folder import Event, RunFolder

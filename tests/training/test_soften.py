@@ -6,7 +6,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from taskit.errors import PlanError
-from taskit.training.recipe import Recipe
+from taskit.planning.recipe import Recipe
 from taskit.training.soften import soften
 
 LABELS = torch.tensor([0, 2, 1, 2])

@@ -10,10 +10,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from taskit import export
-from taskit.cli import main
+from taskit.cli.main import main
 from taskit.errors import BudgetError, RunError
-from taskit.training import checkpoint, one_run, trainer
+from taskit.training import checkpoint, export, one_run, trainer
 from taskit.training.checkpoint import Checkpoints, find_checkpoints
 from taskit.training.peak import cap_allocator
 from taskit.training.run_folder import RunFolder

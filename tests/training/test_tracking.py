@@ -2,7 +2,7 @@
 
 from accelerate.tracking import GeneralTracker
 
-from taskit.cli import main
+from taskit.cli.main import main
 from taskit.training.trainer import train
 
 

@@ -12,12 +12,12 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 
+from taskit.backbone.processors import make_collator
+from taskit.cli.tables import result_tables
 from taskit.data import load
-from taskit.display import result_tables
 from taskit.errors import RunError
-from taskit.inference import compare, evaluate_run, load_run, predict
-from taskit.planning import make_plan
-from taskit.processor import make_collator
+from taskit.planning.planner import make_plan
+from taskit.training.inference import compare, evaluate_run, load_run, predict
 from taskit.training.run_folder import Result
 from taskit.training.trainer import train
 from tests.training.conftest import RECIPE

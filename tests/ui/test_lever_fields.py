@@ -3,8 +3,8 @@
 import pytest
 
 from taskit.errors import PlanError
-from taskit.levers import BATCH, CHECKPOINTING, QUANTIZATION, Effect
-from taskit.training.recipe import Recipe
+from taskit.planning.levers import BATCH, CHECKPOINTING, QUANTIZATION, Effect
+from taskit.planning.recipe import Recipe
 from taskit.ui.lever_fields import infos, read_levers
 from tests.ui.world import AUTO, MIB
 

@@ -6,9 +6,9 @@ from html.parser import HTMLParser
 
 import pytest
 
-from taskit.budget import Budget, show_bytes
-from taskit.rank_grid import SHADES
-from taskit.training.recipe import Recipe
+from taskit.planning.budget import Budget, show_bytes
+from taskit.planning.rank_grid import SHADES
+from taskit.planning.recipe import Recipe
 from taskit.ui.board import board, effect
 from taskit.ui.charts import gain_curve, memory_bar, similarity_bars
 from taskit.ui.commands import command, save

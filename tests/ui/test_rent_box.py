@@ -7,9 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from taskit.budget import Budget
-from taskit.planning import make_plan
-from taskit.training.recipe import Recipe
+from taskit.planning.budget import Budget
+from taskit.planning.planner import make_plan
+from taskit.planning.recipe import Recipe
 from taskit.ui.page import Chosen
 from taskit.ui.rent_box import Rent
 from taskit.ui.runs_step import History

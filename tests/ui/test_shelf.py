@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from taskit.errors import RunError
-from taskit.methods.joint_plan import JointPlan
-from taskit.methods.task_tree import TaskTree
+from taskit.together.plan import JointPlan
+from taskit.together.task_tree import TaskTree
 from taskit.training.run_folder import RunFolder
 from taskit.ui import shelf as room
 from taskit.ui.shelf import Shelf, Ticket, describe

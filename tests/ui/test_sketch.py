@@ -2,7 +2,7 @@
 
 import pytest
 
-from taskit.budget import Budget
+from taskit.planning.budget import Budget
 from taskit.scheduler import schedule
 from taskit.ui.sketch import STEPS, at_percent, sketch
 from tests.ui.world import MIB, make_outlook

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import gradio as gr
 import pytest
 
-from taskit.training.recipe import Recipe
+from taskit.planning.recipe import Recipe
 from taskit.training.run_folder import RunFolder
 from taskit.ui import plan_step
 from taskit.ui.data_step import look_at_upload

@@ -8,7 +8,7 @@ import gradio as gr
 import pytest
 
 from taskit.errors import BackboneError
-from taskit.training.recipe import Recipe
+from taskit.planning.recipe import Recipe
 from taskit.ui.plan_step import _sketched
 from taskit.ui.sketch import at_percent
 from taskit.ui.zero_gpu import LENT_SECONDS, lend_gpu

@@ -1,15 +1,15 @@
 """An outlook made by hand: twelve places in three blocks, two learned tasks, sizes that can be added in the head."""
 
-from taskit.backbone import Backbone
+from taskit.backbone.loading import Backbone
+from taskit.backbone.target_modules import Location
 from taskit.data import DataInfo
-from taskit.locations import Location
 from taskit.memory.conditions import BatchShape, Conditions
 from taskit.methods import find_method
-from taskit.outlook import Outlook
-from taskit.pricing import Pricing, Stage
+from taskit.planning.context import Outlook
+from taskit.planning.recipe import Recipe
+from taskit.planning.step_spec import Pricing, Stage
 from taskit.scheduler import ANY
-from taskit.similarity import TaskSimilarity
-from taskit.training.recipe import Recipe
+from taskit.transfer.similarity import TaskSimilarity
 from taskit.ui.lever_fields import RECOMPUTING
 from tests.profiles import make_profile
 

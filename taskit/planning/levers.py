@@ -1,0 +1,83 @@
+"""What each lever would do to the peak of a plan: the same ranks, rehearsed under other conditions."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+from taskit.backbone.sources import QUANTIZATIONS
+from taskit.errors import TaskITError
+from taskit.memory.conditions import BatchShape
+from taskit.planning.context import Outlook
+from taskit.planning.step_spec import Stage, empty_build
+
+BATCH, LENGTH, CHECKPOINTING, QUANTIZATION = "batch_size", "max_length", "gradient_checkpointing", "quantization"
+FEWEST_TOKENS = 4  # that a recipe takes
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """``lever`` turned to ``value`` changes the peak by ``bytes``; None where that cannot be had, for ``reason``."""
+
+    lever: str
+    value: str
+    bytes: int | None
+    reason: str = ""
+
+
+def effects(outlook: Outlook, ranks: Sequence[int]) -> tuple[Effect, ...]:
+    """One effect for each lever that can be turned: half the rows, half the length, recomputed blocks, fewer bits.
+
+    ``ranks`` are one for each location of the stage.  Takes a rehearsal for each, and reads no weight.
+    """
+    before = outlook.stage.rehearse(ranks)
+    return tuple(_effect(lever, value, stage, ranks, before) for lever, value, stage in _turned(outlook))
+
+
+def _effect(lever: str, value: str, stage: Stage, ranks: Sequence[int], before: int) -> Effect:
+    try:
+        return Effect(lever, value, stage.rehearse(ranks) - before)
+    except TaskITError as error:
+        return Effect(lever, value, None, str(error))
+
+
+def _turned(outlook: Outlook) -> Iterator[tuple[str, str, Stage]]:
+    """(lever, its other value, the stage that this makes)."""
+    stage, conditions, recipe = outlook.stage, outlook.stage.conditions, outlook.recipe
+    half = recipe.batch_size // 2
+    batch = _with_rows(conditions.batch, min(half, conditions.batch.rows)) if half else None
+    if batch:
+        yield BATCH, str(half), replace(stage, conditions=replace(conditions, batch=batch))
+    longest = None if conditions.batch.known else _length(conditions.batch)  # an image cannot be cut
+    if longest is not None and longest >= 2 * FEWEST_TOKENS:
+        batch = _shortened(conditions.batch, longest, longest // 2)
+        yield LENGTH, str(longest // 2), replace(stage, conditions=replace(conditions, batch=batch))
+    again = not conditions.gradient_checkpointing
+    yield CHECKPOINTING, "on" if again else "off", stage.checkpointing(again)
+    for bits in QUANTIZATIONS:
+        if bits == outlook.backbone.quantization:
+            continue
+        build = partial(empty_build, replace(outlook.backbone, quantization=bits), outlook.data, conditions.device)
+        yield QUANTIZATION, bits or "none", replace(stage, build=build)
+
+
+def _with_rows(batch: BatchShape, rows: int) -> BatchShape | None:
+    """The batch with so many rows, None where its images are of several sizes."""
+    try:
+        return batch.with_rows(rows)
+    except RuntimeError:
+        return None
+
+
+def _length(batch: BatchShape) -> int | None:
+    """Tokens of the longest row, None where the rows are no texts."""
+    return next((shape[1] for name, shape, _ in batch.tensors if name == "input_ids"), None)
+
+
+def _shortened(batch: BatchShape, longest: int, length: int) -> BatchShape:
+    """The batch with every row cut to ``length``; other tensors of another length stay."""
+    return BatchShape(
+        tuple(
+            (name, (shape[0], length, *shape[2:]) if shape[1:2] == (longest,) else shape, dtype)
+            for name, shape, dtype in batch.tensors
+        )
+    )

@@ -1,0 +1,264 @@
+"""Price strategies: set the stage for rehearsals, trace the additive profile, split a peak into its parts."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from taskit.backbone.loading import Backbone, empty_model, head_names, quantization_config
+from taskit.backbone.target_modules import Location, find_locations
+from taskit.data import Collator, Dataset, longest_rows
+from taskit.data.info import DataInfo
+from taskit.errors import PlanError
+from taskit.memory.conditions import BatchShape, Conditions
+from taskit.memory.numbers import extrapolate_peak, extrapolate_profile
+from taskit.memory.profile import MemoryProfile
+from taskit.memory.quantized import quantize_empty
+from taskit.memory.rehearsal import rehearse, take_step
+from taskit.memory.runtime import runtime_bytes, training_device
+from taskit.memory.sharding import sharing_bytes
+from taskit.memory.trace import trace
+from taskit.planning.plan import MemoryEstimate, PlannedLocation
+from taskit.planning.recipe import Recipe
+from taskit.scheduler import sole_bytes
+from taskit.step.parametrization import PLAIN, Form, Ranks
+from taskit.transfer.importance import Sources
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+FULL_RANK = 8  # "full LoRA" is what PEFT users run without a plan: rank 8 at every candidate
+
+
+Found = TypeVar("Found")
+
+
+def silent(_: str) -> None:
+    """Tell nobody."""
+
+
+def plain(_: Ranks) -> Form:
+    """The form of any strategy where a method asks for none of its own."""
+    return PLAIN
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What a strategy is rehearsed on: the empty model, its candidates and heads, and the conditions."""
+
+    build: "Callable[[], PreTrainedModel]"
+    locations: tuple[Location, ...]
+    heads: tuple[str, ...]
+    head_parameters: int
+    task: str
+    conditions: Conditions
+    tell: Callable[[str], None] = silent
+    quantization: str | None = None
+    sharing_bytes: int = 0  # what a device needs beyond the whole backbone where several share it, mostly below 0
+    form_of: Callable[[Ranks], Form] = plain  # the form in which a strategy is trained
+
+    def checkpointing(self, on: bool) -> "Stage":
+        """The same where blocks are recomputed in the backward pass, or are not."""
+        return replace(self, conditions=replace(self.conditions, gradient_checkpointing=on))
+
+    def rehearse(self, ranks: Sequence[int]) -> int:
+        """The peak, in bytes, of training with these ranks, one for each location.
+
+        Raises:
+            PlanError: no step can be taken with the model; names what stopped it.
+        """
+        step, form = self._step(ranks), self.form_of(self.strategy(ranks))
+        on_numbers = partial(extrapolate_peak, partial(take_step, *step, form=form))
+        return self._measure(partial(rehearse, *step, form=form), on_numbers) + self.sharing_bytes
+
+    def trace(self) -> MemoryProfile:
+        """The additive profile, its transient bytes those of full LoRA.
+
+        Raises:
+            PlanError: as ``rehearse``.
+        """
+        measure = partial(trace, self.build, self.locations, self.heads, self.task)
+        profile = self._measure(measure, partial(self._trace_on_numbers, measure))
+        return replace(profile, constant_bytes=profile.constant_bytes + self.sharing_bytes)
+
+    def _trace_on_numbers(
+        self, measure: Callable[[Conditions], MemoryProfile], conditions: Conditions
+    ) -> MemoryProfile:
+        full = (FULL_RANK,) * len(self.locations)
+        profile = extrapolate_profile(measure, conditions)
+        peak = extrapolate_peak(partial(take_step, *self._step(full)), conditions)
+        return replace(profile, transient_bytes=max(peak - profile.bytes(full), 0))
+
+    def _step(self, ranks: Sequence[int]) -> tuple[Any, ...]:
+        """What to rehearse: all but the conditions."""
+        return self.build, self.strategy(ranks), self.heads, self.task
+
+    def strategy(self, ranks: Sequence[int]) -> dict[str, int]:
+        """The rank of each location by its name."""
+        return {place.name: rank for place, rank in zip(self.locations, ranks, strict=True)}
+
+    def _measure(
+        self, measure: "Callable[[Conditions], Found]", on_numbers: "Callable[[Conditions], Found]"
+    ) -> "Found":
+        """``measure`` on meta tensors, or where they will not do, ``on_numbers``, which is told."""
+        try:
+            return measure(self.conditions)
+        except RuntimeError as error:
+            if self.quantization:
+                raise PlanError(
+                    f"The memory of training this backbone in {self.quantization} cannot be foreseen, because it "
+                    f"cannot be traced without numbers ({_reason(error)}) and quantised weights cannot be made up; "
+                    "plan without --quantize."
+                ) from error
+            self.tell(
+                f"this model cannot be traced without numbers ({_reason(error)}): taking real steps with two rows "
+                "and with three"
+            )
+        try:
+            return on_numbers(self.conditions)
+        except (RuntimeError, ValueError, TypeError, IndexError, KeyError) as error:
+            raise PlanError(
+                "The memory of training this backbone cannot be foreseen, because a step of it fails at: "
+                f"{_reason(error)}; choose another backbone."
+            ) from error
+
+    def trainable_parameters(self, ranks: Sequence[int]) -> int:
+        strategy = self.strategy(ranks)
+        form = self.form_of(strategy)
+        return (self.head_parameters if form.trains else 0) + form.parameters(self.locations, strategy)
+
+
+@dataclass(frozen=True, slots=True)
+class Pricing:
+    """What strategies cost: the additive profile, and the rehearsed ends of the budget scale."""
+
+    profile: MemoryProfile
+    no_update_bytes: int
+    full_lora_bytes: int
+
+
+def set_stage(
+    backbone: Backbone,
+    data: Dataset,
+    recipe: Recipe,
+    collator: Collator,
+    tell: Callable[[str], None] = silent,
+    vision_tower: bool = False,
+    form_of: Callable[[Ranks], Form] = plain,
+) -> Stage:
+    """Everything a rehearsal needs; reads no weight.  ``vision_tower`` is that of `find_locations`.
+
+    Raises:
+        PlanError: the backbone has nothing to adapt.
+    """
+    device = training_device()
+    build = partial(empty_build, backbone, data.info, device)
+    model = build()
+    locations, heads = find_locations(model, vision_tower), head_names(model, data.info.task)
+    if not locations:
+        raise PlanError(f"{backbone.id} has no projection matrix that LoRA could adapt; choose another backbone.")
+    if backbone.quantization and recipe.shards > 1:
+        raise PlanError("A quantised backbone cannot be shared out; plan without --quantize or without --shards.")
+    return Stage(
+        build=build,
+        locations=locations,
+        heads=heads,
+        head_parameters=sum(p.numel() for name in heads for p in model.get_submodule(name).parameters()),
+        task=data.info.task,
+        conditions=Conditions(
+            batch=longest_batch(data, collator, recipe.batch_size),
+            optimizer=recipe.optimizer,
+            gradient_accumulation=recipe.gradient_accumulation,
+            gradient_checkpointing=bool(recipe.gradient_checkpointing),
+            device=device,
+            runtime_bytes=runtime_bytes(device),
+        ),
+        tell=cache(tell),  # once is enough
+        quantization=backbone.quantization,
+        sharing_bytes=sharing_bytes(model, heads, recipe.shards),
+        form_of=form_of,
+    )
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
+def empty_build(backbone: Backbone, info: DataInfo, device: str) -> "PreTrainedModel":
+    """The model without weights, laid out as it will be loaded."""
+    model = empty_model(backbone, task=info.task, labels=info.labels)
+    if not backbone.quantization:
+        return model
+    return quantize_empty(model, quantization_config(backbone, model), device)
+
+
+def price(stage: Stage) -> Pricing:
+    """Trace the training step, and rehearse the ends of the budget scale.
+
+    Its upper end is that of a step that recomputes nothing, so that a percentage means the same bytes either way.
+    """
+    profile, nothing = stage.trace(), (0,) * len(stage.locations)
+    kept = stage.checkpointing(False).trace() if stage.conditions.gradient_checkpointing else profile
+    return Pricing(profile, stage.rehearse(nothing), kept.bytes((FULL_RANK,) * len(stage.locations)))
+
+
+def copied(profile: MemoryProfile, form: Form) -> MemoryProfile:
+    """The profile where a form trains each unit of rank several times."""
+    copies = (form.copies(name) for name in profile.locations)
+    return replace(profile, rank_bytes=tuple(a * b for a, b in zip(profile.rank_bytes, copies, strict=True)))
+
+
+def longest_batch(data: Dataset, collator: Collator, batch_size: int) -> BatchShape:
+    """The shape of the largest batch that training or evaluation can meet."""
+    candidates = [
+        BatchShape.of(collator(longest_rows(rows, collator, min(batch_size, len(rows)))))
+        for rows in (data.train, data.evaluation)
+    ]
+    return max(candidates, key=lambda shape: shape.numbers)
+
+
+def estimate(pricing: Pricing, ranks: Sequence[int], peak: int) -> MemoryEstimate:
+    """Split the rehearsed peak into parts that add up to it exactly."""
+    parts = pricing.profile.breakdown(ranks)
+    transient = peak - parts.constant_bytes - parts.module_bytes - parts.activation_bytes
+    # At a peak inside the backward pass some of the kept activations are gone already.
+    blocks = _without(pricing.profile.activations_by_block(ranks), max(-transient, 0))
+    return MemoryEstimate(
+        constant_bytes=parts.constant_bytes,
+        module_bytes=parts.module_bytes,
+        activation_bytes=parts.activation_bytes + min(transient, 0),
+        transient_bytes=max(transient, 0),
+        peak_bytes=peak,
+        no_update_bytes=pricing.no_update_bytes,
+        full_lora_bytes=pricing.full_lora_bytes,
+        block_bytes=blocks,
+    )
+
+
+def _without(blocks: Sequence[int], gone: int) -> tuple[int, ...]:
+    """The bytes of each block after the backward pass, which starts at the last one, has freed ``gone`` of them."""
+    left = list(blocks)
+    for k in range(len(left) - 1, 0, -1):
+        freed = min(left[k], gone)
+        left[k], gone = left[k] - freed, gone - freed
+    left[0] -= gone
+    return tuple(left)
+
+
+def planned_locations(
+    locations: Sequence[Location], sources: Sequence[Sources], ranks: Sequence[int], profile: MemoryProfile
+) -> tuple[PlannedLocation, ...]:
+    """Every candidate as it stands in the plan; ``sources`` are the addends of its importance."""
+    sole = sole_bytes(profile, ranks)
+    return tuple(
+        PlannedLocation(
+            name=place.name,
+            block=place.block,
+            role=place.role,
+            importance=sum(sources[k].values()),
+            rank=rank,
+            bytes=sole[k] + profile.fixed_bytes[k] + rank * profile.rank_bytes[k] if rank else 0,
+            sources=sources[k],
+        )
+        for k, (place, rank) in enumerate(zip(locations, ranks, strict=True))
+    )

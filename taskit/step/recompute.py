@@ -1,0 +1,41 @@
+"""Blocks recomputed in the backward pass of a frozen model, so that a gradient needs the memory of one block."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from transformers import PreTrainedModel
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from taskit.step.step import use_checkpointing
+
+
+def blocks_of(model: PreTrainedModel) -> list[GradientCheckpointingLayer]:
+    """The blocks of which the model is a pile, in the order in which it names them."""
+    layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    outer = {layer for layer in layers if any(part in layers for part in [*layer.modules()][1:])}
+    return [layer for layer in layers if layer not in outer]  # a stage of a Swin holds blocks of its own
+
+
+@contextmanager
+def recomputed(model: PreTrainedModel) -> Iterator[bool]:
+    """Whether blocks of ``model`` are recomputed in the backward passes inside; afterwards it is what it was."""
+    if not model.supports_gradient_checkpointing:
+        yield False
+        return
+    blocks = blocks_of(model)
+    training = [block.training for block in blocks]
+    configs = {id(config): config for config in (model.config, model.config.get_text_config())}.values()
+    cached = [getattr(config, "use_cache", False) for config in configs]
+    for config in configs:
+        config.use_cache = False  # a recomputed block would fill it twice
+    use_checkpointing(model)
+    try:
+        for block in blocks:
+            block.training = True  # what it asks for before it recomputes; its parts stay as they are
+        yield bool(blocks)
+    finally:
+        model.gradient_checkpointing_disable()
+        for config, before in zip(configs, cached, strict=True):
+            config.use_cache = before
+        for block, mode in zip(blocks, training, strict=True):
+            block.training = mode

@@ -1,0 +1,50 @@
+"""The peak of joint training, rehearsed on tensors without memory as a single task's is (taskit.memory.rehearsal)."""
+
+from collections.abc import Mapping, Sequence
+from itertools import cycle
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from taskit.errors import PlanError
+from taskit.memory.rehearsal import step_of
+from taskit.step.step import use_checkpointing
+from taskit.together.task_tree import TaskTree
+from taskit.together.tglora import JointModel, join, share_backbone, together
+
+if TYPE_CHECKING:
+    from taskit.planning.step_spec import Stage
+
+
+def rehearse_joint(stages: "Sequence[Stage]", ranks: Mapping[str, int], tree: TaskTree) -> int:
+    """Peak bytes of a step with a batch of each of ``stages``, one for each task; ``ranks`` are by location.
+
+    Raises:
+        PlanError: the model cannot be traced without numbers.
+    """
+    conditions = stages[0].conditions
+    try:
+        joint = _empty(stages, ranks, tree)
+        if conditions.gradient_checkpointing:
+            use_checkpointing(joint)
+        shapes = [stage.conditions.batch for stage in stages]
+
+        def make() -> list[Any]:
+            # twice, for each task's loader holds its next batch already
+            return list(together([shape.empty() for shape in shapes * 2], cycle(range(len(shapes)))))
+
+        live = step_of(joint, make, len(stages), conditions)
+    except RuntimeError as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise PlanError(
+            f"The memory of training this backbone on several datasets cannot be foreseen ({reason}); choose another "
+            "backbone, or train one dataset at a time with taskit plan."
+        ) from error
+    return live.peak + conditions.runtime_bytes
+
+
+def _empty(stages: "Sequence[Stage]", ranks: Mapping[str, int], tree: TaskTree) -> JointModel:
+    with torch.device("meta"):
+        models = [stage.build() for stage in stages]
+        share_backbone(models[0], models[1:], stages[0].task)
+        return join(models, ranks, tree, stages[0].task)

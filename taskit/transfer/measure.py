@@ -1,0 +1,275 @@
+"""The one pass over a probe of the new task that measures similarity and importance of every learned task.
+
+One forward of the base gives the features x and the direction -grad_x L in which the loss wants them; a trial of
+some steps gives w_0, learned on the new task itself, and lambda_0 of every location; one forward per learned task,
+adapters loaded one at a time, gives phi_i (Eq. 4) and lambda_i (Eq. 3).  Memory does not grow with the zoo.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property, partial
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from taskit.errors import BackboneError, ZooError
+from taskit.step.step import loss_of
+from taskit.transfer.fisher import Embedding, embed, likeness_of
+from taskit.transfer.importance import Loudness, TaskImportance, gains_at, update_norms
+from taskit.transfer.probe import (
+    Probe,
+    class_probes,
+    example_features,
+    frozen,
+    stand_in_loss,
+    text_probes,
+    token_features,
+)
+from taskit.transfer.sensitivity import Read, rows_of, sensitivities
+from taskit.transfer.similarity import (
+    SMALL,
+    TaskSimilarity,
+    delta_cosine,
+    displacement,
+    gradient_cosine,
+    ideal_feature,
+    judge,
+    raw_cosine,
+    slope_along,
+    trial_similarities,
+)
+from taskit.transfer.trial import Loss, Trial, run_trial
+from taskit.zoo.adapter import read_config, read_tensors
+from taskit.zoo.lora_branch import Branch, attached, current_name, linear_shapes
+from taskit.zoo.shortlist import shortlist
+from taskit.zoo.zoo import LearnedTask
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """What the probe says about each learned task that could be measured, in the order of the zoo."""
+
+    similarities: tuple[TaskSimilarity, ...]
+    importances: tuple[TaskImportance, ...]
+    own: tuple[float, ...]  # lambda_0^k of each location for w_0, the trial on the new task itself, up to a factor
+    skipped: tuple[tuple[str, str], ...]  # (adapter, reason)
+
+
+@dataclass(frozen=True)
+class Sight:
+    """A frozen model, and a probe of the new task seen with it; ``rows`` are all batches, those of the probe last.
+
+    ``unexplained`` is rho of `taskit.transfer.ridge_head`; nobody knows it where no head is fitted.
+    """
+
+    model: PreTrainedModel
+    locations: Sequence[str]
+    probes: Sequence[Probe]
+    read: Read
+    read_graph: Read  # the same features with their graph
+    loss: Loss
+    rows: Sequence[Mapping[str, Tensor]]
+    unexplained: float = 0.5
+
+    @cached_property
+    def trial(self) -> Trial:
+        """Made once for all who ask."""
+        return run_trial(self.model, self.rows, self.loss, self.locations)
+
+    def examples(self) -> Iterator[Mapping[str, Tensor]]:
+        """The rows of the probe, one at a time, labels included."""
+        for probe, batch in zip(self.probes, self.rows[-len(self.probes) :], strict=True):
+            yield from (rows_of(batch, slice(row, row + 1), len(probe.x)) for row in range(len(probe.x)))
+
+
+def measure(
+    model: PreTrainedModel,
+    batches: Sequence[Mapping[str, Tensor]],
+    locations: Sequence[str],
+    final_linear: nn.Linear | None,
+    tasks: Sequence[LearnedTask],
+    more: Sequence[Mapping[str, Tensor]] = (),
+    *,
+    kind: str = "trial",
+    importance: str = "blend",
+) -> Measurement:
+    """Similarity and importance of each learned task for the new task that ``batches`` sample.
+
+    ``batches`` are what the model takes, labels included: class ids (n,) for a classifier, token ids (n, t) for
+    generation.  ``final_linear`` is the last linear of a classifier's head, whose input (n, d) is x; without it
+    x is the input (n, t, d) of the output embedding.  ``more`` batches of a classification task only help to fit
+    the head that stands for the one to come.  ``kind`` is one of `taskit.transfer.similarity.MEASURES`,
+    ``importance`` of `taskit.transfer.importance.IMPORTANCES`.  ``model`` is left as
+    it was.  Adapters that cannot be used are skipped with their reason.  Raises DataError for a probe without a
+    direction, see `taskit.transfer.probe`, and BackboneError for a model with neither head.
+
+        found = measure(model, batches, names, head, open_zoo("zoo/adapters", backbone).tasks)
+        sources = transfer(found.similarities, found.importances, found.own)
+    """
+    with sighted(model, batches, locations, final_linear, more) as sight:
+        return weigh(sight, tasks, kind, importance)
+
+
+@contextmanager
+def sighted(
+    model: PreTrainedModel,
+    batches: Sequence[Mapping[str, Tensor]],
+    locations: Sequence[str],
+    final_linear: nn.Linear | None,
+    more: Sequence[Mapping[str, Tensor]] = (),
+) -> Iterator[Sight]:
+    """The first part of `measure`, whose arguments and errors these are: the probe, with the model frozen inside."""
+    device = next(model.parameters()).device
+    moved, others = (
+        [{key: value.to(device) for key, value in batch.items()} for batch in some] for some in (batches, more)
+    )
+    rows = (*others, *moved)
+    with frozen(model):
+        if final_linear is not None:
+            read: partial[Tensor] = partial(example_features, model, final_linear)
+            probes, fitted = class_probes(model, moved, final_linear, others)
+            loss: Loss = partial(stand_in_loss, read, fitted)
+            yield Sight(model, locations, probes, read, partial(read, graph=True), loss, rows, fitted.unexplained)
+        elif (embedding := model.get_output_embeddings()) is not None:
+            read = partial(token_features, model, embedding)
+            probes = text_probes(model, moved, embedding)
+            yield Sight(model, locations, probes, read, partial(read, graph=True), partial(loss_of, model), rows)
+        else:
+            raise BackboneError("The backbone has no head to read the features from; load it for a task.")
+
+
+def weigh(sight: Sight, tasks: Sequence[LearnedTask], kind: str, importance: str) -> Measurement:
+    """The second part of `measure`: all learned tasks against what was seen."""
+    trials, tried = _Trials(sight), sight.trial.branches
+    aim = trials.rows(tried, None, _displacement)
+    chosen, left_out = shortlist(tasks, tried, linear_shapes(sight.model), current_name(sight.model))
+    compared = _compare(trials, chosen, kind, importance)
+    importances = tuple(one for one, _ in compared.tried)
+    rows = [rows for _, rows in compared.tried]
+    phis = (
+        trial_similarities(aim, rows, sight.unexplained) if kind == "trial" else [float(row.mean()) for row in rows]
+    )
+    found = judge([(one.task, one.adapter) for one in importances], phis, kind)
+    return Measurement(found, importances, sight.trial.importance(sight.locations), (*left_out, *compared.skipped))
+
+
+def glance(sight: Sight, tasks: Sequence[LearnedTask]) -> Measurement:
+    """All learned tasks by delta, with forward passes alone: for a budget that a trial would not fit."""
+    found = _compare(_Trials(sight), tasks, "delta", "ratio")
+    importances = tuple(one for one, _ in found.tried)
+    phis = [float(rows.mean()) for _, rows in found.tried]
+    similarities = judge([(one.task, one.adapter) for one in importances], phis, "delta")
+    return Measurement(similarities, importances, (0.0,) * len(sight.locations), found.skipped)
+
+
+@dataclass(frozen=True)
+class _Trials:
+    """Where adapters are tried, on all probes; a ``loudness`` that nobody asks for is None."""
+
+    sight: Sight
+
+    def rows(
+        self, branches: Mapping[str, Branch], loudness: Loudness | None, compare: Callable[[Probe, Tensor], Tensor]
+    ) -> Tensor:
+        """What ``compare`` makes of the features with the adapter, (n,) or (n, d) over the examples of all probes."""
+        with attached(self.sight.model, branches, loudness and loudness.observe):
+            return torch.cat([compare(probe, self._moved(probe, loudness)) for probe in self.sight.probes])
+
+    def along(self, branches: Mapping[str, Branch], loudness: Loudness | None) -> Tensor:
+        """phi of gradient (1,) by a small step along the adapter; how loud it is shows in the same step."""
+        small = {name: branch.scaled(SMALL) for name, branch in branches.items()}
+        if loudness:
+            loudness.step = SMALL
+        with attached(self.sight.model, small, loudness and loudness.observe):
+            slope = sum(slope_along(p.gradient, p.x, self._moved(p, loudness), p.mask) for p in self.sight.probes)
+        update_norm = math.sqrt(sum(branch.norm**2 for branch in branches.values()))
+        return torch.tensor([gradient_cosine(slope, update_norm, self._gradient_norm)])
+
+    @cached_property
+    def _gradient_norm(self) -> float:
+        """||grad_W L||, the root mean square over examples."""
+        sight = self.sight
+        return math.sqrt(sum(sensitivities(sight.model, sight.probes, sight.read_graph, sight.locations)))
+
+    def fisher(self, branches: Mapping[str, Branch], loudness: Loudness | None) -> Tensor:
+        """phi of fisher (1,); how loud the adapter is shows in a forward of its own."""
+        if loudness:
+            self.rows(branches, loudness, _displacement)
+        return torch.tensor([likeness_of(self._target, self._embedding(branches))])
+
+    @cached_property
+    def _target(self) -> Embedding:
+        return self._embedding(self.sight.trial.branches)
+
+    def _embedding(self, branches: Mapping[str, Branch]) -> Embedding:
+        sight = self.sight
+        return embed(sight.model, sight.examples(), sight.loss, branches, sight.locations)
+
+    def _moved(self, probe: Probe, loudness: Loudness | None) -> Tensor:
+        if loudness:
+            loudness.mask = probe.inputs.get("attention_mask")
+        return self.sight.read(probe.inputs)
+
+
+@dataclass(frozen=True, slots=True)
+class _Compared:
+    """Each learned task that could be tried, with its rows of similarity, and the others with the reason."""
+
+    tried: tuple[tuple[TaskImportance, Tensor], ...]
+    skipped: tuple[tuple[str, str], ...]
+
+
+def _compare(trials: _Trials, tasks: Sequence[LearnedTask], kind: str, importance: str) -> _Compared:
+    model, locations = trials.sight.model, trials.sight.locations
+    shapes, current = linear_shapes(model), current_name(model)
+    found, skipped = [], []
+    for task in tasks:
+        try:
+            branches = read_tensors(task.folder, read_config(task.folder), shapes, current)
+        except ZooError as error:
+            skipped.append((task.adapter, str(error)))
+            continue
+        loudness = None if importance == "blend" else Loudness()
+        rows = _SIMILARITY[kind](trials, branches, loudness)
+        one = _importance_of(task, branches, locations, loudness, importance)
+        if not (bool(rows.isfinite().all()) and all(map(math.isfinite, one.values))):
+            skipped.append((task.adapter, "Its outputs on the probe are not finite; train it again."))
+            continue
+        found.append((one, rows))
+    return _Compared(tuple(found), tuple(skipped))
+
+
+def _importance_of(
+    task: LearnedTask, branches: Mapping[str, Branch], locations: Sequence[str], loudness: Loudness | None, kind: str
+) -> TaskImportance:
+    """By how loud it is, if that was asked for; else what it says of its gains, or the norms of its updates."""
+    if loudness:
+        return TaskImportance(task.task, task.adapter, loudness.values(locations, kind))
+    gains = gains_at(task.gains, locations)
+    if any(gains):
+        return TaskImportance(task.task, task.adapter, gains, measured=True)
+    return TaskImportance(task.task, task.adapter, update_norms(branches, locations))
+
+
+def _raw(probe: Probe, moved: Tensor) -> Tensor:
+    return raw_cosine(ideal_feature(probe.x, probe.gradient, probe.mask), moved, probe.mask)
+
+
+def _delta(probe: Probe, moved: Tensor) -> Tensor:
+    return delta_cosine(probe.gradient, probe.x, moved, probe.mask)
+
+
+def _displacement(probe: Probe, moved: Tensor) -> Tensor:
+    return displacement(probe.x, moved, probe.mask).half()  # kept for every task: memory may not grow with the zoo
+
+
+_SIMILARITY: Mapping[str, Callable[[_Trials, Mapping[str, Branch], Loudness | None], Tensor]] = {
+    "raw": partial(_Trials.rows, compare=_raw),
+    "delta": partial(_Trials.rows, compare=_delta),
+    "gradient": _Trials.along,
+    "fisher": _Trials.fisher,
+    "trial": partial(_Trials.rows, compare=_displacement),
+}
