@@ -34,7 +34,7 @@ class Architecture:
     vision_tower: bool = False  # whether its locations are candidates too
 
     def build(self) -> t.PreTrainedModel:
-        """The model without weights, frozen, dropout off: what taskit.backbone.loading.empty_model makes of a checkpoint."""
+        """The model without weights, frozen, dropout off: what `empty_model` makes of a checkpoint."""
         own = {} if self.task == ABOUT_IMAGES else {"attention_dropout": 0.0}
         config = self.config(**{**self.settings, **own})
         for part in (config, config.get_text_config()):

@@ -91,7 +91,7 @@ class Results:
         for number, key in enumerate(wanted, 1):
             row = next((row for row in kept if key.items() <= row.items()), None)
             if row is None:
-                self.tell(f"{part} {number} of {len(wanted)}: {', '.join(f'{k} {v}' for k, v in key.items())}")
+                self.on_progress(f"{part} {number} of {len(wanted)}: {', '.join(f'{k} {v}' for k, v in key.items())}")
                 row = key | measure(**key)
                 kept.append(row)
                 self.save()
@@ -101,7 +101,7 @@ class Results:
     def part(self, part: str, measure: Callable[[], Any]) -> Any:
         """What ``measure`` gives, measured in one go."""
         if part not in self.found:
-            self.tell(part)
+            self.on_progress(part)
             self.found[part] = measure()
             self.save()
         return self.found[part]
@@ -111,7 +111,7 @@ class Results:
         self.found |= summary
         self.save()
 
-    def tell(self, line: str) -> None:
+    def on_progress(self, line: str) -> None:
         print(f"{time.strftime('%H:%M:%S')} {self.name}: {line}", flush=True)
 
     def save(self) -> None:

@@ -13,7 +13,7 @@ from taskit.memory.profile import MemoryProfile
 from taskit.memory.runtime import runtime_bytes
 from taskit.memory.trace import trace
 from taskit.planning.planner import search
-from taskit.planning.step_spec import Stage
+from taskit.planning.step_spec import StepSpec
 from taskit.scheduler import schedule
 from taskit.step.lora import adapt
 from taskit.step.step import make_optimizer, train_step
@@ -23,20 +23,20 @@ NAMES = ("ViT-B/16", "BERT-base", "Llama-1B", "Qwen3-0.6B", "T5-base")
 
 def gpu_row(architecture: str, plans: int, seed: int) -> dict:
     choose = random.Random(f"{seed} {architecture}")
-    stage, profile = _stage(architecture)
-    nothing = stage.rehearse((0,) * len(stage.locations))
-    full = profile.bytes((8,) * len(stage.locations))
-    floor = profile.bytes((0,) * len(stage.locations))
+    step_spec, profile = _stage(architecture)
+    nothing = step_spec.rehearse((0,) * len(step_spec.locations))
+    full = profile.bytes((8,) * len(step_spec.locations))
+    floor = profile.bytes((0,) * len(step_spec.locations))
     errors, used, failures = [], [], 0
     total = torch.cuda.get_device_properties(0).total_memory
     for _ in range(plans):
         budget = nothing + int(choose.uniform(0.1, 1.0) * (full - nothing))
-        importance = [choose.random() for _ in stage.locations]
+        importance = [choose.random() for _ in step_spec.locations]
         solve = partial(schedule, profile, importance)
-        found, predicted = search(stage.rehearse, nothing, solve, budget, floor)
+        found, predicted = search(step_spec.rehearse, nothing, solve, budget, floor)
         torch.cuda.set_per_process_memory_fraction(budget / total)
         try:
-            measured = _train(architecture, stage, found.ranks)
+            measured = _train(architecture, step_spec, found.ranks)
             errors.append(abs(predicted / measured - 1))
             used.append((measured - nothing) / (budget - nothing))
         except torch.OutOfMemoryError:
@@ -50,23 +50,23 @@ def gpu_row(architecture: str, plans: int, seed: int) -> dict:
     return row
 
 
-def _stage(name: str) -> tuple[Stage, MemoryProfile]:
+def _stage(name: str) -> tuple[StepSpec, MemoryProfile]:
     base = ARCHITECTURES[name]
     model = base.build()
     heads = head_names(model, base.task)
     conditions = Conditions(base.batch(), device="cuda", runtime_bytes=runtime_bytes("cuda"))
-    stage = Stage(base.build, find_locations(model), heads, 0, base.task, conditions)
-    return stage, trace(stage.build, stage.locations, heads, base.task, conditions)
+    step_spec = StepSpec(base.build, find_locations(model), heads, 0, base.task, conditions)
+    return step_spec, trace(step_spec.build, step_spec.locations, heads, base.task, conditions)
 
 
-def _train(name: str, stage: Stage, ranks: tuple[int, ...]) -> int:
+def _train(name: str, step_spec: StepSpec, ranks: tuple[int, ...]) -> int:
     """Bytes by max_memory_allocated of two real steps."""
     base = ARCHITECTURES[name]
-    strategy = {place.name: rank for place, rank in zip(stage.locations, ranks, strict=True)}
-    model = adapt(type(base.build())(base.build().config).to(base.dtype), strategy, stage.heads, base.task).cuda()
+    strategy = {place.name: rank for place, rank in zip(step_spec.locations, ranks, strict=True)}
+    model = adapt(type(base.build())(base.build().config).to(base.dtype), strategy, step_spec.heads, base.task).cuda()
     model.train()
     torch.cuda.reset_peak_memory_stats()
-    *micro, _ahead = [{k: v.cuda() for k, v in stage.conditions.batch.empty().items()} for _ in range(2)]
+    *micro, _ahead = [{k: v.cuda() for k, v in step_spec.conditions.batch.empty().items()} for _ in range(2)]
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer = make_optimizer("adamw", trained, 1e-4, 0.0)
     for _ in range(2):

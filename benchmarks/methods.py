@@ -34,10 +34,10 @@ from taskit.errors import TaskITError
 from taskit.methods import METHODS, find_method
 from taskit.methods.method import read_options
 from taskit.planning.budget import parse_budget
-from taskit.planning.context import settle
+from taskit.planning.context import resolve
 from taskit.planning.plan import Plan
 from taskit.planning.planner import decide, uniform_plan
-from taskit.planning.prepared_task import Survey, break_ground, surveyed
+from taskit.planning.prepared_task import ComparedTask, compare_with_zoo, prepare_task
 from taskit.planning.recipe import Recipe
 from taskit.scheduler import Constraints
 from taskit.training.one_run import VALIDATION
@@ -63,7 +63,7 @@ CLAIMS = (  # regime, method, what the paper says of it beside uniform LoRA
     (PARAMETERS, "dora", "DoRA: better than LoRA at the same rank"),
     (PARAMETERS, "adalora", "AdaLoRA: better than LoRA at the same budget of ranks"),
 )
-Look = Callable[[], Survey]
+Look = Callable[[], ComparedTask]
 
 
 def learned(options: argparse.Namespace, family: Family) -> str | None:
@@ -101,12 +101,12 @@ def rows_of(
     with ExitStack() as stack:
 
         @cache
-        def survey() -> Survey:
-            ground = break_ground(drawn(options, family, task, seed), family.backbone, recipe_of(family), seed=seed)
-            return stack.enter_context(surveyed(ground, zoo=learned(options, family)))
+        def compared() -> ComparedTask:
+            prepared = prepare_task(drawn(options, family, task, seed), family.backbone, recipe_of(family), seed=seed)
+            return stack.enter_context(compare_with_zoo(prepared, zoo=learned(options, family)))
 
         def run(regime: str, method: str, times: int) -> dict[str, Any]:
-            return one_run(options, family, task, regime, method, seed, times, survey)
+            return one_run(options, family, task, regime, method, seed, times, compared)
 
         keys = [
             (regime, method)
@@ -141,7 +141,7 @@ def one_run(
     method: str,
     seed: int,
     faster: int,
-    survey: Look,
+    compared: Look,
 ) -> dict[str, Any]:
     """The row of one training at ``faster`` times its rate, from the folder where it was done before."""
     folder = folder_of(options.work, family.name, task, regime, method, seed, faster)
@@ -156,7 +156,7 @@ def one_run(
             row |= train_reference(method, uniform(options, family, task, seed), empty(folder / "run"), faster)
         else:
             count = uniform(options, family, task, seed).trainable_parameters if regime == PARAMETERS else None
-            row |= trained(survey(), method, options.budget, count, empty(folder / "run"), faster)
+            row |= trained(compared(), method, options.budget, count, empty(folder / "run"), faster)
         row |= validated(folder / "run", family.train_rows)
     except TaskITError as error:
         row["refused"] = str(error)
@@ -195,12 +195,12 @@ def empty(run: Path) -> Path:
 
 
 def trained(
-    survey: Survey, method: str, budget: str, parameters: int | None, run: Path, faster: int
+    compared: ComparedTask, method: str, budget: str, parameters: int | None, run: Path, faster: int
 ) -> dict[str, Any]:
     """Plan by ``method`` within ``budget``, or with as many trained ``parameters`` whatever the memory, and train."""
     start, chosen = time.perf_counter(), find_method(method)
     bound = SHARING * parameters if parameters and method.endswith("pear") else parameters
-    known = settle(survey, chosen, read_options(chosen, {}), constraints=Constraints(max_parameters=bound))
+    known = resolve(compared, chosen, read_options(chosen, {}), constraints=Constraints(max_parameters=bound))
     plan = decide(known, parse_budget("100%" if bound else budget))
     planned = time.perf_counter() - start
     rate = faster * plan.training.rate(plan.ranks.values())

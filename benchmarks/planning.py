@@ -33,14 +33,14 @@ from benchmarks.transferring.bench import Bench
 from benchmarks.transferring.families import Family, draw, families
 from taskit.memory.live import LiveStorages, standing_tensors
 from taskit.methods import TASKIT
-from taskit.planning import prepared_task as survey
+from taskit.planning import prepared_task as compared
 from taskit.planning.budget import parse_budget
-from taskit.planning.context import Outlook, settle
+from taskit.planning.context import PlanningContext, resolve
 from taskit.planning.planner import decide
-from taskit.planning.prepared_task import Ground, Survey, break_ground, surveyed
+from taskit.planning.prepared_task import ComparedTask, PreparedTask, compare_with_zoo, prepare_task
 from taskit.step.step import use_checkpointing
 from taskit.transfer import trial
-from taskit.transfer.measure import weigh
+from taskit.transfer.measure import measure_with_trial
 from taskit.transfer.similarity import displacement
 from taskit.zoo.adapter import read_config, read_tensors
 from taskit.zoo.lora_branch import attached, current_name, linear_shapes
@@ -62,8 +62,8 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
 @contextmanager
 def sized(factor: int) -> Iterator[None]:
     """Surveys with ``factor`` times the rows: of the probe, of the head, and of every step of the trial."""
-    rows = {"PROBE_ROWS": factor * survey.PROBE_ROWS, "ROWS": factor * survey.ROWS}
-    with mock.patch.multiple(survey, **rows), mock.patch.object(trial, "ROWS", factor * trial.ROWS):
+    rows = {"PROBE_ROWS": factor * compared.PROBE_ROWS, "ROWS": factor * compared.ROWS}
+    with mock.patch.multiple(compared, **rows), mock.patch.object(trial, "ROWS", factor * trial.ROWS):
         yield
 
 
@@ -76,25 +76,25 @@ def task_row(data: Path, family: Family, task: str, seed: int, scratch: Path) ->
     model.save_pretrained(scratch / "own", save_embedding_layers=False)
     training = seconds * EPOCHS * ALL_ROWS / (family.epochs * len(bench.train_rows))
     recipe = replace(recipe_of(family), gradient_checkpointing=None)
-    tracing, ground = timed(lambda: break_ground(source, family.backbone, recipe, seed=seed))
+    tracing, prepared = timed(lambda: prepare_task(source, family.backbone, recipe, seed=seed))
     row = {"learned_tasks": len(list(zoo.iterdir())), "trace_seconds": tracing, "training_seconds": training}
     for name, factor in SIZES.items():
         with sized(factor):
-            outlook, found = survey_row(ground, zoo, scratch / "own")
+            context, found = survey_row(prepared, zoo, scratch / "own")
         row |= {f"{name}_{what}": value for what, value in found.items()}
         if name == "usual":
-            row |= epochs(bench, outlook) | {"full_epoch_seconds": seconds / family.epochs}
+            row |= epochs(bench, context) | {"full_epoch_seconds": seconds / family.epochs}
     planning = tracing + row["usual_survey_seconds"] + row["usual_plan_seconds"]
     planned = training * row["plan_epoch_seconds"] / row["full_epoch_seconds"]
-    row |= memory(ground, zoo) | {"planned_seconds": planned, "share": planning / planned}
+    row |= memory(prepared, zoo) | {"planned_seconds": planned, "share": planning / planned}
     row["share_of_everywhere"] = planning / training
     return row | {"holds": row["growth"] <= GROWTH}  # the share has its bar on the mean over tasks
 
 
-def epochs(bench: Bench, outlook: Outlook) -> dict[str, Any]:
+def epochs(bench: Bench, context: PlanningContext) -> dict[str, Any]:
     """Processor seconds of an epoch of the plan, and of the one that keeps all activations."""
     row: dict[str, Any] = {}
-    for name, one in {"plan": outlook, "keeping": replace(outlook, again=None)}.items():
+    for name, one in {"plan": context, "keeping": replace(context, again=None)}.items():
         plan = decide(one, parse_budget(BUDGET))
         recomputes = bool(plan.training.gradient_checkpointing)
         started = use_checkpointing if recomputes else as_it_is
@@ -104,47 +104,49 @@ def epochs(bench: Bench, outlook: Outlook) -> dict[str, Any]:
     return row
 
 
-def survey_row(ground: Ground, zoo: Path, own: Path) -> tuple[Outlook, dict[str, Any]]:
+def survey_row(prepared: PreparedTask, zoo: Path, own: Path) -> tuple[PlanningContext, dict[str, Any]]:
     """Processor seconds of a survey and of the plan by it; what it predicts, and what the adapter ``own`` shows."""
     start = time.process_time()
-    with surveyed(ground, zoo=zoo) as seen:
-        outlook = settle(seen, TASKIT, {})
+    with compare_with_zoo(prepared, zoo=zoo) as seen:
+        context = resolve(seen, TASKIT, {})
         surveying = time.process_time() - start
         true = [cosine(seen, own, task.folder) for task in seen.zoo.tasks]
-    planning, _ = timed(lambda: decide(outlook, parse_budget(BUDGET)))
-    return outlook, {
+    planning, _ = timed(lambda: decide(context, parse_budget(BUDGET)))
+    return context, {
         "survey_seconds": surveying,
         "plan_seconds": planning,
-        "predicted": [one.phi for one in outlook.similarity],
+        "predicted": [one.phi for one in context.similarity],
         "true": true,
-        "importance": list(outlook.importance),
+        "importance": list(context.importance),
     }
 
 
-def cosine(seen: Survey, own: Path, learned: str) -> float:
+def cosine(seen: ComparedTask, own: Path, learned: str) -> float:
     """True similarity: the mean cosine of where the trained adapter and the learned one move the probe's features."""
     one, other = (moved(seen, folder) for folder in (own, learned))
     return float((one * other).sum(1).mean())
 
 
-def moved(seen: Survey, folder: str | Path) -> Tensor:
+def moved(seen: ComparedTask, folder: str | Path) -> Tensor:
     """Directions (n, d) in which the adapter in ``folder`` moves the features of the probe."""
-    model = seen.sight.model
+    model = seen.probe_context.model
     branches = read_tensors(folder, read_config(folder), linear_shapes(model), current_name(model))
     with attached(model, branches):
-        return torch.cat([displacement(probe.x, seen.sight.read(probe.inputs)) for probe in seen.sight.probes])
+        return torch.cat(
+            [displacement(probe.x, seen.probe_context.read(probe.inputs)) for probe in seen.probe_context.probes]
+        )
 
 
-def memory(ground: Ground, zoo: Path) -> dict[str, Any]:
+def memory(prepared: PreparedTask, zoo: Path) -> dict[str, Any]:
     """Most bytes of live storages, the frozen model's included, with one learned task and with twenty."""
     peaks = []
     for count in (1, MANY):
-        with surveyed(ground, zoo=zoo) as seen:
+        with compare_with_zoo(prepared, zoo=zoo) as seen:
             tasks = (seen.zoo.tasks * MANY)[:count]
             live = LiveStorages()
             with live:
-                live.follow(standing_tensors(seen.sight.model))
-                weigh(seen.sight, tasks, seen.similarity, seen.importance)
+                live.follow(standing_tensors(seen.probe_context.model))
+                measure_with_trial(seen.probe_context, tasks, seen.similarity, seen.importance)
         peaks.append(live.peak)
     return {"peak_bytes_one": peaks[0], "peak_bytes_twenty": peaks[1], "growth": peaks[1] / peaks[0] - 1}
 

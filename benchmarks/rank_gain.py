@@ -21,10 +21,10 @@ from pathlib import Path
 from benchmarks.common import Results, options
 from taskit.methods import TASKIT
 from taskit.planning.budget import parse_budget
-from taskit.planning.context import settle
+from taskit.planning.context import resolve
 from taskit.planning.plan import Plan
 from taskit.planning.planner import decide
-from taskit.planning.prepared_task import Survey, break_ground, surveyed
+from taskit.planning.prepared_task import ComparedTask, compare_with_zoo, prepare_task
 from taskit.planning.recipe import Recipe
 from taskit.scheduler.gain import FORMS
 from taskit.training.run_folder import Event, Result
@@ -77,7 +77,7 @@ class Runs:
             Recipe(epochs=epochs, learning_rate=2e-3),
             scratch,
         )
-        self.held, self.surveys = held, dict[tuple[str, int], Survey]()
+        self.held, self.surveys = held, dict[tuple[str, int], ComparedTask]()
         self.trained: dict[tuple, tuple[Result, float]] = {}
 
     def drawn(self, task: str, seed: int) -> tuple[Path, Path]:
@@ -87,15 +87,15 @@ class Runs:
             draw(self.data / f"{task}.zip", source, self.rows, seed)
         return source, zoo if zoo.exists() else without(task, zoo)
 
-    def survey(self, task: str, seed: int) -> Survey:
+    def compared(self, task: str, seed: int) -> ComparedTask:
         if (task, seed) not in self.surveys:
             source, zoo = self.drawn(task, seed)
-            ground = break_ground(source, BACKBONE, self.recipe, seed=seed)
-            self.surveys[task, seed] = self.held.enter_context(surveyed(ground, zoo=zoo))
+            prepared = prepare_task(source, BACKBONE, self.recipe, seed=seed)
+            self.surveys[task, seed] = self.held.enter_context(compare_with_zoo(prepared, zoo=zoo))
         return self.surveys[task, seed]
 
     def row(self, task: str, seed: int, form: str) -> dict:
-        plan = decide(settle(self.survey(task, seed), TASKIT, {}, gain=form), parse_budget(BUDGET))
+        plan = decide(resolve(self.compared(task, seed), TASKIT, {}, gain=form), parse_budget(BUDGET))
         ranks = tuple(plan.ranks.values())
         if (task, seed, ranks) not in self.trained:
             out = self.scratch / f"{task}-{seed}-{form}"
@@ -148,7 +148,11 @@ def main() -> None:
     table = summary(results.found["rows"])
     results.put(budget=BUDGET, backbone=BACKBONE, table=table)
     for row in table:
-        print(f"{row['form']:10}", *(f"{name} {line(row[name])}" for name in ("after", "last_loss")), sep="  ")
+        print(
+            f"{row['form']:10}",
+            *(f"{name} {line(row[name])}" for name in ("after", "last_loss")),
+            sep="  ",
+        )
 
 
 def line(found: dict) -> str:

@@ -28,7 +28,6 @@ from benchmarks.transferring.alone import alone
 from benchmarks.transferring.bench import Bench
 from benchmarks.transferring.evidence import gather, own_sums
 from benchmarks.transferring.families import Family, draw, families
-from benchmarks.transferring.lending import lend
 from benchmarks.transferring.tables import (
     ALONE,
     alone_rows,
@@ -38,6 +37,7 @@ from benchmarks.transferring.tables import (
     similarity_rows,
     summary,
 )
+from benchmarks.transferring.transfer_sources import lend
 from benchmarks.transferring.truth import ablate, insert, learn
 
 FILES = {  # what each part leaves
@@ -69,7 +69,7 @@ def one_task(options: argparse.Namespace, family: Family, task: str, seed: int, 
     folder = place(options.work, family, task, seed)
     start = time.perf_counter()
 
-    def tell(line: str) -> None:
+    def on_progress(line: str) -> None:
         seconds = time.perf_counter() - start
         print(
             f"{time.strftime('%H:%M:%S')} {family.name} {task} seed {seed} {part}: {line} ({seconds:.0f} s)",
@@ -79,13 +79,13 @@ def one_task(options: argparse.Namespace, family: Family, task: str, seed: int, 
     with tempfile.TemporaryDirectory() as scratch:
         source = draw(options.data, task, (family.train_rows, family.test_rows), seed, Path(scratch) / task)
         bench = Bench.open(family, source, seed)
-        tell("opened")
+        on_progress("opened")
         if part == "learn":
-            learn(bench, folder, tell)
+            learn(bench, folder, on_progress)
         elif part == "ablate":
-            ablate(bench, folder, bench.test, tell)
+            ablate(bench, folder, bench.test, on_progress)
         elif part == "insert":
-            insert(bench, folder, 2, bench.test, tell)
+            insert(bench, folder, 2, bench.test, on_progress)
         elif part == "gather":
             learned = [name for name in family.learned if name != task]
             adapters = {name: place(options.work, family, name, 0) for name in learned}
@@ -95,7 +95,7 @@ def one_task(options: argparse.Namespace, family: Family, task: str, seed: int, 
         elif part == "own":
             own_sums(bench, folder, folder / FILES[part])
         else:
-            alone(bench, source, np.load(folder / FILES["gather"]), folder / FILES[part], tell)
+            alone(bench, source, np.load(folder / FILES["gather"]), folder / FILES[part], on_progress)
 
 
 def run(options: argparse.Namespace, family: Family, part: str) -> None:

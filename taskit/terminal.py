@@ -14,13 +14,13 @@ def status() -> Any:
     console = Console(stderr=True)
     with console.status("starting") as spinner:
 
-        def tell(message: str) -> None:
+        def on_progress(message: str) -> None:
             if console.is_terminal:
                 spinner.update(message)
             else:
                 print(message, file=sys.stderr)
 
-        yield tell
+        yield on_progress
 
 
 @contextmanager

@@ -35,8 +35,8 @@ def test_the_method_of_the_guide_plans():
     exec(compile(code, "adding.md", "exec"), names)
     profile = llama_profile(2)
     low, high = (profile.bytes((rank,) * len(profile.locations)) for rank in (0, 8))
-    settled = names["BLIND"].settle(None, {})
-    chosen = settled.solve(profile, [0.0] * len(profile.locations), (low + high) // 2)
+    resolved = names["BLIND"].resolve(None, {})
+    chosen = resolved.solve(profile, [0.0] * len(profile.locations), (low + high) // 2)
     assert any(chosen.ranks)
     assert profile.bytes(chosen.ranks) <= (low + high) // 2
 

@@ -18,15 +18,15 @@ from benchmarks.transferring.agreement import ablation_drops
 from benchmarks.transferring.bench import Batch, Bench, accuracy
 from benchmarks.transferring.evidence import directions, spt, unlabelled
 from benchmarks.transferring.families import Family
-from benchmarks.transferring.plans import Ranks, stage_of, strategies
+from benchmarks.transferring.plans import Ranks, step_spec_of, strategies
 from benchmarks.transferring.truth import ablate, learn
 from taskit.data import load
 from taskit.methods.eva import Directed
 from taskit.planning.budget import parse_budget
-from taskit.planning.context import Outlook, prepare
+from taskit.planning.context import PlanningContext, prepare
 from taskit.planning.plan import Plan
 from taskit.planning.planner import decide, make_plan, search, uniform_plan
-from taskit.planning.step_spec import Stage, price
+from taskit.planning.step_spec import StepSpec, price
 from taskit.scheduler import schedule, schedule_uniform
 from taskit.step.parametrization import Preparation
 from taskit.training.trainer import train
@@ -83,7 +83,7 @@ class Task:
         """``source`` has the rows to train and to test, ``spare`` in place of the latter such as choose rates."""
         self.family, self.task, self.seed, self.source, self.spare = family, task, seed, source, spare
         self.zoo, self.scratch, self.recipe = zoo, scratch, recipe_of(family)
-        self.outlooks: dict[tuple[str, str | None], Outlook] = {}
+        self.outlooks: dict[tuple[str, str | None], PlanningContext] = {}
         self.fitting: dict[int, dict[str, Ranks]] = {}  # by share, of what needs no importance
 
     @cached_property
@@ -105,8 +105,8 @@ class Task:
         return replace(plan, data=replace(plan.data, train_rows=len(self.bench.train_rows)))
 
     @cached_property
-    def stage(self) -> Stage:
-        return stage_of(self.bench, self.source)
+    def step_spec(self) -> StepSpec:
+        return step_spec_of(self.bench, self.source)
 
     @property
     def at_random(self) -> list[float]:
@@ -135,7 +135,7 @@ class Task:
         """The zoo without the task itself, all of it or ``most`` learned tasks."""
         return zoo_without(self.zoo, self.task, most, self.seed, self.scratch / f"zoo-{most}")
 
-    def outlook(self, way: str, variant: str | None) -> Outlook:
+    def context(self, way: str, variant: str | None) -> PlanningContext:
         if (way, variant) not in self.outlooks:
             kind, _, value = (variant or "").partition("-")
             most = int(value) if kind == "learned" else None
@@ -149,7 +149,7 @@ class Task:
 
     def planned(self, share: int, way: str, variant: str | None) -> Training:
         """What the product plans."""
-        plan = decide(self.outlook(way, variant), parse_budget(f"{share}%"))
+        plan = decide(self.context(way, variant), parse_budget(f"{share}%"))
         ranks = tuple(plan.ranks.get(name, 0) for name in self.bench.names)
         return Training(ranks, bool(plan.training.gradient_checkpointing))
 
@@ -159,22 +159,22 @@ class Task:
             return self.recomputed(way, share)
         if way in IMPORTANCES:
             importance = getattr(self, IMPORTANCES[way])
-            return strategies(self.stage, {way: importance}, share, others=False)[way]
+            return strategies(self.step_spec, {way: importance}, share, others=False)[way]
         if share not in self.fitting:
-            self.fitting[share] = strategies(self.stage, {}, share)
+            self.fitting[share] = strategies(self.step_spec, {}, share)
         found = self.fitting[share].get("last-blocks" if way.startswith("last-blocks") else "uniform")
         return tuple(min(rank, 8) for rank in found) if found and way == "last-blocks-r8" else found
 
     def recomputed(self, way: str, share: int) -> Ranks:
         """Uniform ranks, or those of a random importance, that fit the budget where blocks are recomputed."""
-        stage = self.stage.checkpointing(True)
-        pricing = price(stage)
-        profile, ones = pricing.profile, (1.0,) * len(stage.locations)
+        step_spec = self.step_spec.checkpointing(True)
+        pricing = price(step_spec)
+        profile, ones = pricing.profile, (1.0,) * len(step_spec.locations)
         uniform = way.startswith("uniform")
         solve = partial(schedule_uniform, profile, ones) if uniform else partial(schedule, profile, self.at_random)
         low, floor = pricing.no_update_bytes, profile.bytes((0,) * len(ones))
         limit = parse_budget(f"{share}%").resolve(low, pricing.full_lora_bytes)
-        return search(stage.rehearse, low, solve, limit, floor)[0].ranks
+        return search(step_spec.rehearse, low, solve, limit, floor)[0].ranks
 
     def directed(self, model: Any) -> None:
         """EVA's start, on the training rows."""
@@ -223,9 +223,9 @@ def cell(task: Task, way: str, share: int | None, variant: str | None, rate: flo
 
 
 def bytes_of(task: Task, training: Training) -> Row:
-    stage, ranks = task.stage.checkpointing(training.recomputes), training.ranks
-    row: Row = {"ranks": ranks, "peak_bytes": stage.rehearse(ranks), "recomputes": training.recomputes}
-    return row | {"trainable_parameters": stage.trainable_parameters(ranks)}
+    step_spec, ranks = task.step_spec.checkpointing(training.recomputes), training.ranks
+    row: Row = {"ranks": ranks, "peak_bytes": step_spec.rehearse(ranks), "recomputes": training.recomputes}
+    return row | {"trainable_parameters": step_spec.trainable_parameters(ranks)}
 
 
 def tested(task: Task, training: Training, rate: float) -> Row:

@@ -60,15 +60,15 @@ def kills(scratch: Path, wanted: int, seed: int) -> dict:
     }
 
 
-def moment(folder: Path, aim: str, longest: float, choose: random.Random) -> Callable[[float], bool]:
+def moment(folder: Path, target_update: str, longest: float, choose: random.Random) -> Callable[[float], bool]:
     """Whether, so many seconds after the start, the moment of the kill is there."""
     wait, since = choose.uniform(0, longest), choose.uniform(0, 0.02)
     seen: list[float] = []
 
     def now(seconds: float) -> bool:
-        if aim == "any":
+        if target_update == "any":
             return seconds >= wait
-        begun = inside(folder) == aim and (aim == "final save" or seconds >= wait)
+        begun = inside(folder) == target_update and (target_update == "final save" or seconds >= wait)
         if begun and not seen:
             seen.append(seconds)
         return bool(seen) and seconds >= seen[0] + since

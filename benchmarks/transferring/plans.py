@@ -10,28 +10,28 @@ from taskit.backbone.loading import find_backbone
 from taskit.backbone.processors import make_collator
 from taskit.data import load
 from taskit.planning.planner import search
-from taskit.planning.step_spec import Stage, price, set_stage
+from taskit.planning.step_spec import StepSpec, build_step_spec, price
 from taskit.scheduler import Constraints, schedule, schedule_uniform
 
 Ranks = tuple[int, ...]
 
 
-def stage_of(bench: Bench, source: Path) -> Stage:
+def step_spec_of(bench: Bench, source: Path) -> StepSpec:
     """What ranks are rehearsed on where all activations are kept."""
     data, backbone = load(source, seed=bench.seed), find_backbone(bench.family.backbone)
     collator = make_collator(backbone, data.info.task, bench.recipe.max_length)
-    return set_stage(backbone, data, bench.recipe, collator)
+    return build_step_spec(backbone, data, bench.recipe, collator)
 
 
 def strategies(
-    stage: Stage, importances: Mapping[str, Sequence[float]], share: int, *, others: bool = True
+    step_spec: StepSpec, importances: Mapping[str, Sequence[float]], share: int, *, others: bool = True
 ) -> dict[str, Ranks]:
     """Ranks by way of choosing them, at ``share`` per cent of the way from no update to LoRA r = 8 everywhere: of
     every importance, and of the ``others``, which need none: uniform everywhere, and uniform on the last blocks."""
-    pricing = price(stage)
+    pricing = price(step_spec)
     low, high = pricing.no_update_bytes, pricing.full_lora_bytes
-    ones = (1.0,) * len(stage.locations)
-    blocks = 1 + max(place.block for place in stage.locations)
+    ones = (1.0,) * len(step_spec.locations)
+    blocks = 1 + max(place.block for place in step_spec.locations)
     ways: dict[str, Callable[[int], Any]] = {
         name: partial(schedule, pricing.profile, list(values)) for name, values in importances.items()
     }
@@ -39,10 +39,10 @@ def strategies(
         ways["uniform"] = partial(schedule_uniform, pricing.profile, ones)
     limit = low + (high - low) * share // 100
     floor = pricing.profile.bytes((0,) * len(ones))
-    found = {name: search(stage.rehearse, low, solve, limit, floor)[0].ranks for name, solve in ways.items()}
+    found = {name: search(step_spec.rehearse, low, solve, limit, floor)[0].ranks for name, solve in ways.items()}
     for count in range(1, blocks if others else 1):
         some = partial(schedule_uniform, pricing.profile, ones, constraints=Constraints(last_blocks=count))
-        ranks = search(stage.rehearse, low, some, limit, floor)[0].ranks
+        ranks = search(step_spec.rehearse, low, some, limit, floor)[0].ranks
         if max(ranks) >= 8:  # as many blocks as get at least the rank of LoRA everywhere
             found["last-blocks"] = ranks
     return found

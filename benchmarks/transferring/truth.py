@@ -19,15 +19,15 @@ from taskit.backbone.target_modules import Location
 Tell = Callable[[str], None]
 
 
-def learn(bench: Bench, folder: Path, tell: Tell) -> None:
+def learn(bench: Bench, folder: Path, on_progress: Tell) -> None:
     """Train LoRA r = 8 everywhere into ``folder`` as a PEFT adapter."""
     model = bench.train(bench.full())
     model.peft_config["default"].base_model_name_or_path = bench.family.backbone
-    tell(f"LoRA everywhere {accuracy(model, bench.validation):.3f} on validation rows")
+    on_progress(f"LoRA everywhere {accuracy(model, bench.validation):.3f} on validation rows")
     model.save_pretrained(folder, save_embedding_layers=False)
 
 
-def ablate(bench: Bench, folder: Path, scored: list[Batch], tell: Tell) -> None:
+def ablate(bench: Bench, folder: Path, scored: list[Batch], on_progress: Tell) -> None:
     """Take each module from the adapter in ``folder``, and put truth.npz of what is lost beside it.
 
     truth.npz: ``logits`` (1 + locations, n, classes) of the whole adapter and without each location, ``start``
@@ -38,7 +38,7 @@ def ablate(bench: Bench, folder: Path, scored: list[Batch], tell: Tell) -> None:
     start, labels = logits(bench.model, scored)
     held, held_labels = logits(model, bench.validation)
     rows = torch.cat([ablated(model, bench.locations, batch) for batch in scored], 1)
-    tell(f"head {correct(start, labels):.3f}, LoRA everywhere {correct(rows[0], labels):.3f}")
+    on_progress(f"head {correct(start, labels):.3f}, LoRA everywhere {correct(rows[0], labels):.3f}")
     np.savez(
         folder / "part.npz",
         logits=rows,
@@ -50,7 +50,7 @@ def ablate(bench: Bench, folder: Path, scored: list[Batch], tell: Tell) -> None:
     (folder / "part.npz").rename(folder / "truth.npz")
 
 
-def insert(bench: Bench, folder: Path, epochs: int, scored: list[Batch], tell: Tell) -> None:
+def insert(bench: Bench, folder: Path, epochs: int, scored: list[Batch], on_progress: Tell) -> None:
     """Train the head by itself, and with LoRA r = 8 at each location alone.
 
     insertion.npz: ``logits`` (1 + locations, n, classes) of the one and of the others, and ``labels`` (n,).
@@ -59,7 +59,7 @@ def insert(bench: Bench, folder: Path, epochs: int, scored: list[Batch], tell: T
     for ranks in ({}, *({place.name: 8} for place in bench.locations)):
         found, labels = logits(bench.train(ranks, epochs=epochs), scored)
         rows.append(found)
-        tell(f"{next(iter(ranks), 'head')} alone {correct(found, labels):.3f}")
+        on_progress(f"{next(iter(ranks), 'head')} alone {correct(found, labels):.3f}")
     np.savez(folder / "part.npz", logits=torch.stack(rows), labels=labels)
     (folder / "part.npz").rename(folder / "insertion.npz")
 

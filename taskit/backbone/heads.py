@@ -16,7 +16,7 @@ WRITING = frozenset({"text-generation", "image-text-to-text"})
 """The tasks whose models write text, with the head that they come with."""
 
 CHECKPOINT_KEYS = "checkpoint_keys"
-"""The attribute of a loaded or empty model that names the tensors of its checkpoint, set by taskit.backbone.loading."""
+"""The attribute of a loaded or empty model that names the tensors of its checkpoint, set by loading.py."""
 
 
 def head_names(model: PreTrainedModel, task: str) -> tuple[str, ...]:

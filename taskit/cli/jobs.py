@@ -28,21 +28,21 @@ def train_elsewhere(options: argparse.Namespace, plan: "Plan") -> None:
     if options.resume or options.track:
         raise TaskITError("--resume and --track are for runs on this machine; resume a Job with taskit runs resume.")
     api = signed_in()
-    with status() as tell:
-        tell("looking up the machine and its price")
+    with status() as on_progress:
+        on_progress("looking up the machine and its price")
         quote = make_quote(plan, flavor, api, tighten=options.tighten)
     print(price_line(quote), file=sys.stderr)
     if not options.yes:
         require_consent(quote)
-    with status() as tell:
-        run = submit(plan, options.out, quote, api, tighten=options.tighten, tell=tell)
-    told = {
+    with status() as on_progress:
+        run = submit(plan, options.out, quote, api, tighten=options.tighten, on_progress=on_progress)
+    submitted = {
         "run": str(run.path),
         "job": asdict(run.job),
         "dollars": quote.dollars,
         "most_dollars": quote.most_dollars,
     }
-    show(options, told, lambda: run.job.url)
+    show(options, submitted, lambda: run.job.url)
     print(f"Follow it with: taskit runs watch {options.out}", file=sys.stderr)
 
 

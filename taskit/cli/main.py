@@ -72,7 +72,7 @@ def plan(options: argparse.Namespace) -> None:
     from taskit.cli.tables import plan_tables
     from taskit.planning.planner import make_plan
 
-    with status() as tell:
+    with status() as on_progress:
         made = make_plan(
             options.data,
             options.backbone,
@@ -90,7 +90,7 @@ def plan(options: argparse.Namespace) -> None:
             gain=options.gain,
             constraints=constraints_of(options),
             seed=options.seed,
-            tell=tell,
+            on_progress=on_progress,
         )
     made.save(options.out)
     show(options, made.to_dict(), lambda: plan_tables(made, explain=options.explain))
@@ -143,8 +143,8 @@ def predict(options: argparse.Namespace) -> None:
 def push(options: argparse.Namespace) -> None:
     from taskit.sharing.pushing import push as push_run
 
-    with status() as tell:
-        pushed = push_run(options.run, options.repo, private=options.private, tell=tell)
+    with status() as on_progress:
+        pushed = push_run(options.run, options.repo, private=options.private, on_progress=on_progress)
     show(options, asdict(pushed), lambda: f"{pushed.url} ({'private' if pushed.private else 'public'})")
 
 

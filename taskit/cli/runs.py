@@ -50,14 +50,14 @@ def watch(run: "Run") -> None:
     from taskit.training.run_folder import LIVE
 
     seen, live = 0, True
-    with progress_bar() as tell:
+    with progress_bar() as show_event:
         while live:
             if isinstance(run, RemoteRun):
                 run.refresh()
             state = run.state  # before the events, whose last ones it then leaves none out of
             live = state.name in LIVE
             for event in run.events(seen):
-                tell(event)
+                show_event(event)
                 seen += 1
             if live:
                 time.sleep(ASK_SECONDS if isinstance(run, RemoteRun) else LOOK_SECONDS)

@@ -12,7 +12,7 @@ from taskit.planning.plan import Plan
 from taskit.planning.rank_grid import rank_grid
 from taskit.training.inference import Prediction
 from taskit.training.run_folder import LIVE
-from taskit.transfer.attribution import told_sources
+from taskit.transfer.attribution import attribution
 
 if TYPE_CHECKING:
     from taskit.data.report import Report
@@ -35,12 +35,14 @@ SCORES = {"macro_f1": "macro-F1", "perplexity": "perplexity", "exact_match": "ex
 
 def plan_tables(plan: Plan, *, explain: bool = False) -> RenderableType:
     """All that a plan decides, on one screen; with ``explain`` also why, one line for each location."""
-    reasons = ("", explanation_table(plan)) if explain else ()
+    explanations = ("", explanation_table(plan)) if explain else ()
     missing = f"Nothing fits: the cheapest LoRA takes {show_bytes(plan.shortfall_bytes)} more than the budget"
     missing += "; --method soup composes learned ones without training." if plan.similarity else "."
     shortfall = ("", Text(missing, "yellow")) if plan.shortfall_bytes else ()
     again = ("", Text(RECOMPUTED)) if plan.training.gradient_checkpointing else ()
-    return Group(similarity_table(plan), "", rank_table(plan), *again, *shortfall, *reasons, "", memory_table(plan))
+    return Group(
+        similarity_table(plan), "", rank_table(plan), *again, *shortfall, *explanations, "", memory_table(plan)
+    )
 
 
 def explanation_table(plan: Plan) -> RenderableType:
@@ -55,7 +57,7 @@ def explanation_table(plan: Plan) -> RenderableType:
     for place, one in zip(plan.locations, plan.explanation.locations, strict=True):
         size = show_bytes(one.marginal_bytes)
         table.add_row(
-            str(place.block), place.role, f"{one.importance:.3g}", told_sources(place.sources), size, one.reason
+            str(place.block), place.role, f"{one.importance:.3g}", attribution(place.sources), size, one.reason
         )
     return table
 

@@ -73,7 +73,7 @@ def _plan(options: argparse.Namespace) -> "JointPlan":
             raise PlanError(f"--{name} is missing; give it, or --resume the run in --out.")
     names = ("batch_size", "max_length", "epochs", "learning_rate")
     given: dict[str, Any] = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
-    with status() as tell:
+    with status() as on_progress:
         return plan_together(
             options.data,
             options.backbone,
@@ -83,7 +83,7 @@ def _plan(options: argparse.Namespace) -> "JointPlan":
             columns=columns_of(options),
             dtype=options.dtype,
             seed=options.seed,
-            tell=tell,
+            on_progress=on_progress,
         )
 
 

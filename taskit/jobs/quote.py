@@ -13,13 +13,13 @@ from taskit.data import Dataset
 from taskit.errors import BudgetError
 from taskit.jobs.machine import Machine, find_machine
 from taskit.memory.known import KnownInputs
-from taskit.memory.posing import posing
 from taskit.memory.rehearsal import fill_with_zeros
+from taskit.memory.simulated_device import simulated_device
 from taskit.planning.budget import show_bytes
 from taskit.planning.plan import Plan
-from taskit.planning.planner import stage_of
+from taskit.planning.planner import step_spec_of
 from taskit.planning.recipe import Recipe
-from taskit.planning.step_spec import Stage
+from taskit.planning.step_spec import StepSpec
 
 # Floating-point operations a second that small batches in float32 reach, low on purpose: a T4 could do 8.1e12.
 GPU_SPEED, CORE_SPEED = 2e12, 5e9
@@ -60,9 +60,9 @@ def make_quote(plan: Plan, flavor: str, api: HfApi, *, tighten: bool = False) ->
     machine = find_machine(api, flavor)
     data = load_data(plan)
     collator = make_collator(plan.backbone, plan.data.task, plan.training.max_length)
-    stage = stage_of(plan, data, collator)
-    stage = replace(stage, conditions=replace(stage.conditions, device=machine.device))
-    peak = stage.rehearse([plan.ranks.get(place.name, 0) for place in stage.locations])
+    step_spec = step_spec_of(plan, data, collator)
+    step_spec = replace(step_spec, conditions=replace(step_spec.conditions, device=machine.device))
+    peak = step_spec.rehearse([plan.ranks.get(place.name, 0) for place in step_spec.locations])
     if peak > plan.budget_bytes and not tighten:
         raise BudgetError(
             f"On {flavor} the plan needs {show_bytes(peak)}, {peak - plan.budget_bytes} bytes more than its budget; "
@@ -75,7 +75,7 @@ def make_quote(plan: Plan, flavor: str, api: HfApi, *, tighten: bool = False) ->
             "larger machine, or plan with a smaller budget."
         )
     passes = 1 + BACKWARD + bool(plan.training.gradient_checkpointing)  # which is a second forward pass
-    work = passes * EVALUATIONS * forward_operations(stage) * micro_batches(plan.training, data)
+    work = passes * EVALUATIONS * forward_operations(step_spec) * micro_batches(plan.training, data)
     speed = GPU_SPEED if machine.device == "cuda" else CORE_SPEED * machine.cores
     seconds = SETUP_SECONDS + math.ceil(work / speed)
     return Quote(machine, seconds, MARGIN * seconds)
@@ -86,15 +86,15 @@ def micro_batches(recipe: Recipe, data: Dataset) -> int:
     return recipe.epochs * math.ceil(len(data.train) / recipe.batch_size)
 
 
-def forward_operations(stage: Stage) -> int:
+def forward_operations(step_spec: StepSpec) -> int:
     """Floating-point operations of the longest batch's forward pass, counted without weights where that can be.
 
     Those with weights: the products inside attention, fewer up to thousands of tokens, are left to the margin.
     """
-    conditions, model = stage.conditions, stage.build()
+    conditions, model = step_spec.conditions, step_spec.build()
     known = bool(conditions.batch.known)
     try:
-        with posing("cpu", known), KnownInputs() if known else nullcontext():
+        with simulated_device("cpu", known), KnownInputs() if known else nullcontext():
             return _count(model, conditions.batch.empty())
     except RuntimeError:  # it wants numbers: those of one row
         fill_with_zeros(model)

@@ -96,10 +96,10 @@ class RemoteRun(Run):
         super().delete()
 
     def _write_log(self, lines: list[str]) -> None:
-        told = self.folder.path / "events.jsonl"
-        before = told.read_text(encoding="utf-8").splitlines()[: self.job.events_before] if told.exists() else []
+        log = self.folder.path / "events.jsonl"
+        before = log.read_text(encoding="utf-8").splitlines()[: self.job.events_before] if log.exists() else []
         events = [line.strip() for line in lines if line.startswith(EVENT)]
-        write_atomically(told, "".join(f"{line}\n" for line in (*before, *events)))
+        write_atomically(log, "".join(f"{line}\n" for line in (*before, *events)))
         rest = "".join(f"{line.rstrip()}\n" for line in lines if not line.startswith(EVENT))
         write_atomically(self.folder.log, rest)
 

@@ -27,7 +27,7 @@ def submit(
     api: HfApi,
     *,
     tighten: bool = False,
-    tell: Callable[[str], None] = lambda _: None,
+    on_progress: Callable[[str], None] = lambda _: None,
 ) -> RemoteRun:
     """Train ``plan`` on the machine of ``quote`` into the run folder ``out``, which holds what finds the Job again.
 
@@ -44,9 +44,9 @@ def submit(
         with hub_failures("looking up your account", "your account"):
             namespace = api.whoami()["name"]
         repo = f"{namespace}/taskit-{_plain(folder.path.resolve().name)}-{secrets.token_hex(3)}"
-        tell(f"uploading plan and data to the private {repo}")
+        on_progress(f"uploading plan and data to the private {repo}")
         revision = _upload(plan, repo, api)
-        tell("starting the Job")
+        on_progress("starting the Job")
         job = Job(namespace, repo, revision, quote.machine.flavor, quote.timeout_seconds, tighten).started(api)
         folder.write_json("plan.json", plan.to_dict())
         job.write(folder.path)

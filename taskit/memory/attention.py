@@ -64,33 +64,36 @@ def _pad(t: Tensor, multiple: int) -> Tensor:
     return torch.nn.functional.pad(t, (0, missing)) if missing else t
 
 
-Form = tuple[tuple[int, ...], tuple[int, ...], torch.dtype, bool]
+Layout = tuple[tuple[int, ...], tuple[int, ...], torch.dtype, bool]
 
 
-def _form(t: Tensor | None) -> Form | None:
+def _form(t: Tensor | None) -> Layout | None:
     return None if t is None else (tuple(t.shape), t.stride(), t.dtype, t.requires_grad)
 
 
 @lru_cache(maxsize=256)
 def _kernel(
-    device: torch.device, forms: tuple[Form, Form, Form], mask: Form | None, options: tuple[tuple[str, Any], ...]
+    device: torch.device,
+    forms: tuple[Layout, Layout, Layout],
+    mask: Layout | None,
+    options: tuple[tuple[str, Any], ...],
 ) -> int:
     """The kernel that the device's own dispatcher chooses, asked with stand-ins of a few bytes."""
     if device.type == "cuda" and not torch.cuda.is_available():
         return _kernel_of_an_absent_gpu(forms, mask)
-    query, key, value = (_stand_in(form, device) for form in forms)
+    query, key, value = (_stand_in(layout, device) for layout in forms)
     choose: Any = vars(torch)["_fused_sdp_choice"]  # PyTorch exports it to no type checker
     return choose(query, key, value, mask and _stand_in(mask, device), **dict(options))
 
 
-def _stand_in(form: Form, device: torch.device) -> Tensor:
+def _stand_in(layout: Layout, device: torch.device) -> Tensor:
     """A tensor of this form whose rows all lie in the same few bytes."""
-    shape, stride, dtype, learns = form
+    shape, stride, dtype, learns = layout
     flat = (*(0 for _ in shape[:-1]), stride[-1])
     return torch.empty_strided(shape, flat, dtype=dtype, device=device, requires_grad=learns)
 
 
-def _kernel_of_an_absent_gpu(forms: tuple[Form, Form, Form], mask: Form | None) -> int:
+def _kernel_of_an_absent_gpu(forms: tuple[Layout, Layout, Layout], mask: Layout | None) -> int:
     """What a recent GPU takes: flash for half precision without a mask, the memory-efficient kernel otherwise."""
     (_, *_, width), dtype = forms[0][0], forms[0][2]
     if mask is None and dtype in (torch.float16, torch.bfloat16) and width <= 256:

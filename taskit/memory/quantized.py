@@ -7,8 +7,8 @@ packed weights (row scales, block maxima, their own scales under double quantisa
 from typing import TYPE_CHECKING, Any, cast
 
 from taskit.memory.live import LiveStorages
-from taskit.memory.posing import posing
 from taskit.memory.shapes import RULES, with_bitsandbytes
+from taskit.memory.simulated_device import simulated_device
 
 if TYPE_CHECKING:
     from transformers import BitsAndBytesConfig, PreTrainedModel
@@ -23,7 +23,7 @@ def quantize_empty(model: "PreTrainedModel", config: "BitsAndBytesConfig", devic
     dtype = model.dtype
     weights = {name: p for name, p in model.named_parameters() if name.endswith(".weight")}
     quantizer: Any = AutoHfQuantizer.from_config(cast(Any, config))
-    with posing(device), LiveStorages(rules=RULES):
+    with simulated_device(device), LiveStorages(rules=RULES):
         quantizer.preprocess_model(model=model, device_map={"": device})
         convert = quantizer.get_quantize_ops().convert
         for name, parameter in list(model.named_parameters()):

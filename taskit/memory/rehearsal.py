@@ -14,10 +14,10 @@ import torch
 from taskit.memory.conditions import Conditions
 from taskit.memory.known import KnownInputs
 from taskit.memory.live import LiveStorages, standing_tensors
-from taskit.memory.posing import posing
 from taskit.memory.shapes import RULES, SCRATCH
+from taskit.memory.simulated_device import simulated_device
 from taskit.step.lora import adapt
-from taskit.step.parametrization import PLAIN, Form
+from taskit.step.parametrization import PLAIN, Parametrization
 from taskit.step.step import make_optimizer, train_step, use_checkpointing
 
 if TYPE_CHECKING:
@@ -35,13 +35,13 @@ def rehearse(
     task: str,
     conditions: Conditions,
     watch: Watch | None = None,
-    form: Form = PLAIN,
+    parametrization: Parametrization = PLAIN,
 ) -> int:
     """Peak bytes of training ``ranks`` (location name -> rank) in ``form`` on ``build()``, a model on meta.
 
     Raises RuntimeError (also its NotImplementedError) where the model does something that needs real numbers.
     """
-    return take_step(build, ranks, heads, task, conditions, watch, form).peak + conditions.runtime_bytes
+    return take_step(build, ranks, heads, task, conditions, watch, parametrization).peak + conditions.runtime_bytes
 
 
 def take_step(
@@ -51,11 +51,11 @@ def take_step(
     task: str,
     conditions: Conditions,
     watch: Watch | None = None,
-    form: Form = PLAIN,
+    parametrization: Parametrization = PLAIN,
 ) -> LiveStorages:
     """The step of ``rehearse``, and what lived during it: its history too where it was taken on numbers."""
     with _no_collection(), torch.device("meta"):
-        model = adapt(build(), ranks, heads, task, form)
+        model = adapt(build(), ranks, heads, task, parametrization)
     if conditions.gradient_checkpointing:
         use_checkpointing(model)
     if conditions.on_numbers:
@@ -76,11 +76,11 @@ def step_of(
     of them are alive while it lasts."""
     model.train()
     known = bool(conditions.batch.known)
-    stage = nullcontext() if conditions.on_numbers else posing(conditions.device, known)
+    device = nullcontext() if conditions.on_numbers else simulated_device(conditions.device, known)
     rules = {} if conditions.on_numbers else RULES
     follow = KnownInputs if known and not conditions.on_numbers else LiveStorages
     live = follow(conditions.granularity, rules, SCRATCH, keep=conditions.on_numbers)
-    with _no_collection(), stage, live:
+    with _no_collection(), device, live:
         live.follow(standing_tensors(model))
         batches = make_batches()
         trained = [p for p in model.parameters() if p.requires_grad]

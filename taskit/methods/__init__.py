@@ -12,7 +12,7 @@ from taskit.methods.method import Method, PlainMethod
 from taskit.methods.pear import Pear
 from taskit.methods.pi_tuning import PiTuning
 from taskit.scheduler import schedule, schedule_uniform
-from taskit.step.parametrization import Form
+from taskit.step.parametrization import Parametrization
 
 if TYPE_CHECKING:
     from taskit.planning.plan import Plan
@@ -53,14 +53,14 @@ def find_method(name: Any) -> Method:
     return METHODS[name]
 
 
-def form_of(plan: "Plan") -> Form:
+def parametrization_of(plan: "Plan") -> Parametrization:
     """The form in which ``plan`` is trained.
 
     Raises:
         PlanError: its method is unknown, or its options are not those that the method wrote.
     """
     try:
-        return find_method(plan.method).form(plan.method_options)
+        return find_method(plan.method).parametrization(plan.method_options)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         if isinstance(error, PlanError):
             raise

@@ -7,17 +7,17 @@ from torch import Tensor
 
 from taskit.methods.cdra import Granted, eq7_rank
 from taskit.methods.compact import Block
-from taskit.methods.method import Scene
+from taskit.methods.method import MethodContext
 from taskit.transfer.sensitivity import entry_sensitivities
 
 
-def granted_blocks(scene: Scene, gammas: Sequence[float]) -> dict[str, tuple[Granted, ...]]:
+def granted_blocks(context: MethodContext, gammas: Sequence[float]) -> dict[str, tuple[Granted, ...]]:
     """What each location is granted at each of ``gammas``, which ascend: sensitivity of the probe's rows."""
-    names, sight = [place.name for place in scene.places], scene.sight
-    found = entry_sensitivities(sight.model, sight.probes, sight.read_graph, names)
+    names, probe_context = [place.name for place in context.places], context.probe_context
+    found = entry_sensitivities(probe_context.model, probe_context.probes, probe_context.read_graph, names)
     sensitivity = {
         place.name: found.get(place.name, torch.zeros(place.out_features, place.in_features)).float()
-        for place in scene.places
+        for place in context.places
     }
     limits = thresholds(sensitivity, gammas)
     return {name: tuple(granted(entries, limit) for limit in limits) for name, entries in sensitivity.items()}

@@ -17,10 +17,10 @@ from functools import partial
 from taskit.errors import PlanError
 from taskit.memory.profile import MemoryProfile
 from taskit.methods.compact import Block, Compact
-from taskit.methods.method import Option, Options, Scene, Settled, at_least
+from taskit.methods.method import MethodContext, Option, Options, ResolvedMethod, at_least
 from taskit.scheduler import Constraints, Schedule, objective, schedule
 from taskit.scheduler.constraints import ANY
-from taskit.step.parametrization import Form, Ranks
+from taskit.step.parametrization import Parametrization, Ranks
 
 GAMMAS = (*(round(0.005 * 1.25**k, 6) for k in range(24)), 1.0)
 
@@ -74,22 +74,22 @@ class Cdra:
             )
         )
 
-    def settle(self, scene: Scene, given: Options) -> Settled:
+    def resolve(self, context: MethodContext, given: Options) -> ResolvedMethod:
         from taskit.methods.blocks import granted_blocks
 
         gammas = (given["gamma"],) if given.get("gamma") else GAMMAS
-        table = granted_blocks(scene, gammas)
+        table = granted_blocks(context, gammas)
         if self.taskit:
-            return Settled(schedule, partial(_options_by_rank, table))
+            return ResolvedMethod(schedule, partial(_options_by_rank, table))
         solve = DynamicRank(table, gammas, given["min_rank"])
         if not any(map(any, solve.strategies(ANY, list(table), [0] * len(table)))):
             raise PlanError(
                 f"With gamma {gammas[-1]:g} Eq. 7 gives rank 0 everywhere, since too few entries are sensitive; "
                 "give a larger gamma, --method-option min_rank=1, or leave gamma out to let the budget choose."
             )
-        return Settled(solve, partial(_options_by_gamma, solve))
+        return ResolvedMethod(solve, partial(_options_by_gamma, solve))
 
-    def form(self, options: Options) -> Form:
+    def parametrization(self, options: Options) -> Parametrization:
         return Compact({name: Block.from_json(value) for name, value in options["blocks"].items()})
 
 

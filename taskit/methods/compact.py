@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from taskit.errors import PlanError
 from taskit.methods.method import inserted
-from taskit.step.parametrization import Form, Ranks, lora_pair, plain_again
+from taskit.step.parametrization import Parametrization, Ranks, lora_pair, plain_again
 
 if TYPE_CHECKING:
     from taskit.backbone.target_modules import Location
@@ -54,7 +54,7 @@ def indices(bits: int) -> list[int]:
 
 
 @dataclass(frozen=True, slots=True)
-class Compact(Form):
+class Compact(Parametrization):
     """``blocks`` by location."""
 
     blocks: Mapping[str, Block]

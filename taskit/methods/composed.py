@@ -15,7 +15,7 @@ from taskit.methods.compose import RULES, Adapter, composed_ranks
 from taskit.methods.experts import load_experts
 from taskit.methods.lorahub import CLASS_EXAMPLES, EVALUATIONS, EXAMPLES, seek_weights
 from taskit.methods.method import inserted
-from taskit.planning.forward_only import Resting
+from taskit.planning.forward_only import FrozenParametrization
 from taskit.step.parametrization import Decisions, Preparation, Ranks, lora_pair
 from taskit.training.evaluation import token_losses
 from taskit.transfer.probe import example_features
@@ -27,7 +27,7 @@ POOL = "pool"  # the learned tensors beside the weight that is composed of them,
 
 
 @dataclass(frozen=True, slots=True)
-class Composed(Resting):
+class Composed(FrozenParametrization):
     """``adapters`` are (name, revision) in ``zoo``; where they are ``weighed``, by LoraHub's search, else alike.
 
     All of them are in memory until the run ends: ``pooled`` times what is composed of them.
@@ -36,7 +36,7 @@ class Composed(Resting):
     adapters: tuple[tuple[str, str], ...]
     zoo: str | None
     rule: str
-    weighed: bool
+    searched: bool
 
     @property
     def pooled(self) -> int:
@@ -49,7 +49,7 @@ class Composed(Resting):
                 if side.weight.is_meta:  # a rehearsal; otherwise they come with their numbers
                     side.register_buffer(POOL, side.weight.new_empty(self.pooled, *side.weight.shape))
         head = trained_head(model)
-        if self.weighed and head is not None and head.weight.is_meta:
+        if self.searched and head is not None and head.weight.is_meta:
             rows = max(EXAMPLES, CLASS_EXAMPLES * head.out_features)
             fitted = torch.empty(HEAD_COPIES, rows, head.in_features, dtype=torch.float64, device="meta")
             model.register_buffer(POOL, fitted)
@@ -66,13 +66,13 @@ class Composed(Resting):
                 "The ranks of the plan are not those of the adapters that it composes, which decide them; run taskit "
                 "plan again."
             )
-        if self.weighed:
+        if self.searched:
             weights = _sought(preparation, learned)
         else:
             weights = (1 / len(learned),) * len(learned)
             self._write(model, learned, weights)
         named = {name: round(weight, 4) for (name, _), weight in zip(self.adapters, weights, strict=True)}
-        preparation.tell("composed of " + ", ".join(f"{weight:+.3f} {name}" for name, weight in named.items()))
+        preparation.on_progress("composed of " + ", ".join(f"{weight:+.3f} {name}" for name, weight in named.items()))
         return {"weights": named}
 
     def collapse(self, model: Any) -> float:
@@ -109,11 +109,11 @@ def _sought(preparation: Preparation, learned: Sequence[dict[str, Branch]]) -> S
         write(weights)
         return loss()
 
-    def tell(tried: int, least: float) -> None:
+    def on_progress(tried: int, least: float) -> None:
         if tried in (1, EVALUATIONS):
-            preparation.tell(f"mixture {tried} of {EVALUATIONS}: objective {least:.4f}")
+            preparation.on_progress(f"mixture {tried} of {EVALUATIONS}: objective {least:.4f}")
 
-    weights = seek_weights(loss_with, count, plan.seed, tell)
+    weights = seek_weights(loss_with, count, plan.seed, on_progress)
     write(weights)
     return weights
 

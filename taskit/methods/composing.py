@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from taskit.errors import PlanError
 from taskit.methods.compose import composed_ranks, require_equal_ranks
-from taskit.methods.method import Option, Options, Scene, Settled, at_least, one_of, the_same
+from taskit.methods.method import MethodContext, Option, Options, ResolvedMethod, at_least, one_of, the_same
 from taskit.scheduler import Schedule, objective
-from taskit.step.parametrization import Form, Ranks
+from taskit.step.parametrization import Parametrization, Ranks
 
 if TYPE_CHECKING:
     from taskit.memory.profile import MemoryProfile
@@ -32,54 +32,54 @@ class Composing:
     explanation: str
     options: Mapping[str, Option] = field(default_factory=dict)
 
-    def settle(self, scene: Scene, given: Options) -> Settled:
+    def resolve(self, context: MethodContext, given: Options) -> ResolvedMethod:
         """Choose the learned tasks to compose; raises PlanError or ZooError where there is nothing to compose."""
         least = 1 if self.name == SOUP else 2
-        if len(scene.similarity) < least:
-            found = f"only {len(scene.similarity)}" if scene.similarity else "none"
+        if len(context.similarity) < least:
+            found = f"only {len(context.similarity)}" if context.similarity else "none"
             raise PlanError(
                 f"The method {self.name} composes at least {least} of the learned tasks for this backbone, but the "
                 f"zoo has {found}; name another --zoo, or choose --method taskit, which needs none."
             )
-        measure, similarity = self._choose(scene, given)
+        measure, similarity = self._choose(context, given)
         used = [one for one in similarity if one.used]
-        ranks = _ranks(scene, [one.adapter for one in used])
+        ranks = _ranks(context, [one.adapter for one in used])
         rule = given.get("rule", "factors")
         if rule == "factors":
             require_equal_ranks([one.adapter for one in used], ranks)
         inserted = composed_ranks(ranks, rule)
         experts = [{"adapter": one.adapter, "revision": one.revision} for one in used]
-        chosen = {**given, "rule": rule, "experts": experts, "zoo": scene.zoo_source}
-        fixed = {place.name: inserted.get(place.name, 0) for place in scene.places}
+        chosen = {**given, "rule": rule, "experts": experts, "zoo": context.zoo_source}
+        fixed = {place.name: inserted.get(place.name, 0) for place in context.places}
         solve = partial(_the_ranks, tuple(fixed.values()))
         options = partial(the_same, chosen)
-        return Settled(solve, options, fixed=fixed, measure=measure, similarity=similarity)
+        return ResolvedMethod(solve, options, fixed=fixed, measure=measure, similarity=similarity)
 
-    def form(self, options: Options) -> Form:
+    def parametrization(self, options: Options) -> Parametrization:
         from taskit.methods.composed import Composed
 
         adapters = tuple((one["adapter"], one["revision"]) for one in options["experts"])
         return Composed(adapters, options["zoo"], options["rule"], self.name == LORAHUB)
 
-    def _choose(self, scene: Scene, given: Options) -> "tuple[str, tuple[TaskSimilarity, ...]]":
+    def _choose(self, context: MethodContext, given: Options) -> "tuple[str, tuple[TaskSimilarity, ...]]":
         """The measure, and every learned task with its likeness by it, ``used`` where it is composed."""
         from taskit.methods import lorahub, soup
 
         if self.name == LORAHUB:
-            return "delta", lorahub.draw(scene.similarity, given["most"], scene.seed)
+            return "delta", lorahub.draw(context.similarity, given["most"], context.seed)
         if given["select"] == "delta":
-            return "delta", soup.choose(scene.similarity, given["most"])
+            return "delta", soup.choose(context.similarity, given["most"])
         from taskit.transfer.embedding import SAMPLES, mean_row, pooled
 
-        rows = islice((row for probe in scene.sight.probes for row in pooled(probe.x, probe.mask)), SAMPLES)
-        readable = {one.adapter: one for one in scene.similarity}
-        tasks = [task for task in scene.zoo.tasks if task.adapter in readable]
+        rows = islice((row for probe in context.probe_context.probes for row in pooled(probe.x, probe.mask)), SAMPLES)
+        readable = {one.adapter: one for one in context.similarity}
+        tasks = [task for task in context.zoo.tasks if task.adapter in readable]
         found = soup.embedding_similarities(mean_row(row[None] for row in rows), tasks)
         pinned = tuple(replace(one, revision=readable[one.adapter].revision) for one in found)
         return "embedding", soup.choose(pinned, given["most"])
 
 
-def _ranks(scene: Scene, adapters: Sequence[str]) -> list[Ranks]:
+def _ranks(context: MethodContext, adapters: Sequence[str]) -> list[Ranks]:
     """The ranks of each adapter by location.
 
     Raises:
@@ -87,8 +87,8 @@ def _ranks(scene: Scene, adapters: Sequence[str]) -> list[Ranks]:
     """
     from taskit.zoo.lora_branch import current_name
 
-    folders = {task.adapter: task for task in scene.zoo.tasks}
-    current, places = current_name(scene.sight.model), {place.name for place in scene.places}
+    folders = {task.adapter: task for task in context.zoo.tasks}
+    current, places = current_name(context.probe_context.model), {place.name for place in context.places}
     found = []
     for adapter in adapters:
         ranks = {name if name in places else current(name): rank for name, rank in folders[adapter].ranks}

@@ -7,9 +7,9 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-from taskit.methods.method import Option, Options, Scene, Settled, the_same
+from taskit.methods.method import MethodContext, Option, Options, ResolvedMethod, the_same
 from taskit.scheduler import schedule_uniform
-from taskit.step.parametrization import Decisions, Form, Preparation, lora_pair
+from taskit.step.parametrization import Decisions, Parametrization, Preparation, lora_pair
 
 BATCHES = 64  # that are gone through again until the directions have settled
 
@@ -28,14 +28,14 @@ class Eva:
     def options(self) -> Mapping[str, Option]:
         return {}
 
-    def settle(self, scene: Scene, given: Options) -> Settled:  # noqa: ARG002
-        return Settled(schedule_uniform, partial(the_same, {}))
+    def resolve(self, context: MethodContext, given: Options) -> ResolvedMethod:  # noqa: ARG002
+        return ResolvedMethod(schedule_uniform, partial(the_same, {}))
 
-    def form(self, options: Options) -> Form:  # noqa: ARG002
+    def parametrization(self, options: Options) -> Parametrization:  # noqa: ARG002
         return Directed()
 
 
-class Directed(Form):
+class Directed(Parametrization):
     """Plain LoRA from EVA's start."""
 
     def prepare(self, preparation: Preparation) -> Decisions:

@@ -7,9 +7,9 @@ from typing import Any
 
 from taskit.errors import PlanError
 from taskit.memory.profile import MemoryProfile
-from taskit.methods.method import Option, Options, Scene, Settled, the_same
+from taskit.methods.method import MethodContext, Option, Options, ResolvedMethod, the_same
 from taskit.scheduler import Schedule
-from taskit.step.parametrization import PLAIN, Form
+from taskit.step.parametrization import PLAIN, Parametrization
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +26,12 @@ class HeadAlone:
     def options(self) -> Mapping[str, Option]:
         return {}
 
-    def settle(self, scene: Scene, given: Options) -> Settled:  # noqa: ARG002
-        if not scene.heads:
+    def resolve(self, context: MethodContext, given: Options) -> ResolvedMethod:  # noqa: ARG002
+        if not context.heads:
             raise PlanError("This task writes text and has no head to train; choose --method taskit.")
-        return Settled(insert_nothing, partial(the_same, {}))
+        return ResolvedMethod(insert_nothing, partial(the_same, {}))
 
-    def form(self, options: Options) -> Form:  # noqa: ARG002
+    def parametrization(self, options: Options) -> Parametrization:  # noqa: ARG002
         return PLAIN
 
 

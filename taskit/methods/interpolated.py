@@ -16,7 +16,7 @@ from torch.nn.utils import parametrize
 
 from taskit.methods.method import inserted
 from taskit.methods.truncation import truncate, truncated
-from taskit.step.parametrization import Decisions, Form, Preparation, Ranks, lora_pair, plain_again
+from taskit.step.parametrization import Decisions, Parametrization, Preparation, Ranks, lora_pair, plain_again
 from taskit.zoo.lora_branch import Branch
 
 
@@ -67,7 +67,7 @@ class Averaged(nn.Module):
 
 
 @dataclass(frozen=True, slots=True)
-class Interpolated(Form):
+class Interpolated(Parametrization):
     """``experts`` are the ranks of each learned adapter, ``adapters`` their names and revisions in ``zoo``.
 
     ``rule`` is update or parameters; ``train`` is all, or weights for alpha alone once the target has learned.

@@ -36,7 +36,7 @@ def seek_weights(
     loss: Callable[[Sequence[float]], float],
     count: int,
     seed: int,
-    tell: Callable[[int, float], None] = lambda *_: None,
+    on_progress: Callable[[int, float], None] = lambda *_: None,
 ) -> Weights:
     """The best w (count,) of EVALUATIONS tries at ``loss``, the mean over examples in nats; ``count`` is 2 or more.
 
@@ -50,7 +50,7 @@ def seek_weights(
     options["randn"] = lambda *shape: choose.standard_normal(shape)
     search = cma.CMAEvolutionStrategy([0.0] * count, STEP, options)
     best, least, tries = (0.0,) * count, _objective(loss, (0.0,) * count), 1
-    tell(tries, least)
+    on_progress(tries, least)
     while tries < EVALUATIONS:
         asked = search.ask()
         found = []
@@ -60,7 +60,7 @@ def seek_weights(
             if found[-1] < least:
                 best, least = weights, found[-1]
             tries += 1
-            tell(tries, least)
+            on_progress(tries, least)
         if len(found) == len(asked):
             search.tell(asked, found)
     return best

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from taskit.errors import PlanError
 from taskit.scheduler import Schedule
-from taskit.step.parametrization import PLAIN, Form, Ranks
+from taskit.step.parametrization import PLAIN, Parametrization, Ranks
 
 if TYPE_CHECKING:
     from taskit.backbone.target_modules import Location
-    from taskit.transfer.measure import Sight
+    from taskit.transfer.measure import ProbeContext
     from taskit.transfer.similarity import TaskSimilarity
     from taskit.zoo.zoo import Zoo
 
@@ -29,10 +29,10 @@ class Option:
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
+class MethodContext:
     """What a method may look at while it settles: the model frozen with its weights, the probe, the zoo."""
 
-    sight: "Sight"
+    probe_context: "ProbeContext"
     places: "tuple[Location, ...]"
     zoo: "Zoo"
     zoo_source: str | None
@@ -46,7 +46,7 @@ def accept(_places: "Sequence[Location]", _ranks: Ranks) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
+class ResolvedMethod:
     """A method ready to plan one task.
 
     ``solve`` is how ranks are chosen.  ``options`` gives what plan.json has to keep for a strategy.  ``require``
@@ -78,7 +78,7 @@ class Method(Protocol):
     @property
     def options(self) -> Mapping[str, Option]: ...
 
-    def settle(self, scene: Scene, given: Options) -> Settled:
+    def resolve(self, context: MethodContext, given: Options) -> ResolvedMethod:
         """Decide all that can be decided without a budget; ``given`` holds a value for each of ``options``.
 
         Raises:
@@ -86,7 +86,7 @@ class Method(Protocol):
         """
         ...
 
-    def form(self, options: Options) -> Form:
+    def parametrization(self, options: Options) -> Parametrization:
         """The form that plan.json's ``options`` describe."""
         ...
 
@@ -100,10 +100,10 @@ class PlainMethod:
     solve: Solve
     options: Mapping[str, Option] = field(default_factory=dict)
 
-    def settle(self, scene: Scene, given: Options) -> Settled:  # noqa: ARG002
-        return Settled(self.solve, partial(the_same, {}))
+    def resolve(self, context: MethodContext, given: Options) -> ResolvedMethod:  # noqa: ARG002
+        return ResolvedMethod(self.solve, partial(the_same, {}))
 
-    def form(self, options: Options) -> Form:  # noqa: ARG002
+    def parametrization(self, options: Options) -> Parametrization:  # noqa: ARG002
         return PLAIN
 
 

@@ -10,9 +10,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from taskit.errors import PlanError
-from taskit.methods.method import Option, Options, Scene, Settled, Solve, between, one_of, the_same
+from taskit.methods.method import MethodContext, Option, Options, ResolvedMethod, Solve, between, one_of, the_same
 from taskit.methods.sharing import Shape, classes_of
-from taskit.step.parametrization import Form, Ranks
+from taskit.step.parametrization import Parametrization, Ranks
 
 if TYPE_CHECKING:
     from taskit.backbone.target_modules import Location
@@ -41,12 +41,12 @@ class Pear:
             + (" Here TaskIT chooses where LoRA goes and at which rank." if self.name != "pear" else "")
         )
 
-    def settle(self, scene: Scene, given: Options) -> Settled:
-        shapes = {place.name: (place.in_features, place.out_features) for place in scene.places}
+    def resolve(self, context: MethodContext, given: Options) -> ResolvedMethod:
+        shapes = {place.name: (place.in_features, place.out_features) for place in context.places}
         options = {**given, "shapes": {name: list(shape) for name, shape in shapes.items()}}
-        return Settled(self.solve, partial(the_same, options), require=partial(_require, given["ratio"]))
+        return ResolvedMethod(self.solve, partial(the_same, options), require=partial(_require, given["ratio"]))
 
-    def form(self, options: Options) -> Form:
+    def parametrization(self, options: Options) -> Parametrization:
         from taskit.methods.shared import Shared
 
         shapes: dict[str, Shape] = {name: (a, b) for name, (a, b) in options["shapes"].items()}

@@ -11,8 +11,8 @@ from functools import partial
 from typing import Any
 
 from taskit.errors import PlanError
-from taskit.methods.method import Option, Options, Scene, Settled, Solve, at_least, one_of, the_same
-from taskit.step.parametrization import Form, Ranks
+from taskit.methods.method import MethodContext, Option, Options, ResolvedMethod, Solve, at_least, one_of, the_same
+from taskit.step.parametrization import Parametrization, Ranks
 
 K = 2  # experts beside the target, as in the paper
 ATTENTION = frozenset({"q", "k", "v", "qkv", "o"})
@@ -45,16 +45,16 @@ class PiTuning:
             + (" Here TaskIT chooses where the new LoRA goes." if self.name != "pi" else "")
         )
 
-    def settle(self, scene: Scene, given: Options) -> Settled:
+    def resolve(self, context: MethodContext, given: Options) -> ResolvedMethod:
         """Choose the experts; raises PlanError where the zoo has none."""
         from taskit.methods.fisher import rank_experts
 
-        if not scene.similarity:
+        if not context.similarity:
             raise PlanError(
                 f"The method {self.name} mixes learned tasks, but the zoo has none for this backbone; name another "
                 "--zoo, or choose --method taskit."
             )
-        ranked = rank_experts(scene, given["select"])
+        ranked = rank_experts(context, given["select"])
         experts = [
             {
                 "adapter": expert.adapter,
@@ -64,11 +64,11 @@ class PiTuning:
             }
             for expert in ranked[: given["experts"]]
         ]
-        groups = {place.name: _group(place.block, place.role, given["alpha"]) for place in scene.places}
-        chosen = {**given, "experts": experts, "zoo": scene.zoo_source, "groups": groups}
-        return Settled(self.solve, partial(the_same, chosen))
+        groups = {place.name: _group(place.block, place.role, given["alpha"]) for place in context.places}
+        chosen = {**given, "experts": experts, "zoo": context.zoo_source, "groups": groups}
+        return ResolvedMethod(self.solve, partial(the_same, chosen))
 
-    def form(self, options: Options) -> Form:
+    def parametrization(self, options: Options) -> Parametrization:
         from taskit.methods.interpolated import Interpolated
 
         experts = options["experts"]

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from taskit.methods.sharing import Shape, classes_of, match, pruned_count
-from taskit.step.parametrization import Decisions, Form, Preparation, Ranks, lora_pair
+from taskit.step.parametrization import Decisions, Parametrization, Preparation, Ranks, lora_pair
 from taskit.step.step import loss_of
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ KNOWLEDGE = {"DA": (1.0, 1.0), "SBA": (0.5, 0.5)}  # of the shared pair, and of 
 
 
 @dataclass(frozen=True, slots=True)
-class Shared(Form):
+class Shared(Parametrization):
     """``shapes`` are (in, out) of each location, ``warmup`` the share of the epochs before anything is shared."""
 
     shapes: Mapping[str, Shape]

@@ -1,7 +1,7 @@
 """AdapterSoup (EACL Findings 2023): the adapters of the domains most like the new one, averaged uniformly.
 
-A domain is like another as their mean embeddings are, see `taskit.transfer.embedding`; a learned task brings its own in
-taskit.json.  TaskIT's delta (`taskit.transfer.similarity`) is the other measure: it asks the adapters, not their data.
+A domain is like another as their mean embeddings are, see `taskit.transfer.embedding`; a learned task brings its own
+in taskit.json.  TaskIT's delta (`taskit.transfer.similarity`) is the other measure: it compares adapters, not data.
 """
 
 from collections.abc import Sequence

@@ -13,38 +13,40 @@ from taskit.errors import PlanError
 from taskit.memory.profile import MemoryProfile
 from taskit.methods import find_method
 from taskit.methods.composing import Composing
-from taskit.methods.method import Method, Scene, Settled, read_options
-from taskit.planning.forward_only import forward_profile, require_no_wishes
+from taskit.methods.method import Method, MethodContext, ResolvedMethod, read_options
+from taskit.planning.forward_only import forward_profile, require_no_constraints
 from taskit.planning.plan import SkippedAdapter
-from taskit.planning.prepared_task import Ground, Survey, break_ground, surveyed
+from taskit.planning.prepared_task import ComparedTask, PreparedTask, compare_with_zoo, prepare_task
 from taskit.planning.recipe import Recipe
-from taskit.planning.step_spec import Pricing, Stage, copied, silent
+from taskit.planning.step_spec import Pricing, StepSpec, copied, quiet
 from taskit.scheduler import ANY, Constraints, rank_gain
-from taskit.step.parametrization import PLAIN, Form, Ranks
+from taskit.step.parametrization import PLAIN, Parametrization, Ranks
 from taskit.transfer.importance import IMPORTANCES, Sources, transfer
 from taskit.transfer.similarity import MEASURES, TaskSimilarity
 
 
 @dataclass(frozen=True, slots=True)
-class Outlook:
+class PlanningContext:
     """All that is known before a budget is named; holds no weights, so it can be kept and asked again and again."""
 
     backbone: Backbone
     data: DataInfo
     recipe: Recipe
-    stage: Stage
+    step_spec: StepSpec
     pricing: Pricing
-    again: tuple[Stage, Pricing] | None  # where blocks are recomputed, if planning may decide that and the model can
+    again: (
+        tuple[StepSpec, Pricing] | None
+    )  # where blocks are recomputed, if planning may decide that and the model can
     similarity_measure: str
     importance_measure: str
     similarity: tuple[TaskSimilarity, ...]
     skipped: tuple[SkippedAdapter, ...]
     sources: tuple[Sources, ...]  # of the importance of each location
     method: str
-    settled: Settled
+    resolved: ResolvedMethod
     gain: str
     constraints: Constraints
-    wishes: Mapping[str, Any]  # what the scheduler has to obey
+    solver_options: Mapping[str, Any]  # what the scheduler has to obey
     seed: int
 
     @property
@@ -53,15 +55,15 @@ class Outlook:
         return tuple(sum(addends.values()) for addends in self.sources)
 
     @property
-    def recomputing(self) -> "Outlook | None":
+    def recomputing(self) -> "PlanningContext | None":
         """The same where blocks are recomputed in the backward pass; None where that is no choice."""
-        return self.again and replace(self, stage=self.again[0], pricing=self.again[1], again=None)
+        return self.again and replace(self, step_spec=self.again[0], pricing=self.again[1], again=None)
 
     @property
-    def hushed(self) -> "Outlook":
+    def quiet(self) -> "PlanningContext":
         """The same, whose rehearsals tell nobody."""
-        again = self.again and (replace(self.again[0], tell=silent), self.again[1])
-        return replace(self, stage=replace(self.stage, tell=silent), again=again)
+        again = self.again and (replace(self.again[0], on_progress=quiet), self.again[1])
+        return replace(self, step_spec=replace(self.step_spec, on_progress=quiet), again=again)
 
     @property
     def floor(self) -> int:
@@ -88,8 +90,8 @@ def prepare(
     constraints: Constraints = ANY,
     seed: int = 0,
     token: str | None = None,
-    tell: Callable[[str], None] = lambda _: None,
-) -> Outlook:
+    on_progress: Callable[[str], None] = lambda _: None,
+) -> PlanningContext:
     """Everything but the budget: read the data, price every location, compare the task with the zoo.
 
     ``zoo`` is a folder of PEFT adapters or a part of the Hub (see `open_zoo`), which ``token`` may read; without
@@ -102,7 +104,7 @@ def prepare(
     chosen = find_method(method)
     given = read_options(chosen, method_options or {})
     rank_gain(0, 1, gain)  # refuses an unknown form before anything is read
-    ground = break_ground(
+    prepared = prepare_task(
         source,
         backbone_id,
         recipe or Recipe(),
@@ -112,72 +114,89 @@ def prepare(
         attention=attention,
         vision_tower=constraints.vision_tower,
         seed=seed,
-        tell=tell,
+        on_progress=on_progress,
     )
-    _wishes(ground.stage, constraints, gain)  # refused before a weight is loaded
+    _solver_options(prepared.step_spec, constraints, gain)  # refused before a weight is loaded
     measures = {"similarity": similarity, "importance": importance}
-    with surveyed(ground, zoo=zoo, token=token, **measures, tell=tell) as survey:
-        return settle(survey, chosen, given, gain=gain, constraints=constraints)
+    with compare_with_zoo(prepared, zoo=zoo, token=token, **measures, on_progress=on_progress) as compared:
+        return resolve(compared, chosen, given, gain=gain, constraints=constraints)
 
 
-def settle(
-    survey: Survey,
+def resolve(
+    compared: ComparedTask,
     method: Method,
     options: Mapping[str, Any],
     *,
     gain: str = "sqrt_ln1p",
     constraints: Constraints = ANY,
-) -> Outlook:
+) -> PlanningContext:
     """What ``method`` makes of a survey, which several methods may share; ``options`` are all that it has."""
-    ground, zoo = survey.ground, survey.zoo
-    stage, composing = ground.stage, isinstance(method, Composing)
-    found = survey.glanced if composing else survey.weighed
+    prepared, zoo = compared.prepared, compared.zoo
+    step_spec, composing = prepared.step_spec, isinstance(method, Composing)
+    found = compared.forward_only if composing else compared.with_trial
     revisions = {task.adapter: task.revision for task in zoo.tasks}
     similarities = tuple(replace(s, revision=revisions[s.adapter]) for s in found.similarities)
-    scene = Scene(survey.sight, stage.locations, zoo, survey.zoo_source, similarities, stage.heads, ground.seed)
-    settled = method.settle(scene, options)
-    form = method.form(settled.options({}))
-    wishes = _wishes(stage, constraints, gain)
-    stage = replace(stage, form_of=partial(_form_of, method.name, settled))
-    free = ground.recipe.gradient_checkpointing is None and settled.fixed is None
-    return Outlook(
-        backbone=ground.backbone,
-        data=ground.data.info,
-        recipe=ground.recipe,
-        stage=stage,
-        pricing=replace(ground.pricing, profile=_profile(ground.pricing.profile, stage, settled, form, constraints)),
-        again=_recomputing(ground, stage, form) if free else None,
-        similarity_measure=settled.measure or ("delta" if composing else survey.similarity),
-        importance_measure=survey.importance,
-        similarity=settled.similarity or similarities,
+    context = MethodContext(
+        compared.probe_context,
+        step_spec.locations,
+        zoo,
+        compared.zoo_source,
+        similarities,
+        step_spec.heads,
+        prepared.seed,
+    )
+    resolved = method.resolve(context, options)
+    parametrization = method.parametrization(resolved.options({}))
+    solver_options = _solver_options(step_spec, constraints, gain)
+    step_spec = replace(step_spec, parametrization_of=partial(_parametrization_of, method.name, resolved))
+    free = prepared.recipe.gradient_checkpointing is None and resolved.fixed is None
+    return PlanningContext(
+        backbone=prepared.backbone,
+        data=prepared.data.info,
+        recipe=prepared.recipe,
+        step_spec=step_spec,
+        pricing=replace(
+            prepared.pricing,
+            profile=_profile(prepared.pricing.profile, step_spec, resolved, parametrization, constraints),
+        ),
+        again=_recomputing(prepared, step_spec, parametrization) if free else None,
+        similarity_measure=resolved.measure or ("delta" if composing else compared.similarity),
+        importance_measure=compared.importance,
+        similarity=resolved.similarity or similarities,
         skipped=tuple(SkippedAdapter(*item) for item in (*zoo.skipped, *found.skipped)),
-        sources=transfer(similarities, found.importances, found.own, survey.importance),
+        sources=transfer(similarities, found.importances, found.own, compared.importance),
         method=method.name,
-        settled=settled,
+        resolved=resolved,
         gain=gain,
         constraints=constraints,
-        wishes={**wishes, "rank_parameters": _rank_parameters(stage.locations, form)},
-        seed=ground.seed,
+        solver_options={**solver_options, "rank_parameters": _rank_parameters(step_spec.locations, parametrization)},
+        seed=prepared.seed,
     )
 
 
-def _recomputing(ground: Ground, stage: Stage, form: Form) -> tuple[Stage, Pricing] | None:
+def _recomputing(
+    prepared: PreparedTask, step_spec: StepSpec, parametrization: Parametrization
+) -> tuple[StepSpec, Pricing] | None:
     """Stage and prices where blocks are recomputed; the ends of the scale stay. None for a model that cannot."""
     try:
-        profile = ground.stage.checkpointing(True).trace()
+        profile = prepared.step_spec.checkpointing(True).trace()
     except PlanError:
         return None
-    return stage.checkpointing(True), replace(ground.pricing, profile=copied(profile, form))
+    return step_spec.checkpointing(True), replace(prepared.pricing, profile=copied(profile, parametrization))
 
 
 def _profile(
-    profile: MemoryProfile, stage: Stage, settled: Settled, form: Form, constraints: Constraints
+    profile: MemoryProfile,
+    step_spec: StepSpec,
+    resolved: ResolvedMethod,
+    parametrization: Parametrization,
+    constraints: Constraints,
 ) -> MemoryProfile:
     """That of training in ``form``, or where nothing is trained, that of a forward pass."""
-    if settled.fixed is None:
-        return copied(profile, form)
-    require_no_wishes(constraints)
-    return forward_profile(stage, settled.fixed)
+    if resolved.fixed is None:
+        return copied(profile, parametrization)
+    require_no_constraints(constraints)
+    return forward_profile(step_spec, resolved.fixed)
 
 
 def _require(what: str, name: str, known: Iterable[str]) -> None:
@@ -185,29 +204,31 @@ def _require(what: str, name: str, known: Iterable[str]) -> None:
         raise PlanError(f"There is no {what} called {name!r}; choose one of {', '.join(known)}.")
 
 
-def _form_of(method: str, settled: Settled, ranks: Ranks) -> Form:
+def _parametrization_of(method: str, resolved: ResolvedMethod, ranks: Ranks) -> Parametrization:
     """By the method's name and by what the plan would keep, so that it can be pickled, and the plan reproduces it."""
-    return find_method(method).form(settled.options(ranks))
+    return find_method(method).parametrization(resolved.options(ranks))
 
 
-def _wishes(stage: Stage, constraints: Constraints, gain: str) -> dict[str, Any]:
+def _solver_options(step_spec: StepSpec, constraints: Constraints, gain: str) -> dict[str, Any]:
     """What the scheduler has to obey; the heads' share is taken off the bound on trained parameters.
 
     Raises:
         PlanError: no strategy over these locations can obey.
     """
-    constraints.candidates([place.name for place in stage.locations], [place.block for place in stage.locations])
+    constraints.candidates(
+        [place.name for place in step_spec.locations], [place.block for place in step_spec.locations]
+    )
     if constraints.max_parameters is not None:
-        left = constraints.max_parameters - stage.head_parameters
+        left = constraints.max_parameters - step_spec.head_parameters
         if left < 1:
             raise PlanError(
-                f"The heads alone train {stage.head_parameters:,} parameters, which leaves nothing of the "
+                f"The heads alone train {step_spec.head_parameters:,} parameters, which leaves nothing of the "
                 f"{constraints.max_parameters:,} allowed; allow more."
             )
         constraints = replace(constraints, max_parameters=left)
-    return {"constraints": constraints, "gain": gain, "rank_parameters": _rank_parameters(stage.locations, PLAIN)}
+    return {"constraints": constraints, "gain": gain, "rank_parameters": _rank_parameters(step_spec.locations, PLAIN)}
 
 
-def _rank_parameters(places: Sequence[Location], form: Form) -> list[int]:
+def _rank_parameters(places: Sequence[Location], parametrization: Parametrization) -> list[int]:
     """Trained parameters of each place per unit of rank."""
-    return [form.copies(place.name) * (place.in_features + place.out_features) for place in places]
+    return [parametrization.copies(place.name) * (place.in_features + place.out_features) for place in places]

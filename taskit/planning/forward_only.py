@@ -12,12 +12,12 @@ from taskit.errors import BudgetError, PlanError
 from taskit.memory.live import standing_tensors
 from taskit.memory.profile import MemoryProfile
 from taskit.planning.budget import show_bytes
-from taskit.planning.step_spec import FULL_RANK, Stage
+from taskit.planning.step_spec import FULL_RANK, StepSpec
 from taskit.scheduler import ANY, Constraints
-from taskit.step.parametrization import Form, Ranks
+from taskit.step.parametrization import Parametrization, Ranks
 
 
-class Resting(Form):
+class FrozenParametrization(Parametrization):
     """A LoRA that nobody trains, heads included; ``pooled`` further ones of its size lie in memory beside it."""
 
     trains = False
@@ -33,58 +33,61 @@ class Resting(Form):
         return 0
 
 
-def forward_profile(stage: Stage, ranks: Mapping[str, int]) -> MemoryProfile:
+def forward_profile(step_spec: StepSpec, ranks: Mapping[str, int]) -> MemoryProfile:
     """The profile whose peak for ``ranks`` is that of a forward pass: nothing is kept for a backward one.
 
     Raises:
         PlanError: as `Stage.rehearse`.
     """
-    planned = [ranks.get(place.name, 0) for place in stage.locations]
-    form, width = stage.form_of(stage.strategy(planned)), stage.build().dtype.itemsize
-    copies = 1 + getattr(form, "pooled", 0)
-    rank_bytes = tuple(copies * width * (place.in_features + place.out_features) for place in stage.locations)
-    constant = sum(tensor.nbytes for tensor in standing_tensors(stage.build()))
+    planned = [ranks.get(place.name, 0) for place in step_spec.locations]
+    parametrization, width = (
+        step_spec.parametrization_of(step_spec.strategy(planned)),
+        step_spec.build().dtype.itemsize,
+    )
+    copies = 1 + getattr(parametrization, "pooled", 0)
+    rank_bytes = tuple(copies * width * (place.in_features + place.out_features) for place in step_spec.locations)
+    constant = sum(tensor.nbytes for tensor in standing_tensors(step_spec.build()))
     modules = sum(rank * size for rank, size in zip(planned, rank_bytes, strict=True))
     return MemoryProfile(
-        locations=tuple(place.name for place in stage.locations),
-        blocks=tuple(place.block for place in stage.locations),
+        locations=tuple(place.name for place in step_spec.locations),
+        blocks=tuple(place.block for place in step_spec.locations),
         constant_bytes=constant,
         rank_bytes=rank_bytes,
         fixed_bytes=(0,) * len(planned),
         storages=(),
-        transient_bytes=stage.rehearse(planned) - constant - modules,
+        transient_bytes=step_spec.rehearse(planned) - constant - modules,
     )
 
 
-def largest_batch(stage: Stage, ranks: Mapping[str, int], limit: int) -> tuple[Stage, int]:
+def largest_batch(step_spec: StepSpec, ranks: Mapping[str, int], limit: int) -> tuple[StepSpec, int]:
     """The stage with the largest batch, halved again and again, whose peak is within ``limit`` bytes; and that peak.
 
     Raises:
         BudgetError: a single row needs more.
     """
-    planned = [ranks[place.name] for place in stage.locations]
-    while (peak := stage.rehearse(planned)) > limit:
-        rows = stage.conditions.batch.rows // 2
+    planned = [ranks[place.name] for place in step_spec.locations]
+    while (peak := step_spec.rehearse(planned)) > limit:
+        rows = step_spec.conditions.batch.rows // 2
         if not rows:
             raise BudgetError(
                 f"The budget of {show_bytes(limit)} is {peak - limit} bytes ({show_bytes(peak - limit)}) short of "
                 f"the {show_bytes(peak)} that one row needs on its way through the frozen backbone and the composed "
                 "adapters; raise it, give a smaller --max-length, or choose a smaller backbone."
             )
-        stage = with_rows(stage, rows)
-    return stage, peak
+        step_spec = with_rows(step_spec, rows)
+    return step_spec, peak
 
 
-def with_rows(stage: Stage, rows: int) -> Stage:
+def with_rows(step_spec: StepSpec, rows: int) -> StepSpec:
     """Raises PlanError for a batch of images of several sizes, whose rows cannot be told apart."""
     try:
-        batch = stage.conditions.batch.with_rows(rows)
+        batch = step_spec.conditions.batch.with_rows(rows)
     except RuntimeError as error:
         raise PlanError(f"The batch cannot shrink, for {error}; plan with a smaller --batch-size.") from error
-    return replace(stage, conditions=replace(stage.conditions, batch=batch))
+    return replace(step_spec, conditions=replace(step_spec.conditions, batch=batch))
 
 
-def composition_instead(stage: Stage, learned: int, limit: int) -> str:
+def composition_instead(step_spec: StepSpec, learned: int, limit: int) -> str:
     """What to add to the sentence of a budget that admits no training: that composing ``learned`` tasks would fit.
 
     Nothing where it would not.
@@ -92,8 +95,8 @@ def composition_instead(stage: Stage, learned: int, limit: int) -> str:
     if not learned:
         return ""
     try:
-        resting = replace(with_rows(stage, 1), form_of=lambda _: Resting())
-        peak = resting.rehearse((FULL_RANK,) * len(stage.locations))
+        resting = replace(with_rows(step_spec, 1), parametrization_of=lambda _: FrozenParametrization())
+        peak = resting.rehearse((FULL_RANK,) * len(step_spec.locations))
     except PlanError:  # it is told at planning; here it would hide what was wrong first
         return ""
     if peak > limit:
@@ -101,7 +104,7 @@ def composition_instead(stage: Stage, learned: int, limit: int) -> str:
     return f", or compose learned tasks without any training, for about {show_bytes(peak)}: --method soup or lorahub"
 
 
-def require_no_wishes(constraints: Constraints) -> None:
+def require_no_constraints(constraints: Constraints) -> None:
     """Raises PlanError where a plan of fixed ranks is asked to obey."""
     if replace(constraints, vision_tower=ANY.vision_tower) != ANY:
         raise PlanError(

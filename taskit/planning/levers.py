@@ -7,8 +7,8 @@ from functools import partial
 from taskit.backbone.sources import QUANTIZATIONS
 from taskit.errors import TaskITError
 from taskit.memory.conditions import BatchShape
-from taskit.planning.context import Outlook
-from taskit.planning.step_spec import Stage, empty_build
+from taskit.planning.context import PlanningContext
+from taskit.planning.step_spec import StepSpec, empty_build
 
 BATCH, LENGTH, CHECKPOINTING, QUANTIZATION = "batch_size", "max_length", "gradient_checkpointing", "quantization"
 FEWEST_TOKENS = 4  # that a recipe takes
@@ -24,40 +24,40 @@ class Effect:
     reason: str = ""
 
 
-def effects(outlook: Outlook, ranks: Sequence[int]) -> tuple[Effect, ...]:
+def effects(context: PlanningContext, ranks: Sequence[int]) -> tuple[Effect, ...]:
     """One effect for each lever that can be turned: half the rows, half the length, recomputed blocks, fewer bits.
 
     ``ranks`` are one for each location of the stage.  Takes a rehearsal for each, and reads no weight.
     """
-    before = outlook.stage.rehearse(ranks)
-    return tuple(_effect(lever, value, stage, ranks, before) for lever, value, stage in _turned(outlook))
+    before = context.step_spec.rehearse(ranks)
+    return tuple(_effect(lever, value, step_spec, ranks, before) for lever, value, step_spec in _turned(context))
 
 
-def _effect(lever: str, value: str, stage: Stage, ranks: Sequence[int], before: int) -> Effect:
+def _effect(lever: str, value: str, step_spec: StepSpec, ranks: Sequence[int], before: int) -> Effect:
     try:
-        return Effect(lever, value, stage.rehearse(ranks) - before)
+        return Effect(lever, value, step_spec.rehearse(ranks) - before)
     except TaskITError as error:
         return Effect(lever, value, None, str(error))
 
 
-def _turned(outlook: Outlook) -> Iterator[tuple[str, str, Stage]]:
+def _turned(context: PlanningContext) -> Iterator[tuple[str, str, StepSpec]]:
     """(lever, its other value, the stage that this makes)."""
-    stage, conditions, recipe = outlook.stage, outlook.stage.conditions, outlook.recipe
+    step_spec, conditions, recipe = context.step_spec, context.step_spec.conditions, context.recipe
     half = recipe.batch_size // 2
     batch = _with_rows(conditions.batch, min(half, conditions.batch.rows)) if half else None
     if batch:
-        yield BATCH, str(half), replace(stage, conditions=replace(conditions, batch=batch))
+        yield BATCH, str(half), replace(step_spec, conditions=replace(conditions, batch=batch))
     longest = None if conditions.batch.known else _length(conditions.batch)  # an image cannot be cut
     if longest is not None and longest >= 2 * FEWEST_TOKENS:
         batch = _shortened(conditions.batch, longest, longest // 2)
-        yield LENGTH, str(longest // 2), replace(stage, conditions=replace(conditions, batch=batch))
+        yield LENGTH, str(longest // 2), replace(step_spec, conditions=replace(conditions, batch=batch))
     again = not conditions.gradient_checkpointing
-    yield CHECKPOINTING, "on" if again else "off", stage.checkpointing(again)
+    yield CHECKPOINTING, "on" if again else "off", step_spec.checkpointing(again)
     for bits in QUANTIZATIONS:
-        if bits == outlook.backbone.quantization:
+        if bits == context.backbone.quantization:
             continue
-        build = partial(empty_build, replace(outlook.backbone, quantization=bits), outlook.data, conditions.device)
-        yield QUANTIZATION, bits or "none", replace(stage, build=build)
+        build = partial(empty_build, replace(context.backbone, quantization=bits), context.data, conditions.device)
+        yield QUANTIZATION, bits or "none", replace(step_spec, build=build)
 
 
 def _with_rows(batch: BatchShape, rows: int) -> BatchShape | None:

@@ -35,7 +35,7 @@ class MemoryEstimate:
 class PlannedLocation:
     """One candidate.  ``bytes`` is what its insertion adds to the plan, 0 without one.
 
-    ``sources`` are the addends of its importance by the adapter that they come from, see `taskit.transfer.importance`.
+    ``sources`` are the addends of its importance by the adapter that they come from, see `transfer.importance`.
     """
 
     name: str

@@ -12,13 +12,13 @@ from taskit.backbone.loading import find_backbone
 from taskit.backbone.processors import make_collator
 from taskit.data import Collator, Dataset, load
 from taskit.errors import BudgetError, PlanError
-from taskit.methods import form_of
+from taskit.methods import parametrization_of
 from taskit.planning.budget import Budget, parse_budget, show_bytes
-from taskit.planning.context import Outlook, prepare
+from taskit.planning.context import PlanningContext, prepare
 from taskit.planning.forward_only import composition_instead, forward_profile, largest_batch
 from taskit.planning.plan import Plan, PlannedLocation
 from taskit.planning.recipe import Recipe
-from taskit.planning.step_spec import Pricing, Stage, copied, estimate, planned_locations, price, set_stage
+from taskit.planning.step_spec import Pricing, StepSpec, build_step_spec, copied, estimate, planned_locations, price
 from taskit.scheduler import RANKS, Schedule, explain, objective, schedule
 from taskit.transfer.importance import UNIFORM
 
@@ -59,8 +59,8 @@ def search(
         if peak <= budget and found.objective > best.objective:
             best, best_peak = found, peak
         unspent = budget - peak
-        settled = 0 <= unspent <= TOLERANCE * (budget - no_update) or attempt >= ATTEMPTS
-        if not any(found.ranks) or (settled and any(best.ranks)):
+        resolved = 0 <= unspent <= TOLERANCE * (budget - no_update) or attempt >= ATTEMPTS
+        if not any(found.ranks) or (resolved and any(best.ranks)):
             break
         over += unspent < 0  # what is over is cut ever harder, so that the search ends
         target += unspent if unspent >= 0 else unspent * 2**over
@@ -78,7 +78,7 @@ def make_plan(
     backbone_id: str,
     budget: str,
     *,
-    tell: Callable[[str], None] = lambda _: None,
+    on_progress: Callable[[str], None] = lambda _: None,
     **choices: Any,
 ) -> Plan:
     """Read the data, compare the task with the zoo, price every location and schedule the best plan.
@@ -89,96 +89,98 @@ def make_plan(
         plan.save("plan.json")
     """
     wanted = parse_budget(budget)  # refused before anything is read
-    return decide(prepare(source, backbone_id, tell=tell, **choices), wanted, tell=tell)
+    return decide(prepare(source, backbone_id, on_progress=on_progress, **choices), wanted, on_progress=on_progress)
 
 
-def decide(outlook: Outlook, budget: Budget, *, tell: Callable[[str], None] = lambda _: None) -> Plan:
+def decide(context: PlanningContext, budget: Budget, *, on_progress: Callable[[str], None] = lambda _: None) -> Plan:
     """The best plan within ``budget``, its peak rehearsed as a whole.
 
     Raises:
         BudgetError: the budget is below what the frozen backbone needs, or admits nothing to train.
     """
-    pricing = outlook.pricing
+    pricing = context.pricing
     limit = budget.resolve(pricing.no_update_bytes, pricing.full_lora_bytes)
-    if outlook.settled.fixed is not None:
-        tell("rehearsing a forward pass without weights")
-        stage, peak = largest_batch(outlook.stage, outlook.settled.fixed, limit)
-        recipe = replace(outlook.recipe, batch_size=stage.conditions.batch.rows)
-        return plan_of(replace(outlook, stage=stage, recipe=recipe), solver(outlook)(limit), limit, peak)
-    tell("scheduling ranks inside the budget")
-    again = outlook.recomputing
-    if again and reaches_further(outlook, *(solver(one)(max(limit, one.floor)) for one in (again, outlook))):
-        outlook, again = again, None
+    if context.resolved.fixed is not None:
+        on_progress("rehearsing a forward pass without weights")
+        step_spec, peak = largest_batch(context.step_spec, context.resolved.fixed, limit)
+        recipe = replace(context.recipe, batch_size=step_spec.conditions.batch.rows)
+        return plan_of(replace(context, step_spec=step_spec, recipe=recipe), solver(context)(limit), limit, peak)
+    on_progress("scheduling ranks inside the budget")
+    again = context.recomputing
+    if again and reaches_further(context, *(solver(one)(max(limit, one.floor)) for one in (again, context))):
+        context, again = again, None
     try:
-        best, peak = _searched(outlook, limit)
+        best, peak = _searched(context, limit)
     except BudgetError:
         if again is None:
             raise
-        return decide(again, budget, tell=tell)  # what is forced in may fit there
+        return decide(again, budget, on_progress=on_progress)  # what is forced in may fit there
     if any(best.ranks):
-        outlook.settled.require(outlook.stage.locations, outlook.stage.strategy(best.ranks))
-    return plan_of(outlook, best, limit, peak)
+        context.resolved.require(context.step_spec.locations, context.step_spec.strategy(best.ranks))
+    return plan_of(context, best, limit, peak)
 
 
-def solver(outlook: Outlook) -> Callable[[int], Schedule]:
+def solver(context: PlanningContext) -> Callable[[int], Schedule]:
     """What gives the best schedule of the outlook's profile at a budget in bytes."""
-    return partial(outlook.settled.solve, outlook.pricing.profile, outlook.importance, **outlook.wishes)
+    return partial(context.resolved.solve, context.pricing.profile, context.importance, **context.solver_options)
 
 
-def reaches_further(outlook: Outlook, recomputing: Schedule, keeping: Schedule) -> bool:
+def reaches_further(context: PlanningContext, recomputing: Schedule, keeping: Schedule) -> bool:
     """Whether recomputed blocks pay: they let LoRA into a block nearer the input, for a better objective.
 
     Higher ranks alone do not: recomputing makes every step longer.
     """
 
     def first(found: Schedule) -> float:
-        chosen = zip(outlook.stage.locations, found.ranks, strict=True)
+        chosen = zip(context.step_spec.locations, found.ranks, strict=True)
         return min((place.block for place, rank in chosen if rank), default=math.inf)
 
     return first(recomputing) < first(keeping) and recomputing.objective > keeping.objective
 
 
-def _searched(outlook: Outlook, limit: int) -> tuple[Schedule, int]:
+def _searched(context: PlanningContext, limit: int) -> tuple[Schedule, int]:
     """The best schedule within ``limit`` bytes, and its rehearsed peak."""
-    stage = outlook.stage
+    step_spec = context.step_spec
     try:
-        best, peak = search(stage.rehearse, outlook.pricing.no_update_bytes, solver(outlook), limit, outlook.floor)
-        if not any(best.ranks) and not stage.heads:
+        best, peak = search(
+            step_spec.rehearse, context.pricing.no_update_bytes, solver(context), limit, context.floor
+        )
+        if not any(best.ranks) and not step_spec.heads:
             raise BudgetError(
                 f"The budget of {show_bytes(limit)} admits no LoRA at all; give "
                 f"{show_bytes(best.shortfall_bytes)} more."
             )
     except BudgetError as error:
-        found = len(outlook.similarity)
-        raise BudgetError(f"{error}"[:-1] + composition_instead(stage, found, limit) + ".") from error
+        found = len(context.similarity)
+        raise BudgetError(f"{error}"[:-1] + composition_instead(step_spec, found, limit) + ".") from error
     return best, peak
 
 
-def plan_of(outlook: Outlook, found: Schedule, budget_bytes: int, peak_bytes: int) -> Plan:
+def plan_of(context: PlanningContext, found: Schedule, budget_bytes: int, peak_bytes: int) -> Plan:
     """A schedule written up as a plan; ``peak_bytes`` is rehearsed, or the additive profile's for a draft."""
-    stage, pricing, importance = outlook.stage, outlook.pricing, outlook.importance
-    chosen = outlook.settled.solve is schedule  # one by one: only then has a rank a reason
-    reasons = explain(pricing.profile, importance, found.ranks, **outlook.wishes) if chosen else None
+    step_spec, pricing, importance = context.step_spec, context.pricing, context.importance
+    chosen = context.resolved.solve is schedule  # one by one: only then has a rank a reason
+    explanation = explain(pricing.profile, importance, found.ranks, **context.solver_options) if chosen else None
     return Plan(
-        method=outlook.method,
-        seed=outlook.seed,
-        backbone=outlook.backbone,
-        data=outlook.data,
+        method=context.method,
+        seed=context.seed,
+        backbone=context.backbone,
+        data=context.data,
         budget_bytes=budget_bytes,
         memory=estimate(pricing, found.ranks, peak_bytes),
-        similarity_measure=outlook.similarity_measure,
-        importance_measure=outlook.importance_measure,
-        similarity=outlook.similarity,
-        skipped=outlook.skipped,
-        locations=planned_locations(stage.locations, outlook.sources, found.ranks, pricing.profile),
+        similarity_measure=context.similarity_measure,
+        importance_measure=context.importance_measure,
+        similarity=context.similarity,
+        skipped=context.skipped,
+        locations=planned_locations(step_spec.locations, context.sources, found.ranks, pricing.profile),
         objective=found.objective,
-        trainable_parameters=stage.trainable_parameters(found.ranks),
-        training=outlook.recipe.decided(found.ranks, stage.conditions.gradient_checkpointing),
-        gain=outlook.gain,
-        constraints=outlook.constraints,
+        trainable_parameters=step_spec.trainable_parameters(found.ranks),
+        training=context.recipe.decided(found.ranks, step_spec.conditions.gradient_checkpointing),
+        gain=context.gain,
+        constraints=context.constraints,
         shortfall_bytes=found.shortfall_bytes,
-        explanation=reasons,
-        method_options=outlook.settled.options(stage.strategy(found.ranks)),
+        explanation=explanation,
+        method_options=context.resolved.options(step_spec.strategy(found.ranks)),
     )
 
 
@@ -188,10 +190,10 @@ def uniform_plan(
     """LoRA of one rank at every location, whatever it costs: the baseline, and how the zoo is learned."""
     recipe = recipe or Recipe()
     data, backbone = load(source, seed=seed), find_backbone(backbone_id)
-    stage = set_stage(backbone, data, recipe, make_collator(backbone, data.info.task, recipe.max_length))
-    pricing = price(stage)
-    ranks, sources = (rank,) * len(stage.locations), ({UNIFORM: 1.0},) * len(stage.locations)
-    peak = stage.rehearse(ranks)
+    step_spec = build_step_spec(backbone, data, recipe, make_collator(backbone, data.info.task, recipe.max_length))
+    pricing = price(step_spec)
+    ranks, sources = (rank,) * len(step_spec.locations), ({UNIFORM: 1.0},) * len(step_spec.locations)
+    peak = step_spec.rehearse(ranks)
     return Plan(
         method="uniform",
         seed=seed,
@@ -202,17 +204,19 @@ def uniform_plan(
         similarity_measure="none",
         similarity=(),
         skipped=(),
-        locations=planned_locations(stage.locations, sources, ranks, pricing.profile),
+        locations=planned_locations(step_spec.locations, sources, ranks, pricing.profile),
         objective=objective(ranks, (1.0,) * len(ranks), max(RANKS)),
-        trainable_parameters=stage.trainable_parameters(ranks),
-        training=recipe.decided(ranks, stage.conditions.gradient_checkpointing),
+        trainable_parameters=step_spec.trainable_parameters(ranks),
+        training=recipe.decided(ranks, step_spec.conditions.gradient_checkpointing),
     )
 
 
-def stage_of(plan: Plan, data: Dataset, collator: Collator) -> Stage:
+def step_spec_of(plan: Plan, data: Dataset, collator: Collator) -> StepSpec:
     """What the plan's strategy, or a person's other one, is rehearsed on, in the form in which it is trained."""
-    form, tower = form_of(plan), plan.constraints.vision_tower
-    return set_stage(plan.backbone, data, plan.training, collator, vision_tower=tower, form_of=lambda _: form)
+    parametrization, tower = parametrization_of(plan), plan.constraints.vision_tower
+    return build_step_spec(
+        plan.backbone, data, plan.training, collator, vision_tower=tower, parametrization_of=lambda _: parametrization
+    )
 
 
 def reprice(plan: Plan, data: Dataset, collator: Collator) -> Plan:
@@ -222,27 +226,27 @@ def reprice(plan: Plan, data: Dataset, collator: Collator) -> Plan:
         PlanError: the plan names a location that the backbone does not have.
         BudgetError: the ranks need more than the plan's budget.
     """
-    stage = stage_of(plan, data, collator)
-    known = {place.name for place in stage.locations}
+    step_spec = step_spec_of(plan, data, collator)
+    known = {place.name for place in step_spec.locations}
     stranger = next((name for name in plan.ranks if name not in known), None)
     if stranger:
         raise PlanError(f"The plan names the location {stranger}, which {plan.backbone.id} does not have; remove it.")
-    ranks = [plan.ranks.get(place.name, 0) for place in stage.locations]
-    peak = stage.rehearse(ranks)
+    ranks = [plan.ranks.get(place.name, 0) for place in step_spec.locations]
+    peak = step_spec.rehearse(ranks)
     if peak > plan.budget_bytes:
         raise BudgetError(
             f"The plan's ranks need {show_bytes(peak)}, {peak - plan.budget_bytes} bytes more than its budget of "
             f"{show_bytes(plan.budget_bytes)}; lower a rank or raise budget_bytes."
         )
-    form = stage.form_of(plan.ranks)
-    if form.trains:
-        pricing = price(stage)
-        pricing = replace(pricing, profile=copied(pricing.profile, form))
+    parametrization = step_spec.parametrization_of(plan.ranks)
+    if parametrization.trains:
+        pricing = price(step_spec)
+        pricing = replace(pricing, profile=copied(pricing.profile, parametrization))
     else:
-        pricing = _forward_pricing(plan, stage)
+        pricing = _forward_pricing(plan, step_spec)
     planned = {place.name: place.sources for place in plan.locations}
-    sources = [planned.get(place.name, {}) for place in stage.locations]
-    locations = planned_locations(stage.locations, sources, ranks, pricing.profile)
+    sources = [planned.get(place.name, {}) for place in step_spec.locations]
+    locations = planned_locations(step_spec.locations, sources, ranks, pricing.profile)
     if peak == plan.memory.peak_bytes and _prices(locations) == _prices(plan.locations):
         return plan  # nobody has changed it
     lambdas = [sum(addends.values()) for addends in sources]
@@ -251,15 +255,15 @@ def reprice(plan: Plan, data: Dataset, collator: Collator) -> Plan:
         memory=estimate(pricing, ranks, peak),
         locations=locations,
         objective=objective(ranks, lambdas, max(*plan.constraints.ranks, *ranks), plan.gain),
-        trainable_parameters=stage.trainable_parameters(ranks),
+        trainable_parameters=step_spec.trainable_parameters(ranks),
         explanation=None,  # the ranks are a person's now
     )
 
 
-def _forward_pricing(plan: Plan, stage: Stage) -> Pricing:
+def _forward_pricing(plan: Plan, step_spec: StepSpec) -> Pricing:
     """Of a method that trains nothing; the ends of the scale, which are those of training, stay the plan's."""
     memory = plan.memory
-    return Pricing(forward_profile(stage, plan.ranks), memory.no_update_bytes, memory.full_lora_bytes)
+    return Pricing(forward_profile(step_spec, plan.ranks), memory.no_update_bytes, memory.full_lora_bytes)
 
 
 def _prices(locations: Sequence[PlannedLocation]) -> list[tuple[str, int, int]]:

@@ -21,7 +21,7 @@ from taskit.memory.trace import trace
 from taskit.planning.plan import MemoryEstimate, PlannedLocation
 from taskit.planning.recipe import Recipe
 from taskit.scheduler import sole_bytes
-from taskit.step.parametrization import PLAIN, Form, Ranks
+from taskit.step.parametrization import PLAIN, Parametrization, Ranks
 from taskit.transfer.importance import Sources
 
 if TYPE_CHECKING:
@@ -33,17 +33,17 @@ FULL_RANK = 8  # "full LoRA" is what PEFT users run without a plan: rank 8 at ev
 Found = TypeVar("Found")
 
 
-def silent(_: str) -> None:
+def quiet(_: str) -> None:
     """Tell nobody."""
 
 
-def plain(_: Ranks) -> Form:
+def plain(_: Ranks) -> Parametrization:
     """The form of any strategy where a method asks for none of its own."""
     return PLAIN
 
 
 @dataclass(frozen=True, slots=True)
-class Stage:
+class StepSpec:
     """What a strategy is rehearsed on: the empty model, its candidates and heads, and the conditions."""
 
     build: "Callable[[], PreTrainedModel]"
@@ -52,12 +52,12 @@ class Stage:
     head_parameters: int
     task: str
     conditions: Conditions
-    tell: Callable[[str], None] = silent
+    on_progress: Callable[[str], None] = quiet
     quantization: str | None = None
     sharing_bytes: int = 0  # what a device needs beyond the whole backbone where several share it, mostly below 0
-    form_of: Callable[[Ranks], Form] = plain  # the form in which a strategy is trained
+    parametrization_of: Callable[[Ranks], Parametrization] = plain  # the form in which a strategy is trained
 
-    def checkpointing(self, on: bool) -> "Stage":
+    def checkpointing(self, on: bool) -> "StepSpec":
         """The same where blocks are recomputed in the backward pass, or are not."""
         return replace(self, conditions=replace(self.conditions, gradient_checkpointing=on))
 
@@ -67,9 +67,11 @@ class Stage:
         Raises:
             PlanError: no step can be taken with the model; names what stopped it.
         """
-        step, form = self._step(ranks), self.form_of(self.strategy(ranks))
-        on_numbers = partial(extrapolate_peak, partial(take_step, *step, form=form))
-        return self._measure(partial(rehearse, *step, form=form), on_numbers) + self.sharing_bytes
+        step, parametrization = self._step(ranks), self.parametrization_of(self.strategy(ranks))
+        on_numbers = partial(extrapolate_peak, partial(take_step, *step, parametrization=parametrization))
+        return (
+            self._measure(partial(rehearse, *step, parametrization=parametrization), on_numbers) + self.sharing_bytes
+        )
 
     def trace(self) -> MemoryProfile:
         """The additive profile, its transient bytes those of full LoRA.
@@ -110,7 +112,7 @@ class Stage:
                     f"cannot be traced without numbers ({_reason(error)}) and quantised weights cannot be made up; "
                     "plan without --quantize."
                 ) from error
-            self.tell(
+            self.on_progress(
                 f"this model cannot be traced without numbers ({_reason(error)}): taking real steps with two rows "
                 "and with three"
             )
@@ -124,8 +126,10 @@ class Stage:
 
     def trainable_parameters(self, ranks: Sequence[int]) -> int:
         strategy = self.strategy(ranks)
-        form = self.form_of(strategy)
-        return (self.head_parameters if form.trains else 0) + form.parameters(self.locations, strategy)
+        parametrization = self.parametrization_of(strategy)
+        return (self.head_parameters if parametrization.trains else 0) + parametrization.parameters(
+            self.locations, strategy
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,15 +141,15 @@ class Pricing:
     full_lora_bytes: int
 
 
-def set_stage(
+def build_step_spec(
     backbone: Backbone,
     data: Dataset,
     recipe: Recipe,
     collator: Collator,
-    tell: Callable[[str], None] = silent,
+    on_progress: Callable[[str], None] = quiet,
     vision_tower: bool = False,
-    form_of: Callable[[Ranks], Form] = plain,
-) -> Stage:
+    parametrization_of: Callable[[Ranks], Parametrization] = plain,
+) -> StepSpec:
     """Everything a rehearsal needs; reads no weight.  ``vision_tower`` is that of `find_locations`.
 
     Raises:
@@ -159,7 +163,7 @@ def set_stage(
         raise PlanError(f"{backbone.id} has no projection matrix that LoRA could adapt; choose another backbone.")
     if backbone.quantization and recipe.shards > 1:
         raise PlanError("A quantised backbone cannot be shared out; plan without --quantize or without --shards.")
-    return Stage(
+    return StepSpec(
         build=build,
         locations=locations,
         heads=heads,
@@ -173,10 +177,10 @@ def set_stage(
             device=device,
             runtime_bytes=runtime_bytes(device),
         ),
-        tell=cache(tell),  # once is enough
+        on_progress=cache(on_progress),  # once is enough
         quantization=backbone.quantization,
         sharing_bytes=sharing_bytes(model, heads, recipe.shards),
-        form_of=form_of,
+        parametrization_of=parametrization_of,
     )
 
 
@@ -192,19 +196,19 @@ def empty_build(backbone: Backbone, info: DataInfo, device: str) -> "PreTrainedM
     return quantize_empty(model, quantization_config(backbone, model), device)
 
 
-def price(stage: Stage) -> Pricing:
+def price(step_spec: StepSpec) -> Pricing:
     """Trace the training step, and rehearse the ends of the budget scale.
 
     Its upper end is that of a step that recomputes nothing, so that a percentage means the same bytes either way.
     """
-    profile, nothing = stage.trace(), (0,) * len(stage.locations)
-    kept = stage.checkpointing(False).trace() if stage.conditions.gradient_checkpointing else profile
-    return Pricing(profile, stage.rehearse(nothing), kept.bytes((FULL_RANK,) * len(stage.locations)))
+    profile, nothing = step_spec.trace(), (0,) * len(step_spec.locations)
+    kept = step_spec.checkpointing(False).trace() if step_spec.conditions.gradient_checkpointing else profile
+    return Pricing(profile, step_spec.rehearse(nothing), kept.bytes((FULL_RANK,) * len(step_spec.locations)))
 
 
-def copied(profile: MemoryProfile, form: Form) -> MemoryProfile:
+def copied(profile: MemoryProfile, parametrization: Parametrization) -> MemoryProfile:
     """The profile where a form trains each unit of rank several times."""
-    copies = (form.copies(name) for name in profile.locations)
+    copies = (parametrization.copies(name) for name in profile.locations)
     return replace(profile, rank_bytes=tuple(a * b for a, b in zip(profile.rank_bytes, copies, strict=True)))
 
 

@@ -29,7 +29,7 @@ PICTURE, UNPUBLISHED = "plan.png", "unpublished"
 HUB_DATA = "hub:"
 
 
-def stage(run: str | Path, repo: str, token: str, folder: Path) -> None:
+def gather_files(run: str | Path, repo: str, token: str, folder: Path) -> None:
     """Write everything that a push of ``run`` uploads into the empty ``folder``.
 
     Raises RunError for a run that is not finished, HubError for a backbone that nobody else can have.

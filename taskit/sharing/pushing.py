@@ -11,7 +11,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, Repository
 from huggingface_hub.utils import validate_repo_id
 
 from taskit.errors import HubError, HubUnavailableError
-from taskit.sharing.publishing import stage
+from taskit.sharing.publishing import gather_files
 from taskit.zoo.adapter import read_config
 from taskit.zoo.hub.cache import token_in_use
 from taskit.zoo.hub.failures import TRIES, hub_failures, wait_before
@@ -51,7 +51,7 @@ def push(
     *,
     private: bool = True,
     token: str | None = None,
-    tell: Callable[[str], None] = lambda _: None,
+    on_progress: Callable[[str], None] = lambda _: None,
 ) -> Pushed:
     """Publish the adapter of ``run`` as ``repo`` ("OWNER/NAME"), which appears whole or stays empty.
 
@@ -67,9 +67,9 @@ def push(
     if token is None:
         raise HubError("Pushing needs a token with write access; run hf auth login, or set HF_TOKEN.")
     with tempfile.TemporaryDirectory() as scratch:
-        tell("writing the card")
-        stage(run, repo, token, Path(scratch))
-        tell(f"uploading to {repo}")
+        on_progress("writing the card")
+        gather_files(run, repo, token, Path(scratch))
+        on_progress(f"uploading to {repo}")
         return publish(Path(scratch), repo, private, HfApi(token=token))
 
 

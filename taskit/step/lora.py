@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from taskit.step.parametrization import PLAIN, Form
+from taskit.step.parametrization import PLAIN, Parametrization
 
 if TYPE_CHECKING:
     from peft import LoraConfig, PeftModel
@@ -52,7 +52,11 @@ def _targets(model: "PreTrainedModel", names: list[str]) -> str | list[str]:
 
 
 def adapt(
-    model: "PreTrainedModel", ranks: Mapping[str, int], heads: Sequence[str], task: str, form: Form = PLAIN
+    model: "PreTrainedModel",
+    ranks: Mapping[str, int],
+    heads: Sequence[str],
+    task: str,
+    parametrization: Parametrization = PLAIN,
 ) -> "PreTrainedModel | PeftModel":
     """Freeze ``model``, insert the strategy in the ``form`` in which it is trained, and make the heads trainable.
 
@@ -67,7 +71,7 @@ def adapt(
         return model
     from peft import get_peft_model
 
-    config = lora_config(model, form.widths(ranks), heads, task)
+    config = lora_config(model, parametrization.widths(ranks), heads, task)
     targets = config.target_modules
     patterns = dict(config.rank_pattern or {}), dict(config.alpha_pattern or {})
     # PEFT tries its patterns one by one at every module, minutes for hundreds of them; merged they are a handful
@@ -78,7 +82,7 @@ def adapt(
     for name, parameter in adapted.named_parameters():
         if ".lora_" in name:  # PEFT leaves them in float32 beside meta and integer weights
             parameter.data = parameter.data.to(model.dtype)
-    form.insert(adapted, ranks)
+    parametrization.insert(adapted, ranks)
     return adapted
 
 

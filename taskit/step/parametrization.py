@@ -30,10 +30,10 @@ class Preparation:
     batches: Callable[[], Iterable[Mapping[str, Any]]]
     warm_up: Callable[[int], None]
     draw: Callable[[int], Iterable[Mapping[str, Any]]]
-    tell: Callable[[str], None]
+    on_progress: Callable[[str], None]
 
 
-class Form:
+class Parametrization:
     """Plain LoRA; every other form says what it does differently.
 
     Where nothing ``trains``, all is done once the model is prepared.
@@ -75,7 +75,7 @@ class Form:
         return 0.0
 
 
-PLAIN = Form()
+PLAIN = Parametrization()
 
 
 def lora_pair(model: Any, name: str) -> tuple[Any, Any]:

@@ -35,11 +35,11 @@ def affinity(
     ranks: Mapping[str, int],
     recipe: Recipe,
     seed: int,
-    tell: Callable[[str], None],
+    on_progress: Callable[[str], None],
 ) -> np.ndarray:
     """S (T, T) of the tasks that ``data`` hold; ``ranks`` are by location."""
     count, task = len(data), data[0].info.task
-    tell("loading the backbone")
+    on_progress("loading the backbone")
     first = load_model(backbone, task=task, labels=data[0].info.labels)
     twins = [empty_model(backbone, task=task, labels=one.info.labels) for one in data[1:]]
     share_backbone(first, twins, task)
@@ -50,7 +50,7 @@ def affinity(
     everybody = (tuple(range(count)),)
     torch.manual_seed(seed)
     joint = join([first, *twins], ranks, TaskTree(("",) * count, (), (everybody,)), task)
-    tell(f"comparing the gradients of {count} tasks")
+    on_progress(f"comparing the gradients of {count} tasks")
     _warm_up(joint, batches)
     return similarity_matrix([[_gradient(joint, batch, t) for batch in batches[t][:BATCHES]] for t in range(count)])
 

@@ -18,7 +18,15 @@ from taskit.planning.budget import parse_budget, show_bytes
 from taskit.planning.plan import Plan
 from taskit.planning.planner import search
 from taskit.planning.recipe import Recipe
-from taskit.planning.step_spec import FULL_RANK, Pricing, Stage, estimate, planned_locations, set_stage, silent
+from taskit.planning.step_spec import (
+    FULL_RANK,
+    Pricing,
+    StepSpec,
+    build_step_spec,
+    estimate,
+    planned_locations,
+    quiet,
+)
 from taskit.scheduler import ANY, Schedule, schedule
 from taskit.together.affinity import affinity
 from taskit.together.rehearsal import rehearse_joint
@@ -67,7 +75,7 @@ class _Setting:
     names: tuple[str, ...]
     data: tuple[Dataset, ...]
     collators: tuple[Collator, ...]
-    stages: tuple[Stage, ...]
+    stages: tuple[StepSpec, ...]
     groups: tuple[int, ...]
 
     @property
@@ -86,7 +94,7 @@ class _Setting:
     def price(self) -> Pricing:
         """The additive profile of the task with the largest batch, with the pairs of all groups and all heads."""
         full, nothing = (FULL_RANK,) * len(self.locations), (0,) * len(self.locations)
-        profile = max((stage.trace() for stage in self.stages), key=lambda one: one.bytes(full))
+        profile = max((step_spec.trace() for step_spec in self.stages), key=lambda one: one.bytes(full))
         no_update, blocks = self.rehearse(nothing), self.locations[-1].block + 1
         pairs = [self.groups[stage_of(place.block, blocks, len(self.groups))] for place in self.locations]
         profile = replace(
@@ -107,7 +115,7 @@ def plan_together(
     columns: Mapping[str, str] | None = None,
     dtype: str = "float32",
     seed: int = 0,
-    tell: Callable[[str], None] = silent,
+    on_progress: Callable[[str], None] = quiet,
 ) -> JointPlan:
     """The tree of groups, ``groups[s]`` of them at stage s, and the best ranks that fit the budget.
 
@@ -122,14 +130,14 @@ def plan_together(
     require_groups(groups or (1,), len(sources), len(groups or (1,)))  # before anything is read
     recipe = replace(recipe or Recipe(), gradient_accumulation=len(sources))  # one batch of each task in a step
     backbone = find_backbone(backbone_id, dtype=dtype)
-    tell("reading the data")
+    on_progress("reading the data")
     setting = _set(sources, backbone, recipe, groups, columns, seed)
-    tell("tracing a training step without weights")
+    on_progress("tracing a training step without weights")
     pricing = setting.price()
     limit = wanted.resolve(pricing.no_update_bytes, pricing.full_lora_bytes)
     found, peak = _schedule(setting, pricing, limit)
     ranks = setting.strategy(found.ranks)
-    similarity = affinity(backbone, setting.data, setting.collators, ranks, recipe, seed, tell)
+    similarity = affinity(backbone, setting.data, setting.collators, ranks, recipe, seed, on_progress)
     rounded = tuple(tuple(round(value, 4) for value in row) for row in similarity.tolist())
     tree = TaskTree(setting.names, rounded, cut(similarity, setting.groups))
     make = partial(_plan, backbone, pricing, recipe, seed, found, limit, peak)
@@ -149,7 +157,9 @@ def _set(
     task = data[0].info.task
     require_task(backbone, task)
     collators = tuple(make_collator(backbone, task, recipe.max_length) for _ in data)
-    stages = tuple(set_stage(backbone, one, recipe, collate) for one, collate in zip(data, collators, strict=True))
+    stages = tuple(
+        build_step_spec(backbone, one, recipe, collate) for one, collate in zip(data, collators, strict=True)
+    )
     blocks = stages[0].locations[-1].block + 1
     chosen = tuple(groups or usual_groups(len(data), blocks))
     require_groups(chosen, len(data), blocks)
@@ -201,10 +211,10 @@ def _plan(
     found: Schedule,
     limit: int,
     peak: int,
-    stage: Stage,
+    step_spec: StepSpec,
     info: DataInfo,
 ) -> Plan:
-    sources = ({UNIFORM: 1.0},) * len(stage.locations)
+    sources = ({UNIFORM: 1.0},) * len(step_spec.locations)
     return Plan(
         method=METHOD,
         seed=seed,
@@ -215,8 +225,8 @@ def _plan(
         similarity_measure="none",
         similarity=(),
         skipped=(),
-        locations=planned_locations(stage.locations, sources, found.ranks, pricing.profile),
+        locations=planned_locations(step_spec.locations, sources, found.ranks, pricing.profile),
         objective=found.objective,
-        trainable_parameters=stage.trainable_parameters(found.ranks),
+        trainable_parameters=step_spec.trainable_parameters(found.ranks),
         training=recipe.decided(found.ranks, bool(recipe.gradient_checkpointing)),
     )

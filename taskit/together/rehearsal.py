@@ -13,10 +13,10 @@ from taskit.together.task_tree import TaskTree
 from taskit.together.tglora import JointModel, join, share_backbone, together
 
 if TYPE_CHECKING:
-    from taskit.planning.step_spec import Stage
+    from taskit.planning.step_spec import StepSpec
 
 
-def rehearse_joint(stages: "Sequence[Stage]", ranks: Mapping[str, int], tree: TaskTree) -> int:
+def rehearse_joint(stages: "Sequence[StepSpec]", ranks: Mapping[str, int], tree: TaskTree) -> int:
     """Peak bytes of a step with a batch of each of ``stages``, one for each task; ``ranks`` are by location.
 
     Raises:
@@ -27,7 +27,7 @@ def rehearse_joint(stages: "Sequence[Stage]", ranks: Mapping[str, int], tree: Ta
         joint = _empty(stages, ranks, tree)
         if conditions.gradient_checkpointing:
             use_checkpointing(joint)
-        shapes = [stage.conditions.batch for stage in stages]
+        shapes = [step_spec.conditions.batch for step_spec in stages]
 
         def make() -> list[Any]:
             # twice, for each task's loader holds its next batch already
@@ -43,8 +43,8 @@ def rehearse_joint(stages: "Sequence[Stage]", ranks: Mapping[str, int], tree: Ta
     return live.peak + conditions.runtime_bytes
 
 
-def _empty(stages: "Sequence[Stage]", ranks: Mapping[str, int], tree: TaskTree) -> JointModel:
+def _empty(stages: "Sequence[StepSpec]", ranks: Mapping[str, int], tree: TaskTree) -> JointModel:
     with torch.device("meta"):
-        models = [stage.build() for stage in stages]
+        models = [step_spec.build() for step_spec in stages]
         share_backbone(models[0], models[1:], stages[0].task)
         return join(models, ranks, tree, stages[0].task)

@@ -124,7 +124,7 @@ class _Joint:
             validation_rows=[task.validation_rows for task in self.tasks],
             accelerator=self.accelerator,
             folder=self.folder,
-            tell=self._tell,
+            emit=self._emit,
             meter=self.meter,
             interrupts=self.interrupts,
         )
@@ -156,7 +156,7 @@ class _Joint:
         befores = []
         for name, task, model in zip(self.plan.tree.tasks, self.tasks, models, strict=True):
             befores.append(task.before(model))
-            self._tell(Event("note", f"{name} without an adapter: {befores[-1].value:.4f}", metric=befores[-1].value))
+            self._emit(Event("note", f"{name} without an adapter: {befores[-1].value:.4f}", metric=befores[-1].value))
         self.folder.write_json(BEFORE, {"scores": [json.loads(json.dumps(asdict(one))) for one in befores]})
         return befores
 
@@ -170,10 +170,10 @@ class _Joint:
             details_before=None,
             details_after=None,
         )
-        self._tell(Event("done", step=mean.steps, metric=mean.after))
+        self._emit(Event("done", step=mean.steps, metric=mean.after))
         self.folder.write_json("result.json", asdict(mean))
 
-    def _tell(self, event: Event) -> None:
+    def _emit(self, event: Event) -> None:
         event = stamped(event)
         self.folder.append(event)
         self.watch(event)

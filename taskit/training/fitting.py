@@ -38,7 +38,7 @@ class Fitting:
     validation_rows: Any
     accelerator: Accelerator
     folder: RunFolder
-    tell: Watch
+    emit: Watch
     meter: PeakMeter
     interrupts: Interrupts
 
@@ -68,7 +68,7 @@ class Fitting:
             start = Progress(0, 0, 0, self._validate(), before, self.accelerator.device.type)
             progress = self._save(kept, start)
         else:
-            self.tell(Event("resumed", "going on from a checkpoint", epoch=progress.epoch, step=progress.step))
+            self.emit(Event("resumed", "going on from a checkpoint", epoch=progress.epoch, step=progress.step))
         self.progress = progress
         try:
             for epoch in range(progress.epoch + 1, self.recipe.epochs + 1):
@@ -148,7 +148,7 @@ class Fitting:
         if better(self.metric, metric, progress.best_metric):
             progress = replace(progress, best_epoch=epoch, best_metric=metric)
         self.progress = self._save(kept, progress)
-        self.tell(Event("epoch", epoch=epoch, step=progress.step, steps=self.steps, metric=metric))
+        self.emit(Event("epoch", epoch=epoch, step=progress.step, steps=self.steps, metric=metric))
 
     def _step(self, kept: Checkpoints, epoch: int, micro_batches: list[Batch]) -> None:
         """One optimizer step, never interrupted half-way."""
@@ -163,7 +163,7 @@ class Fitting:
             )
             self.started = now
         step = self.progress.step
-        self.tell(Event("step", epoch=epoch, step=step, steps=self.steps, loss=round(loss.item(), 6)))
+        self.emit(Event("step", epoch=epoch, step=step, steps=self.steps, loss=round(loss.item(), 6)))
 
     def _shares(self, micro_batches: list[Batch]) -> list[float]:
         """How much each micro-batch counts in the loss of a step: by its targets, as in one whole batch."""

@@ -15,10 +15,10 @@ from taskit.backbone.loading import final_linear, head_names, load_model
 from taskit.data import Collator, Dataset
 from taskit.data.splitting import split
 from taskit.memory.live import standing_tensors
-from taskit.methods import form_of
+from taskit.methods import parametrization_of
 from taskit.planning.plan import Plan
 from taskit.step.lora import adapt
-from taskit.step.parametrization import PLAIN, Form, Preparation
+from taskit.step.parametrization import PLAIN, Parametrization, Preparation
 from taskit.training.batches import Batches
 from taskit.training.checkpoint import Progress, find_checkpoints
 from taskit.training.evaluation import evaluate, metric_of
@@ -67,19 +67,19 @@ class Training:
         embedding = self.embed(model)
         # a checkpoint holds the head, and the score that came before
         before = None if find_checkpoints(self.folder.checkpoints) else self.before(model)
-        form = form_of(self.plan) if any(self.plan.ranks.values()) else PLAIN
-        adapted = adapt(model, self.plan.ranks, head_names(model, task), task, form)
-        if form.trains:
-            self._make_ready(form, adapted)
-        recipe = replace(self.plan.training, epochs=form.epochs(self.plan.training.epochs))
-        fitting = self._fitting(adapted, replace(self.plan, training=recipe), self.folder, self._tell)
-        if form.trains:
+        parametrization = parametrization_of(self.plan) if any(self.plan.ranks.values()) else PLAIN
+        adapted = adapt(model, self.plan.ranks, head_names(model, task), task, parametrization)
+        if parametrization.trains:
+            self._make_ready(parametrization, adapted)
+        recipe = replace(self.plan.training, epochs=parametrization.epochs(self.plan.training.epochs))
+        fitting = self._fitting(adapted, replace(self.plan, training=recipe), self.folder, self._emit)
+        if parametrization.trains:
             progress = fitting.fit(before)
         else:
             assert before is not None  # no checkpoint holds it
-            progress = self._compose(form, adapted, before)
+            progress = self._compose(parametrization, adapted, before)
         trained = sum(p.numel() for p in adapted.parameters() if p.requires_grad)
-        discarded = form.collapse(adapted)
+        discarded = parametrization.collapse(adapted)
         return self.finish(adapted, progress, fitting.peak(), embedding, trained, discarded)
 
     def _load(self) -> Any:
@@ -124,7 +124,7 @@ class Training:
         )
         if self.accelerator.is_main_process:
             write_adapter(adapted, self.plan, result, embedding, self.folder.adapter)
-            self._tell(Event("done", step=result.steps, metric=result.after))
+            self._emit(Event("done", step=result.steps, metric=result.after))
             self.folder.write_json("result.json", asdict(result))
         return result
 
@@ -132,7 +132,7 @@ class Training:
         """What the training rows look like to ``model``, which has no adapter yet."""
         return embed_rows(model, self.data.train, self.collator, self.plan.training.batch_size, self.plan.seed)
 
-    def _fitting(self, adapted: Any, plan: Plan, folder: RunFolder, tell: Watch) -> Fitting:
+    def _fitting(self, adapted: Any, plan: Plan, folder: RunFolder, emit: Watch) -> Fitting:
         return Fitting(
             plan=plan,
             model=adapted,
@@ -141,38 +141,38 @@ class Training:
             validation_rows=self.validation_rows,
             accelerator=self.accelerator,
             folder=folder,
-            tell=tell,
+            emit=emit,
             meter=self.meter,
             interrupts=self.interrupts,
         )
 
-    def _compose(self, form: Form, adapted: Any, before: Scores) -> Progress:
+    def _compose(self, parametrization: Parametrization, adapted: Any, before: Scores) -> Progress:
         """All that a method does which trains nothing: its preparation, measured as training would be, and the same
         linear head that a run begins with, here on the composed features."""
         started = time.perf_counter()
         with self.meter:
-            self._make_ready(form, adapted)
+            self._make_ready(parametrization, adapted)
             with torch.no_grad():
                 adapted.eval()(**self.batches.longest(self.data.train)())
         require_fit(self.plan, self.meter.peak[0])
         head = trained_head(adapted)
         if head is not None:
-            self._tell(Event("note", "fitting a linear head on the composed features"))
+            self._emit(Event("note", "fitting a linear head on the composed features"))
             fit_linear_head(adapted, head, *map(self.batches.unshared, (self.train_rows, self.validation_rows)))
         seconds = time.perf_counter() - started
         return Progress(0, 0, 0, before.value, before, self.accelerator.device.type, seconds)
 
-    def _make_ready(self, form: Form, adapted: Any) -> None:
+    def _make_ready(self, parametrization: Parametrization, adapted: Any) -> None:
         preparation = Preparation(
             plan=self.plan,
             model=adapted,
             batches=partial(self.batches.unshared, self.train_rows),
             warm_up=partial(self._warm_up, adapted),
             draw=self._draw,
-            tell=lambda message: self._tell(Event("note", message)),
+            on_progress=lambda message: self._emit(Event("note", message)),
         )
         process = self.accelerator
-        make_ready(form, preparation, self.folder.path, process.is_main_process, process.wait_for_everyone)
+        make_ready(parametrization, preparation, self.folder.path, process.is_main_process, process.wait_for_everyone)
 
     def _draw(self, count: int) -> Iterator[dict[str, torch.Tensor]]:
         rows = self.train_rows.shuffle(seed=self.plan.seed)
@@ -181,16 +181,16 @@ class Training:
     def _warm_up(self, adapted: Any, epochs: int) -> None:
         """A short training of its own, whose checkpoints lie beside those of the run."""
 
-        def tell(event: Event) -> None:
+        def emit(event: Event) -> None:
             if event.kind == "epoch":
-                self._tell(Event("note", f"warm-up: epoch {event.epoch} of {epochs} done", metric=event.metric))
+                self._emit(Event("note", f"warm-up: epoch {event.epoch} of {epochs} done", metric=event.metric))
 
         folder = RunFolder(self.folder.path)
         folder.checkpoints = warm_up_folder(folder.path)
         recipe = replace(self.plan.training, epochs=epochs, patience=None)
-        self._fitting(adapted, replace(self.plan, training=recipe), folder, tell).fit(Scores(0.0))
+        self._fitting(adapted, replace(self.plan, training=recipe), folder, emit).fit(Scores(0.0))
 
-    def _tell(self, event: Event) -> None:
+    def _emit(self, event: Event) -> None:
         if self.accelerator.is_main_process:
             event = stamped(event)
             self.folder.append(event)
@@ -205,14 +205,14 @@ class Training:
         """
         if not self.plan.data.labels:
             return self.evaluate(model)
-        self._tell(Event("note", "fitting a linear head on the frozen features"))
+        self._emit(Event("note", "fitting a linear head on the frozen features"))
         head = final_linear(model)
         fit_linear_head(model, head, *map(self.batches.unshared, (self.train_rows, self.validation_rows)))
         before = self.evaluate(model)
         with torch.no_grad():
             for parameter in head.parameters():
                 parameter.mul_(SOFTENED)
-        self._tell(Event("note", f"accuracy with the linear head alone: {before.value:.4f}", metric=before.value))
+        self._emit(Event("note", f"accuracy with the linear head alone: {before.value:.4f}", metric=before.value))
         return before
 
     def evaluate(self, model: Any) -> Scores:

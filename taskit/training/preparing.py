@@ -11,13 +11,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from taskit.errors import RunError
-from taskit.step.parametrization import Decisions, Form, Preparation
+from taskit.step.parametrization import Decisions, Parametrization, Preparation
 
 KEPT = "method.safetensors"  # weights with which the first step starts; decisions in its metadata
 
 
 def make_ready(
-    form: Form, preparation: Preparation, folder: Path, main: bool, wait: Callable[[], None]
+    parametrization: Parametrization, preparation: Preparation, folder: Path, main: bool, wait: Callable[[], None]
 ) -> Decisions | None:
     """Prepare the model of ``preparation`` in ``form``, or bring back how it was prepared before a stop.
 
@@ -30,12 +30,12 @@ def make_ready(
     if path.exists():
         decisions: Decisions | None = _load(path, model)
     else:
-        decisions = form.prepare(preparation)
+        decisions = parametrization.prepare(preparation)
         if decisions is not None and main:
             _save(path, model, decisions)
             shutil.rmtree(warm_up_folder(folder), ignore_errors=True)
     wait()  # nobody may find the file that another one is just writing
-    form.begin(model, decisions)
+    parametrization.begin(model, decisions)
     return decisions
 
 

@@ -4,7 +4,7 @@
 
 The embedding is that of the projection matrices W, averaged over the inputs of each output (the filters of
 Task2Vec), and not that of A and B: there the same update in a rotated basis has another embedding.  The target stands
-at its trial w_0 (`taskit.transfer.trial`), and all embeddings are taken on data of the new task.  Their cosine is Task2Vec's,
+at its trial w_0 (trial.py), and all embeddings are taken on data of the new task.  Their cosine is Task2Vec's,
 
     cos(F_0 / (F_0 + F_1 + eps), F_1 / (F_0 + F_1 + eps))
 

@@ -14,7 +14,7 @@ voice, in which similarity decides whom to hear more: the sum of their phi_i sta
 gains alone agrees with the norm of its update, and disagrees with Eq. (3), which is large where the frozen matrix is
 silent: see benchmarks/transfer.py.
 blend changes Eq. (2) too.  The values of each task are divided by their mean over all locations, so that one with
-large weights does not drown the others.  And the new task speaks for itself by its trial w_0 (`taskit.transfer.trial`):
+large weights does not drown the others.  And the new task speaks for itself by its trial w_0 (trial.py):
 
     blend     lambda_{n+1}^k = sqrt( lambda_0^k + (1 / n) sum over the n used tasks of phi_i lambda_i^k )
               lambda_0^k = ( S^k ||dW_0^k||_F^2 )^(1/3), with S^k what the steps of the trial at k take off the loss
@@ -57,7 +57,7 @@ class TaskImportance:
     measured: bool = False
 
 
-class Loudness:
+class ActivationNorms:
     """Norms of x(w_i^k; d) and x(W_k; d) of one learned task over the probe batches.
 
     Our reading of Eq. (3): the branch with its alpha/r, the base without its bias, tokens that are no padding,

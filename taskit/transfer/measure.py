@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from taskit.errors import BackboneError, ZooError
 from taskit.step.step import loss_of
 from taskit.transfer.fisher import Embedding, embed, likeness_of
-from taskit.transfer.importance import Loudness, TaskImportance, gains_at, update_norms
+from taskit.transfer.importance import ActivationNorms, TaskImportance, gains_at, update_norms
 from taskit.transfer.probe import (
     Probe,
     class_probes,
@@ -59,7 +59,7 @@ class Measurement:
 
 
 @dataclass(frozen=True)
-class Sight:
+class ProbeContext:
     """A frozen model, and a probe of the new task seen with it; ``rows`` are all batches, those of the probe last.
 
     ``unexplained`` is rho of `taskit.transfer.ridge_head`; nobody knows it where no head is fitted.
@@ -109,18 +109,18 @@ def measure(
         found = measure(model, batches, names, head, open_zoo("zoo/adapters", backbone).tasks)
         sources = transfer(found.similarities, found.importances, found.own)
     """
-    with sighted(model, batches, locations, final_linear, more) as sight:
-        return weigh(sight, tasks, kind, importance)
+    with open_probe(model, batches, locations, final_linear, more) as probe_context:
+        return measure_with_trial(probe_context, tasks, kind, importance)
 
 
 @contextmanager
-def sighted(
+def open_probe(
     model: PreTrainedModel,
     batches: Sequence[Mapping[str, Tensor]],
     locations: Sequence[str],
     final_linear: nn.Linear | None,
     more: Sequence[Mapping[str, Tensor]] = (),
-) -> Iterator[Sight]:
+) -> Iterator[ProbeContext]:
     """The first part of `measure`, whose arguments and errors these are: the probe, with the model frozen inside."""
     device = next(model.parameters()).device
     moved, others = (
@@ -132,86 +132,112 @@ def sighted(
             read: partial[Tensor] = partial(example_features, model, final_linear)
             probes, fitted = class_probes(model, moved, final_linear, others)
             loss: Loss = partial(stand_in_loss, read, fitted)
-            yield Sight(model, locations, probes, read, partial(read, graph=True), loss, rows, fitted.unexplained)
+            yield ProbeContext(
+                model, locations, probes, read, partial(read, graph=True), loss, rows, fitted.unexplained
+            )
         elif (embedding := model.get_output_embeddings()) is not None:
             read = partial(token_features, model, embedding)
             probes = text_probes(model, moved, embedding)
-            yield Sight(model, locations, probes, read, partial(read, graph=True), partial(loss_of, model), rows)
+            yield ProbeContext(
+                model, locations, probes, read, partial(read, graph=True), partial(loss_of, model), rows
+            )
         else:
             raise BackboneError("The backbone has no head to read the features from; load it for a task.")
 
 
-def weigh(sight: Sight, tasks: Sequence[LearnedTask], kind: str, importance: str) -> Measurement:
+def measure_with_trial(
+    probe_context: ProbeContext, tasks: Sequence[LearnedTask], kind: str, importance: str
+) -> Measurement:
     """The second part of `measure`: all learned tasks against what was seen."""
-    trials, tried = _Trials(sight), sight.trial.branches
-    aim = trials.rows(tried, None, _displacement)
-    chosen, left_out = shortlist(tasks, tried, linear_shapes(sight.model), current_name(sight.model))
+    trials, tried = _Trials(probe_context), probe_context.trial.branches
+    target_update = trials.rows(tried, None, _displacement)
+    chosen, left_out = shortlist(tasks, tried, linear_shapes(probe_context.model), current_name(probe_context.model))
     compared = _compare(trials, chosen, kind, importance)
     importances = tuple(one for one, _ in compared.tried)
     rows = [rows for _, rows in compared.tried]
     phis = (
-        trial_similarities(aim, rows, sight.unexplained) if kind == "trial" else [float(row.mean()) for row in rows]
+        trial_similarities(target_update, rows, probe_context.unexplained)
+        if kind == "trial"
+        else [float(row.mean()) for row in rows]
     )
     found = judge([(one.task, one.adapter) for one in importances], phis, kind)
-    return Measurement(found, importances, sight.trial.importance(sight.locations), (*left_out, *compared.skipped))
+    return Measurement(
+        found, importances, probe_context.trial.importance(probe_context.locations), (*left_out, *compared.skipped)
+    )
 
 
-def glance(sight: Sight, tasks: Sequence[LearnedTask]) -> Measurement:
+def measure_forward_only(probe_context: ProbeContext, tasks: Sequence[LearnedTask]) -> Measurement:
     """All learned tasks by delta, with forward passes alone: for a budget that a trial would not fit."""
-    found = _compare(_Trials(sight), tasks, "delta", "ratio")
+    found = _compare(_Trials(probe_context), tasks, "delta", "ratio")
     importances = tuple(one for one, _ in found.tried)
     phis = [float(rows.mean()) for _, rows in found.tried]
     similarities = judge([(one.task, one.adapter) for one in importances], phis, "delta")
-    return Measurement(similarities, importances, (0.0,) * len(sight.locations), found.skipped)
+    return Measurement(similarities, importances, (0.0,) * len(probe_context.locations), found.skipped)
 
 
 @dataclass(frozen=True)
 class _Trials:
     """Where adapters are tried, on all probes; a ``loudness`` that nobody asks for is None."""
 
-    sight: Sight
+    probe_context: ProbeContext
 
     def rows(
-        self, branches: Mapping[str, Branch], loudness: Loudness | None, compare: Callable[[Probe, Tensor], Tensor]
+        self,
+        branches: Mapping[str, Branch],
+        activation_norms: ActivationNorms | None,
+        compare: Callable[[Probe, Tensor], Tensor],
     ) -> Tensor:
         """What ``compare`` makes of the features with the adapter, (n,) or (n, d) over the examples of all probes."""
-        with attached(self.sight.model, branches, loudness and loudness.observe):
-            return torch.cat([compare(probe, self._moved(probe, loudness)) for probe in self.sight.probes])
+        with attached(self.probe_context.model, branches, activation_norms and activation_norms.observe):
+            return torch.cat(
+                [compare(probe, self._moved(probe, activation_norms)) for probe in self.probe_context.probes]
+            )
 
-    def along(self, branches: Mapping[str, Branch], loudness: Loudness | None) -> Tensor:
+    def along(self, branches: Mapping[str, Branch], activation_norms: ActivationNorms | None) -> Tensor:
         """phi of gradient (1,) by a small step along the adapter; how loud it is shows in the same step."""
         small = {name: branch.scaled(SMALL) for name, branch in branches.items()}
-        if loudness:
-            loudness.step = SMALL
-        with attached(self.sight.model, small, loudness and loudness.observe):
-            slope = sum(slope_along(p.gradient, p.x, self._moved(p, loudness), p.mask) for p in self.sight.probes)
+        if activation_norms:
+            activation_norms.step = SMALL
+        with attached(self.probe_context.model, small, activation_norms and activation_norms.observe):
+            slope = sum(
+                slope_along(p.gradient, p.x, self._moved(p, activation_norms), p.mask)
+                for p in self.probe_context.probes
+            )
         update_norm = math.sqrt(sum(branch.norm**2 for branch in branches.values()))
         return torch.tensor([gradient_cosine(slope, update_norm, self._gradient_norm)])
 
     @cached_property
     def _gradient_norm(self) -> float:
         """||grad_W L||, the root mean square over examples."""
-        sight = self.sight
-        return math.sqrt(sum(sensitivities(sight.model, sight.probes, sight.read_graph, sight.locations)))
+        probe_context = self.probe_context
+        return math.sqrt(
+            sum(
+                sensitivities(
+                    probe_context.model, probe_context.probes, probe_context.read_graph, probe_context.locations
+                )
+            )
+        )
 
-    def fisher(self, branches: Mapping[str, Branch], loudness: Loudness | None) -> Tensor:
+    def fisher(self, branches: Mapping[str, Branch], activation_norms: ActivationNorms | None) -> Tensor:
         """phi of fisher (1,); how loud the adapter is shows in a forward of its own."""
-        if loudness:
-            self.rows(branches, loudness, _displacement)
+        if activation_norms:
+            self.rows(branches, activation_norms, _displacement)
         return torch.tensor([likeness_of(self._target, self._embedding(branches))])
 
     @cached_property
     def _target(self) -> Embedding:
-        return self._embedding(self.sight.trial.branches)
+        return self._embedding(self.probe_context.trial.branches)
 
     def _embedding(self, branches: Mapping[str, Branch]) -> Embedding:
-        sight = self.sight
-        return embed(sight.model, sight.examples(), sight.loss, branches, sight.locations)
+        probe_context = self.probe_context
+        return embed(
+            probe_context.model, probe_context.examples(), probe_context.loss, branches, probe_context.locations
+        )
 
-    def _moved(self, probe: Probe, loudness: Loudness | None) -> Tensor:
-        if loudness:
-            loudness.mask = probe.inputs.get("attention_mask")
-        return self.sight.read(probe.inputs)
+    def _moved(self, probe: Probe, activation_norms: ActivationNorms | None) -> Tensor:
+        if activation_norms:
+            activation_norms.mask = probe.inputs.get("attention_mask")
+        return self.probe_context.read(probe.inputs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +249,7 @@ class _Compared:
 
 
 def _compare(trials: _Trials, tasks: Sequence[LearnedTask], kind: str, importance: str) -> _Compared:
-    model, locations = trials.sight.model, trials.sight.locations
+    model, locations = trials.probe_context.model, trials.probe_context.locations
     shapes, current = linear_shapes(model), current_name(model)
     found, skipped = [], []
     for task in tasks:
@@ -232,9 +258,9 @@ def _compare(trials: _Trials, tasks: Sequence[LearnedTask], kind: str, importanc
         except ZooError as error:
             skipped.append((task.adapter, str(error)))
             continue
-        loudness = None if importance == "blend" else Loudness()
-        rows = _SIMILARITY[kind](trials, branches, loudness)
-        one = _importance_of(task, branches, locations, loudness, importance)
+        activation_norms = None if importance == "blend" else ActivationNorms()
+        rows = _SIMILARITY[kind](trials, branches, activation_norms)
+        one = _importance_of(task, branches, locations, activation_norms, importance)
         if not (bool(rows.isfinite().all()) and all(map(math.isfinite, one.values))):
             skipped.append((task.adapter, "Its outputs on the probe are not finite; train it again."))
             continue
@@ -243,11 +269,15 @@ def _compare(trials: _Trials, tasks: Sequence[LearnedTask], kind: str, importanc
 
 
 def _importance_of(
-    task: LearnedTask, branches: Mapping[str, Branch], locations: Sequence[str], loudness: Loudness | None, kind: str
+    task: LearnedTask,
+    branches: Mapping[str, Branch],
+    locations: Sequence[str],
+    activation_norms: ActivationNorms | None,
+    kind: str,
 ) -> TaskImportance:
     """By how loud it is, if that was asked for; else what it says of its gains, or the norms of its updates."""
-    if loudness:
-        return TaskImportance(task.task, task.adapter, loudness.values(locations, kind))
+    if activation_norms:
+        return TaskImportance(task.task, task.adapter, activation_norms.values(locations, kind))
     gains = gains_at(task.gains, locations)
     if any(gains):
         return TaskImportance(task.task, task.adapter, gains, measured=True)
@@ -266,7 +296,7 @@ def _displacement(probe: Probe, moved: Tensor) -> Tensor:
     return displacement(probe.x, moved, probe.mask).half()  # kept for every task: memory may not grow with the zoo
 
 
-_SIMILARITY: Mapping[str, Callable[[_Trials, Mapping[str, Branch], Loudness | None], Tensor]] = {
+_SIMILARITY: Mapping[str, Callable[[_Trials, Mapping[str, Branch], ActivationNorms | None], Tensor]] = {
     "raw": partial(_Trials.rows, compare=_raw),
     "delta": partial(_Trials.rows, compare=_delta),
     "gradient": _Trials.along,

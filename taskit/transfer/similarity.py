@@ -3,7 +3,7 @@
     raw       phi_i = cos(x*, x(theta + w_i; d))                           Eq. (4), the paper's
     delta     phi_i = cos(-grad_x L, x(theta + w_i; d) - x(theta; d))      centred at 0, the same for every eta
     gradient  phi_i = <-grad_W L, dW_i> / (||grad_W L|| ||dW_i||)          between updates of weights, as in TGLoRA
-    trial     phi_i = cos((1 - s) u_0 + s c u_{-i}, u_i)                  between displacements, w_0 of `taskit.transfer.trial`
+    trial     phi_i = cos((1 - s) u_0 + s c u_{-i}, u_i)                  between displacements, w_0 of trial.py
 
 raw and delta flatten the tokens that are no padding, trial averages over them; all work example by example and are
 averaged over examples: our reading.  fisher is in `taskit.transfer.fisher`.
@@ -13,7 +13,7 @@ For trial u_i is the direction of x(theta + w_i; d) - x(theta; d), and u_{-i} th
 j != i.  Whole trainings also drift in a direction that they share, and a trial is too short to have gone there; how
 much they share is c, the mean cosine between the u of two learned tasks.  And the less the frozen features say about
 the labels, the more a training tended to drift, and the more of its trial to be noise.  So rho, what
-they leave unexplained (`taskit.transfer.ridge_head`), divides the say between trial and drift: s = (rho + 1/2) / 2, half-way to one
+they leave unexplained (ridge_head.py), divides the say between trial and drift: s = (rho + 1/2) / 2, half-way to one
 half, for a fitted head may explain by chance.  Both have as much where no head is fitted.
 """
 
@@ -99,8 +99,8 @@ def trial_similarities(tried: Tensor, moves: Sequence[Tensor], unexplained: floa
     shared, drift = shared_cosine(moves), (unexplained + 0.5) / 2
     phis = []
     for move in moves:
-        aim = (1 - drift) * tried.double() + drift * shared * _unit(total - move.double())
-        phis.append(float(_cosine(aim, move, None).mean()))
+        target_update = (1 - drift) * tried.double() + drift * shared * _unit(total - move.double())
+        phis.append(float(_cosine(target_update, move, None).mean()))
     return phis
 
 

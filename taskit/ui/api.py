@@ -21,9 +21,9 @@ from taskit.planning.planner import decide
 from taskit.planning.recipe import Recipe
 from taskit.ui.commands import public_source
 from taskit.ui.examples import EXAMPLES, example
-from taskit.ui.heap import trims
-from taskit.ui.shelf import Shelf, Ticket, describe
-from taskit.ui.told import sentence
+from taskit.ui.report_errors import sentence
+from taskit.ui.run_store import RunStore, Ticket, describe
+from taskit.ui.trim_memory import trim_memory
 from taskit.ui.visitors import visitor_of
 from taskit.zoo.hub.source import is_hub
 
@@ -31,8 +31,8 @@ from taskit.zoo.hub.source import is_hub
 class Endpoints:
     """One method for each endpoint; its docstring and types are what a client reads."""
 
-    def __init__(self, shelf: Shelf) -> None:
-        self.shelf = shelf
+    def __init__(self, run_store: RunStore) -> None:
+        self.run_store = run_store
 
     def check(self, data: str) -> dict[str, Any]:
         """Look at a dataset before training on it: rows, classes, lengths, duplicates and warnings.
@@ -46,7 +46,7 @@ class Endpoints:
         report["info"]["source"] = public_source(report["info"]["source"])
         return report
 
-    @trims
+    @trim_memory
     def plan(
         self,
         data: str,
@@ -80,8 +80,8 @@ class Endpoints:
         with _spoken():
             whole = Plan.from_dict({**plan, "data": {**plan["data"], "source": self._source(data)}}, "the plan")
             _require_public_zoo(whole)
-            name = self.shelf.add(visitor_of(request), whole)
-            return describe(self.shelf.find(None, name), self.shelf)
+            name = self.run_store.add(visitor_of(request), whole)
+            return describe(self.run_store.find(None, name), self.run_store)
 
     def status(self, run: str) -> dict[str, Any]:
         """Say how far a run is: its state, step, loss, validation metric, time left, and its place in the line.
@@ -90,7 +90,7 @@ class Endpoints:
             run: the name that train answered.
         """
         with _spoken():
-            return describe(self.shelf.find(None, run), self.shelf)
+            return describe(self.run_store.find(None, run), self.run_store)
 
     def result(self, run: str) -> dict[str, Any]:
         """What a finished run gave: the metric before and after, predicted and measured peak in bytes, and time.
@@ -99,7 +99,7 @@ class Endpoints:
             run: the name that train answered.
         """
         with _spoken():
-            found = self.shelf.find(None, run)
+            found = self.run_store.find(None, run)
             given = None if isinstance(found, Ticket) else found.result
             if given is None:
                 raise RunError(f"The run {run} has no result yet; ask status until it is done.")
@@ -109,7 +109,7 @@ class Endpoints:
         """Only what was uploaded, is on the Hub or comes with TaskIT: no other file of this machine."""
         data: str = given["path"] if isinstance(given, dict) else given  # a dict where gradio_client has uploaded it
         if data in EXAMPLES:
-            return str(example(data, self.shelf.root))
+            return str(example(data, self.run_store.root))
         if data.startswith(PREFIX):
             return data
         if Path(get_upload_folder()).resolve() in Path(data).resolve().parents:
@@ -134,9 +134,9 @@ class _spoken:  # noqa: N801 - reads as a statement
             raise gr.Error(sentence(error), print_exception=False) from error
 
 
-def api(shelf: Shelf) -> None:
+def api(run_store: RunStore) -> None:
     """Name the endpoints."""
-    one = Endpoints(shelf)
+    one = Endpoints(run_store)
     heavy: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "planning"}
     endpoint(one.check, api_name="check", concurrency_limit=2, concurrency_id="reading")
     endpoint(one.plan, api_name="plan", **heavy)

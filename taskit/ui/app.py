@@ -12,8 +12,8 @@ from taskit.ui.page import DATA, MODEL, PLAN, RESULT, RUNS, TRAIN, Page, label
 from taskit.ui.plan_step import plan_step
 from taskit.ui.push import sign_in
 from taskit.ui.result_step import result_step
+from taskit.ui.run_store import RunStore
 from taskit.ui.runs_step import runs_step
-from taskit.ui.shelf import Shelf
 from taskit.ui.theme import STYLE, make_theme
 from taskit.ui.together_box import together_box
 from taskit.ui.train_step import train_step
@@ -23,12 +23,12 @@ SESSIONS = 200  # whose choices are kept: Gradio never forgets a session of the 
 HEADING = '<div class="title"><h1>TaskIT</h1><p>Fine-tune inside your memory. See why.</p></div>'
 
 
-def build(shelf: Shelf) -> gr.Blocks:
+def build(run_store: RunStore) -> gr.Blocks:
     """The whole app over the runs of a shelf."""
     with gr.Blocks(
         title="TaskIT", analytics_enabled=False, fill_width=True, delete_cache=(3600, 24 * 3600)
     ) as blocks:
-        api(shelf)  # before the page's own handlers, one of which would else take a name
+        api(run_store)  # before the page's own handlers, one of which would else take a name
         with gr.Row(elem_classes="heading"):
             gr.HTML(HEADING, elem_classes="bare")
             sign_in()
@@ -36,20 +36,20 @@ def build(shelf: Shelf) -> gr.Blocks:
             steps = tuple(
                 gr.Tab(label(step), id=step, interactive=step not in (PLAN, RESULT)) for step in range(RUNS + 1)
             )
-        page = Page(blocks, shelf.root, tabs, steps, *(gr.State(None) for _ in range(6)))
+        page = Page(blocks, run_store.root, tabs, steps, *(gr.State(None) for _ in range(6)))
         with steps[MODEL]:
             model_step(page)
         with steps[DATA]:
             forward = data_step(page)
-            together_box(page, shelf)
+            together_box(page, run_store)
         with steps[PLAN]:
             train, elsewhere, note = plan_step(page, forward)
         with steps[TRAIN]:
-            train_step(page, shelf, train, elsewhere, note)
+            train_step(page, run_store, train, elsewhere, note)
         with steps[RESULT]:
-            result_step(page, shelf)
+            result_step(page, run_store)
         with steps[RUNS]:
-            runs_step(page, shelf)
+            runs_step(page, run_store)
     return blocks
 
 
@@ -57,9 +57,9 @@ def launch(host: str, port: int, runs: str | Path) -> None:
     """Serve the app until it is interrupted."""
     root = Path(runs).resolve()
     secret = read_secret(root)
-    shelf = Shelf(root)
-    blocks = build(shelf)
-    shelf.watch()
+    run_store = RunStore(root)
+    blocks = build(run_store)
+    run_store.watch()
     blocks.queue(default_concurrency_limit=4, max_size=200)
     blocks.launch(
         server_name=host,

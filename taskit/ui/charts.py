@@ -3,8 +3,8 @@
 from taskit.planning.budget import show_bytes
 from taskit.planning.plan import Plan
 from taskit.transfer.similarity import THRESHOLDS
+from taskit.ui.frontier_view import FrontierView
 from taskit.ui.markup import empty, panel, share, text
-from taskit.ui.sketch import Sketch
 
 CROWDED = 1.35  # a budget beyond this many times everything else is drawn at the edge, with an arrow
 CURVE = (320, 130)  # width and height of the curve in its own units
@@ -25,9 +25,9 @@ def similarity_bars(plan: Plan) -> str:
         start, end = sorted((0.0, one.phi))
         bar = f"left:{share(start - low, width)};width:{share(end - start, width)}"
         note = "" if one.used else " · not used"
-        told = "lends its importance" if one.used else "is too far from the new task to lend anything"
+        meaning = "lends its importance" if one.used else "is too far from the new task to lend anything"
         rows.append(
-            f'<div class="bar{"" if one.used else " unused"}" title="{text(one.task)} {told}">'
+            f'<div class="bar{"" if one.used else " unused"}" title="{text(one.task)} {meaning}">'
             f'<span class="name">{text(one.task)}</span>'
             f'<span class="track"><i style="{bar}"></i><b style="left:{share(threshold - low, width)}"></b></span>'
             f'<span class="value">{one.phi:+.4f}{note}</span></div>'
@@ -87,17 +87,17 @@ def _verdict(plan: Plan, rehearsed: bool) -> str:
     return f"{kind} {show_bytes(peak)} of {show_bytes(budget)}. {verdict}{than}."
 
 
-def gain_curve(sketch: Sketch, plan: Plan) -> str:
+def gain_curve(view: FrontierView, plan: Plan) -> str:
     """The objective that every budget reaches, and where this plan stands."""
     width, height = CURVE
-    values = [one.objective for one in sketch.schedules]
+    values = [one.objective for one in view.schedules]
     top = max(*values, plan.objective) or 1.0
     points = [(i * width / (len(values) - 1), height - value / top * height) for i, value in enumerate(values)]
     line = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-    position = min(max(sketch.position(plan.budget_bytes), 0.0), 100.0)
+    position = min(max(view.position(plan.budget_bytes), 0.0), 100.0)
     x, y = position / 100 * width, height - plan.objective / top * height
     reached = plan.objective / top
-    low, high = show_bytes(sketch.budgets[0]), show_bytes(sketch.budgets[-1])
+    low, high = show_bytes(view.budgets[0]), show_bytes(view.budgets[-1])
     picture = (
         f'<svg class="curve" viewBox="-8 -10 {width + 16} {height + 20}" role="img" '
         f'aria-label="{reached:.0%} of the gain at {show_bytes(plan.budget_bytes)}">'
@@ -108,6 +108,6 @@ def gain_curve(sketch: Sketch, plan: Plan) -> str:
         f'<div class="ends"><span>{low}</span><span>{high}</span></div>'
     )
     hint = f"{show_bytes(plan.budget_bytes)} reach {reached:.0%} of the importance that the scale has room for."
-    if any(sketch.recomputing) and not sketch.recomputing[-1]:
+    if any(view.recomputing) and not view.recomputing[-1]:
         hint += " Where the line falls, LoRA fits in every block without computing any again: steps are shorter."
     return panel("What more memory would buy", hint, picture)

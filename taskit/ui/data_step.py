@@ -14,8 +14,8 @@ from taskit.errors import DataError, TaskITError
 from taskit.ui.examples import EXAMPLES, example
 from taskit.ui.markup import empty
 from taskit.ui.page import DATA, PLAN, Checked, Page, tab
+from taskit.ui.report_errors import report_errors
 from taskit.ui.samples import data_view
-from taskit.ui.told import told
 
 MAX_UPLOAD = "2 GB"  # Gradio refuses what is larger, in the browser already
 NAMED = tuple(role for role in ROLES if role != "image")  # roles that a person may give to a column of a table
@@ -63,19 +63,19 @@ def data_step(page: Page) -> gr.Button:
     return forward
 
 
-@told(outputs=5)
+@report_errors(outputs=5)
 def look_at_upload(path: str | None, *columns: str | None) -> tuple:
     if not path:
         raise DataError("There is no file any more; upload one.")
     return look(path, {role: name for role, name in zip(NAMED, columns, strict=False) if name})
 
 
-@told(outputs=5)
+@report_errors(outputs=5)
 def look_at_hub(name: str) -> tuple:
     return look(PREFIX + name.strip().removeprefix(PREFIX), {})
 
 
-@told(outputs=5)
+@report_errors(outputs=5)
 def look_at_example(name: str, root: Path) -> tuple:
     return look(str(example(name, root)), {})
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from taskit.planning.budget import show_bytes
 from taskit.planning.plan import Plan, PlannedLocation
 from taskit.planning.rank_grid import SHADES, ink_on
-from taskit.transfer.attribution import told_sources
+from taskit.transfer.attribution import attribution
 from taskit.ui.markup import panel, text
 
 
@@ -26,7 +26,7 @@ def _grid(plan: Plan) -> str:
     roles = list(dict.fromkeys(place.role for place in plan.locations))
     blocks = sorted({place.block for place in plan.locations})
     first = min((place.block for place in plan.locations if place.rank), default=None)
-    reasons = {one.name: one.reason for one in plan.explanation.locations} if plan.explanation else {}
+    explanations = {one.name: one.reason for one in plan.explanation.locations} if plan.explanation else {}
     cells: dict[tuple[str, int], list[PlannedLocation]] = {}
     for place in plan.locations:
         cells.setdefault((place.role, place.block), []).append(place)
@@ -37,30 +37,30 @@ def _grid(plan: Plan) -> str:
         for column, block in enumerate(blocks):
             side = "left" if column >= len(blocks) / 2 else "right"
             start = " first" if block == first else ""
-            row.append(_cell(cells.get((role, block), []), largest, reasons, side + start))
+            row.append(_cell(cells.get((role, block), []), largest, explanations, side + start))
         rows.append(f'<tr><th scope="row">{text(role)}</th>{"".join(row)}</tr>')
     numbers = "".join(f'<th scope="col">{block}</th>' for block in blocks)
     foot = f'<tr><th scope="row" class="corner">block</th>{numbers}</tr>'
     return f'<div class="scroll"><table class="heat"><tbody>{"".join(rows)}{foot}</tbody></table></div>'
 
 
-def _cell(places: Sequence[PlannedLocation], largest: float, reasons: dict[str, str], kind: str) -> str:
+def _cell(places: Sequence[PlannedLocation], largest: float, explanations: dict[str, str], kind: str) -> str:
     if not places:
         return "<td></td>"
     level = max(place.importance for place in places) / largest
     rank = max(place.rank for place in places)
     kind = f"{kind} on" if rank else f"{kind} off"
-    told = "\n".join(_tooltip(place, largest, reasons) for place in places[:4])
+    tip = "\n".join(_tooltip(place, largest, explanations) for place in places[:4])
     shade = cividis(level)
     style = f"--shade:{shade};--ink-on:{ink_on(shade)}"
-    return f'<td class="{kind}" style="{style}" data-tip="{text(told)}">{rank or "<i>·</i>"}</td>'
+    return f'<td class="{kind}" style="{style}" data-tip="{text(tip)}">{rank or "<i>·</i>"}</td>'
 
 
-def _tooltip(place: PlannedLocation, largest: float, reasons: dict[str, str]) -> str:
+def _tooltip(place: PlannedLocation, largest: float, explanations: dict[str, str]) -> str:
     size = f", {show_bytes(place.bytes)}" if place.rank else ""
     head = f"{place.name}: importance {place.importance / largest:.0%} of the largest{size}."
-    told = f"From {told_sources(place.sources)}." if place.importance else ""
-    return "\n".join(line for line in (head, told, reasons.get(place.name, "")) if line)
+    tip = f"From {attribution(place.sources)}." if place.importance else ""
+    return "\n".join(line for line in (head, tip, explanations.get(place.name, "")) if line)
 
 
 def _scale() -> str:

@@ -39,7 +39,7 @@ class Levers:
         ]  # fmt: skip
 
     @property
-    def weighed(self) -> list[Any]:
+    def measured(self) -> list[Any]:
         """The fields that `infos` tells the effect of."""
         return [self.batch, self.length, self.quantization, self.checkpointing]
 
@@ -61,8 +61,8 @@ def draw_levers() -> Levers:
 
 def explanations() -> str:
     """What each method does, behind one line."""
-    told = "".join(f"<dt>{text(name)}</dt><dd>{text(one.explanation)}</dd>" for name, one in METHODS.items())
-    return f'<details class="why"><summary>What each method does</summary><dl>{told}</dl></details>'
+    entries = "".join(f"<dt>{text(name)}</dt><dd>{text(one.explanation)}</dd>" for name, one in METHODS.items())
+    return f'<details class="why"><summary>What each method does</summary><dl>{entries}</dl></details>'
 
 
 def read_levers(

@@ -10,7 +10,7 @@ from taskit.errors import BackboneError
 from taskit.planning.budget import show_bytes
 from taskit.ui.markup import empty, notice, panel, table, text
 from taskit.ui.page import MODEL, Page, tab
-from taskit.ui.told import told
+from taskit.ui.report_errors import report_errors
 from taskit.ui.visitors import account
 from taskit.zoo.hub.failures import hub_failures
 from taskit.zoo.zoo import LearnedTask, Zoo, find_zoo
@@ -52,7 +52,7 @@ def model_step(page: Page) -> None:
     page.load(choose, inputs, outputs)
 
 
-@told(outputs=4)
+@report_errors(outputs=4)
 def choose(name: str, source: str, request: gr.Request) -> tuple:
     """Find a backbone and list what was learned on it; the Hub is asked anew."""
     backbone, signed_in = find_backbone((name or "").strip()), account(request)
@@ -64,7 +64,7 @@ def choose(name: str, source: str, request: gr.Request) -> tuple:
     return said + zoo_panel(zoo, modality), backbone.id, wanted, tab(MODEL, summary, done=True)
 
 
-@told(outputs=1)
+@report_errors(outputs=1)
 def search(words: str) -> tuple:
     """Models on the Hub, most downloaded first."""
     from huggingface_hub import HfApi

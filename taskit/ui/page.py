@@ -44,7 +44,7 @@ class Page:
     backbone: gr.State
     zoo: gr.State
     checked: gr.State
-    sketch: gr.State
+    frontier_view: gr.State
     chosen: gr.State
     run: gr.State
 

@@ -12,14 +12,14 @@ from taskit.planning.context import prepare
 from taskit.planning.levers import effects
 from taskit.planning.planner import decide
 from taskit.planning.recipe import Recipe
-from taskit.ui.board import board, effect
 from taskit.ui.commands import save
-from taskit.ui.heap import trims
+from taskit.ui.frontier_view import STEPS, FrontierView, at_percent, frontier_view
 from taskit.ui.lever_fields import draw_levers, explanations, infos, read_levers
 from taskit.ui.markup import empty
 from taskit.ui.page import PLAN, Checked, Chosen, Page, tab
-from taskit.ui.sketch import STEPS, Sketch, at_percent, sketch
-from taskit.ui.told import told
+from taskit.ui.plan_view import effect, plan_view
+from taskit.ui.report_errors import report_errors
+from taskit.ui.trim_memory import trim_memory
 from taskit.ui.visitors import account
 from taskit.ui.zero_gpu import lend_gpu
 
@@ -63,7 +63,7 @@ def plan_step(page: Page, forward: gr.Button) -> tuple[gr.Button, gr.Button, gr.
         with gr.Accordion("Other levers: batch, length, epochs, optimizer, quantization, checkpointing, method",
                           open=False) as others:  # fmt: skip
             gr.HTML(LEVERS, elem_classes="bare")
-            weighed = gr.HTML(elem_classes=["bare", "weighed"])
+            measured = gr.HTML(elem_classes=["bare", "weighed"])
             levers = draw_levers()
             gr.HTML(explanations(), elem_classes="bare")
             apply = gr.Button("Apply, and see what it does to the memory")
@@ -75,24 +75,32 @@ def plan_step(page: Page, forward: gr.Button) -> tuple[gr.Button, gr.Button, gr.
         rehearse = gr.Button("Save as plan.json", scale=1)
         file = gr.DownloadButton("Download plan.json", visible=False, scale=1)
     redrawn = [page.chosen, view, ends, page.steps[PLAN], file]
-    opened = [note, page.sketch, *redrawn, controls, actions]
+    opened = [note, page.frontier_view, *redrawn, controls, actions]
     heavy = {**HEAVY, "show_progress_on": view}
     inputs = [page.checked, page.backbone, page.zoo, slider, card, *levers.fields]
     page.go(forward.click, PLAN).then(open_plan, inputs, opened, **heavy)
-    moved = [page.sketch, slider]
+    moved = [page.frontier_view, slider]
     slider.input(lambda: BEHIND_SLIDER, None, card, **LIGHT)
     slider.input(redraw, moved, [note, *redrawn], **LIGHT)
-    card.input(pick_card, [page.sketch, card, slider], [note, slider, *redrawn], **LIGHT)
-    weighing = {"fn": weigh, "inputs": [page.sketch, page.chosen], "outputs": [weighed, *levers.weighed]}
-    others.expand(**weighing, **WEIGHING, show_progress_on=weighed)
-    apply.click(turn, [page.sketch, *inputs], [note, page.sketch, result, *redrawn], **heavy).then(
-        **weighing, **WEIGHING, show_progress_on=weighed
+    card.input(pick_card, [page.frontier_view, card, slider], [note, slider, *redrawn], **LIGHT)
+    weighing = {
+        "fn": measure_levers,
+        "inputs": [page.frontier_view, page.chosen],
+        "outputs": [measured, *levers.measured],
+    }
+    others.expand(**weighing, **WEIGHING, show_progress_on=measured)
+    apply.click(turn, [page.frontier_view, *inputs], [note, page.frontier_view, result, *redrawn], **heavy).then(
+        **weighing, **WEIGHING, show_progress_on=measured
     )
     changed = [page.checked.change, page.backbone.change, page.zoo.change]
     gr.on(
-        changed, forget, page.checked, [page.sketch, page.chosen, view, controls, actions, page.steps[PLAN]], **LIGHT
+        changed,
+        forget,
+        page.checked,
+        [page.frontier_view, page.chosen, view, controls, actions, page.steps[PLAN]],
+        **LIGHT,
     )
-    rehearse.click(rehearse_plan, [page.sketch, page.chosen], [note, page.chosen, view, file], **heavy)
+    rehearse.click(rehearse_plan, [page.frontier_view, page.chosen], [note, page.chosen, view, file], **heavy)
     return train, elsewhere, note
 
 
@@ -112,7 +120,7 @@ def budget_of(card: str, percent: float) -> Budget:
     return at_percent(percent)
 
 
-@told(outputs=8)
+@report_errors(outputs=8)
 def open_plan(
     request: gr.Request,
     checked: Checked | None,
@@ -128,7 +136,7 @@ def open_plan(
     return made, *_draw(made, budget_of(card, percent)), gr.Column(visible=True), gr.Row(visible=True)
 
 
-@trims
+@trim_memory
 def look_into(
     checked: Checked | None,
     backbone: str,
@@ -138,12 +146,12 @@ def look_into(
     method: str,
     request: gr.Request,
     progress: gr.Progress,
-) -> Sketch:
+) -> FrontierView:
     """Read, price and compare, all once; then the frontier."""
     if checked is None:
         raise PlanError("There is no data to plan for yet; choose some in the step before.")
     signed_in = account(request)
-    found = _sketched(
+    found = _frontier_view(
         checked.source,
         backbone,
         {
@@ -162,18 +170,20 @@ def look_into(
 
 
 @lend_gpu
-def _sketched(source: str, backbone: str, options: dict[str, Any], progress: gr.Progress) -> Sketch | TaskITError:
+def _frontier_view(
+    source: str, backbone: str, options: dict[str, Any], progress: gr.Progress
+) -> FrontierView | TaskITError:
     """The frontier, or what was wrong.  It no longer tells: this visitor's progress ends here."""
-    stage = iter(range(1, STAGES + 1))
+    step = iter(range(1, STAGES + 1))
 
-    def tell(message: str) -> None:
-        progress((next(stage, STAGES), STAGES), desc=message.capitalize())
+    def on_progress(message: str) -> None:
+        progress((next(step, STAGES), STAGES), desc=message.capitalize())
 
     try:
-        made = sketch(prepare(source, backbone, **options, tell=tell))
+        made = frontier_view(prepare(source, backbone, **options, on_progress=on_progress))
     except TaskITError as error:
         return error
-    return replace(made, outlook=made.outlook.hushed)
+    return replace(made, context=made.context.quiet)
 
 
 def forget(checked: Checked | None) -> tuple:
@@ -182,13 +192,13 @@ def forget(checked: Checked | None) -> tuple:
     return None, None, CHANGED if checked else NOTHING, *hidden, tab(PLAN, open=checked is not None)
 
 
-@told(outputs=5)
-def redraw(made: Sketch | None, percent: float) -> tuple:
+@report_errors(outputs=5)
+def redraw(made: FrontierView | None, percent: float) -> tuple:
     return _draw(_required(made), at_percent(percent))
 
 
-@told(outputs=6)
-def pick_card(made: Sketch | None, card: str, percent: float) -> tuple:
+@report_errors(outputs=6)
+def pick_card(made: FrontierView | None, card: str, percent: float) -> tuple:
     """Plan for a card, and put the slider where its budget lies."""
     made, budget = _required(made), budget_of(card, percent)
     drawn = _draw(made, budget)
@@ -196,10 +206,10 @@ def pick_card(made: Sketch | None, card: str, percent: float) -> tuple:
     return min(max(round(position), 0), STEPS), *drawn
 
 
-@told(outputs=7)
+@report_errors(outputs=7)
 def turn(
     request: gr.Request,
-    before: Sketch | None,
+    before: FrontierView | None,
     checked: Checked | None,
     backbone: str,
     zoo: str | None,
@@ -210,56 +220,56 @@ def turn(
 ) -> tuple:
     """Plan again with other levers, and say what that did to the memory."""
     before, (recipe, bits, method) = _required(before), read_levers(*levers)
-    was = before.outlook
+    was = before.context
     free = replace(was.recipe, epochs=recipe.epochs, learning_rate=recipe.learning_rate)
     if (free, was.backbone.quantization, was.method) == (recipe, bits, method):
-        made = replace(before, outlook=replace(was, recipe=recipe))  # these two cost no byte
+        made = replace(before, context=replace(was, recipe=recipe))  # these two cost no byte
     else:
         made = look_into(checked, backbone, zoo, recipe, bits, method, request, progress)
     return made, effect(before, made), *_draw(made, budget_of(card, percent))
 
 
-@told(outputs=4)
-def weigh(made: Sketch | None, chosen: Chosen | None) -> tuple:
+@report_errors(outputs=4)
+def measure_levers(made: FrontierView | None, chosen: Chosen | None) -> tuple:
     """What turning each lever would do to the peak of the plan on the screen."""
     if chosen is None:
         raise PlanError("There is no plan yet; open the plan step first.")
-    outlook = _required(made).outlook
+    context = _required(made).context
     if chosen.plan.training.gradient_checkpointing:
-        outlook = outlook.recomputing or outlook
-    found = effects(outlook, tuple(chosen.plan.ranks.values()))
-    length = partial(gr.Number, visible=outlook.data.modality != "image")  # an image has none
+        context = context.recomputing or context
+    found = effects(context, tuple(chosen.plan.ranks.values()))
+    length = partial(gr.Number, visible=context.data.modality != "image")  # an image has none
     kinds = (gr.Number, length, gr.Dropdown, gr.Dropdown)
     return tuple(kind(info=line) for kind, line in zip(kinds, infos(found), strict=True))
 
 
-@told(outputs=3)
-def rehearse_plan(made: Sketch | None, chosen: Chosen | None) -> tuple:
+@report_errors(outputs=3)
+def rehearse_plan(made: FrontierView | None, chosen: Chosen | None) -> tuple:
     """Rehearse the draft on the screen, and offer it as a file."""
     chosen = rehearsed(made, chosen)
-    return chosen, board(_required(made), chosen), gr.DownloadButton(visible=True, value=str(save(chosen)))
+    return chosen, plan_view(_required(made), chosen), gr.DownloadButton(visible=True, value=str(save(chosen)))
 
 
-def rehearsed(made: Sketch | None, chosen: Chosen | None) -> Chosen:
+def rehearsed(made: FrontierView | None, chosen: Chosen | None) -> Chosen:
     """The plan as it would be trained: a whole step of it was rehearsed, so that its peak is known."""
     made = _required(made)
     if chosen is None:
         raise PlanError("There is no plan yet; open the plan step first.")
     if chosen.rehearsed:
         return chosen
-    return replace(chosen, plan=decide(made.outlook, chosen.budget), rehearsed=True)
+    return replace(chosen, plan=decide(made.context, chosen.budget), rehearsed=True)
 
 
-def _required(made: Sketch | None) -> Sketch:
+def _required(made: FrontierView | None) -> FrontierView:
     if made is None:
         raise PlanError("There is no plan to change yet; choose data and open the plan step.")
     return made
 
 
-def _draw(made: Sketch, budget: Budget) -> tuple:
+def _draw(made: FrontierView, budget: Budget) -> tuple:
     """Values of `redrawn`: the draft, its picture, the ends of the slider, the tab, and no file for a draft."""
     chosen = Chosen(budget, made.draft(budget), rehearsed=False)
     low, high = show_bytes(made.budgets[0]), show_bytes(made.budgets[-1])
     ends = f'<div class="ends"><span>{low} · no update</span><span>{high} · LoRA everywhere</span></div>'
     summary = show_bytes(chosen.plan.budget_bytes)
-    return chosen, board(made, chosen), ends, tab(PLAN, summary, done=True), gr.DownloadButton(visible=False)
+    return chosen, plan_view(made, chosen), ends, tab(PLAN, summary, done=True), gr.DownloadButton(visible=False)

@@ -13,7 +13,7 @@ from gradio.utils import get_space
 
 from taskit.errors import HubError
 from taskit.planning.budget import show_bytes
-from taskit.sharing.publishing import PICTURE, stage
+from taskit.sharing.publishing import PICTURE, gather_files
 from taskit.sharing.pushing import push, require_name
 from taskit.training.runs import Run
 from taskit.ui.markup import panel, table, text
@@ -56,7 +56,7 @@ def preview(run: Run, repo: str, token: str) -> tuple[str, str]:
     require_name(repo)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        stage(run.path, repo, token, folder)
+        gather_files(run.path, repo, token, folder)
         sizes = ((text(path.name), show_bytes(path.stat().st_size)) for path in sorted(folder.iterdir()))
         files = panel("What would be published", "Nothing was sent yet.", table(("file", "size"), list(sizes)))
         card = FRONT_MATTER.sub("", (folder / "README.md").read_text(encoding="utf-8"))

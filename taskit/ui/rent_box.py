@@ -15,14 +15,14 @@ from taskit.jobs.job import signed_in
 from taskit.jobs.machine import Machine, list_machines
 from taskit.jobs.quote import Quote, make_quote
 from taskit.planning.plan import Plan
+from taskit.ui.frontier_view import FrontierView
 from taskit.ui.markup import figures, panel
 from taskit.ui.page import Chosen, Page
 from taskit.ui.plan_step import rehearsed
 from taskit.ui.push import token_of
+from taskit.ui.report_errors import report_errors
+from taskit.ui.run_store import RunStore, Ticket
 from taskit.ui.run_view import duration
-from taskit.ui.shelf import Shelf, Ticket
-from taskit.ui.sketch import Sketch
-from taskit.ui.told import told
 from taskit.ui.visitors import account, visitor_of
 
 TITLE = "Or train it on a machine rented from Hugging Face"
@@ -45,18 +45,18 @@ class Offer:
 class Rent:
     """The handlers of the box, over one shelf."""
 
-    def __init__(self, shelf: Shelf) -> None:
-        self.shelf = shelf
+    def __init__(self, run_store: RunStore) -> None:
+        self.run_store = run_store
 
-    @told(outputs=1)
+    @report_errors(outputs=1)
     def machines(self, typed: str | None, request: gr.Request) -> tuple:
         """The machines on offer with their price, none chosen yet."""
         found = list_machines(signed_in(token_of(request, typed, WHY)))
         return (gr.Dropdown(choices=[(_label(one), one.flavor) for one in found], value=None, visible=True),)
 
-    @told(outputs=4)
+    @report_errors(outputs=4)
     def price(
-        self, made: Sketch | None, chosen: Chosen | None, flavor: str, typed: str | None, request: gr.Request
+        self, made: FrontierView | None, chosen: Chosen | None, flavor: str, typed: str | None, request: gr.Request
     ) -> tuple:
         """What the plan on the screen would take there."""
         api = signed_in(token_of(request, typed, WHY))
@@ -66,7 +66,7 @@ class Rent:
         start = gr.Button(f"Start it: {dollars(quote.most_dollars)} at most", visible=True)
         return chosen, Offer(chosen.plan, quote), quote_view(quote), start
 
-    @told(outputs=7)
+    @report_errors(outputs=7)
     def start(self, offer: Offer | None, chosen: Chosen | None, typed: str | None, request: gr.Request) -> tuple:
         """Rent the machine at the price that was shown; then there is no price any more."""
         if offer is None:
@@ -75,17 +75,17 @@ class Rent:
             raise RunError("The plan was changed after this price was shown; choose the machine again.")
         token = token_of(request, typed, WHY)
         require_lasting_sign_in(offer.quote, request)
-        name = self.shelf.rent(visitor_of(request), offer.plan, offer.quote, token)
+        name = self.run_store.rent(visitor_of(request), offer.plan, offer.quote, token)
         hidden = gr.Button(visible=False), gr.Dropdown(value=None), gr.Accordion(open=False)
         return name, None, "", "", *hidden
 
-    @told(outputs=1)
+    @report_errors(outputs=1)
     def follow(self, name: str, typed: str | None, request: gr.Request) -> tuple:
         """Take the visitor's token for a run that was started before the app was."""
-        found = self.shelf.find(visitor_of(request), name)
+        found = self.run_store.find(visitor_of(request), name)
         if not isinstance(found, Ticket):
-            self.shelf.rentals.lend(found, token_of(request, typed, "Following this run"))
-            self.shelf.rentals.refresh()
+            self.run_store.rentals.lend(found, token_of(request, typed, "Following this run"))
+            self.run_store.rentals.refresh()
         return ("",)
 
 
@@ -139,7 +139,7 @@ def rent_box(page: Page, rent: Rent) -> tuple[gr.Accordion, gr.Textbox]:
     look.click(rent.machines, token, [note, machine], show_progress_on=machine, **options)
     machine.input(
         rent.price,
-        [page.sketch, page.chosen, machine, token],
+        [page.frontier_view, page.chosen, machine, token],
         [note, page.chosen, offer, price, start],
         show_progress_on=price,
         **heavy,

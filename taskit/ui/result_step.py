@@ -17,11 +17,11 @@ from taskit.training.runs import Run
 from taskit.ui.markup import empty, figures, panel, share
 from taskit.ui.page import RESULT, Page
 from taskit.ui.push import preview, push_run, token_of
+from taskit.ui.report_errors import report_errors
+from taskit.ui.run_store import RunStore, Ticket
 from taskit.ui.run_view import duration, memory_meter
 from taskit.ui.score_view import scores_view
-from taskit.ui.shelf import Shelf, Ticket
 from taskit.ui.together_box import together_view
-from taskit.ui.told import told
 from taskit.ui.visitors import visitor_of
 
 TRY = (
@@ -39,24 +39,24 @@ NOTHING = empty("No result yet", "It appears here when a run is done.")
 class Results:
     """The handlers of the step, over one shelf."""
 
-    def __init__(self, shelf: Shelf) -> None:
-        self.shelf = shelf
+    def __init__(self, run_store: RunStore) -> None:
+        self.run_store = run_store
 
-    @told(outputs=4)
+    @report_errors(outputs=4)
     def show(self, name: str | None, request: gr.Request) -> tuple:
         """The result of a run, and the inputs that fit its data."""
         if not name:
             return NOTHING, gr.skip(), gr.skip(), gr.Column(visible=False)
-        found = self.shelf.find(visitor_of(request), name)
+        found = self.run_store.find(visitor_of(request), name)
         if isinstance(found, Ticket) or found.result is None:
             return NOTHING, gr.skip(), gr.skip(), gr.Column(visible=False)
-        if parts := self.shelf.parts(found):
+        if parts := self.run_store.parts(found):
             return together_view(parts), gr.skip(), gr.skip(), gr.Column(visible=False)
         modality = found.plan.data.modality
         inputs = gr.Image(visible="image" in modality), gr.Textbox(visible="text" in modality)
         return result_view(found, found.result), *inputs, gr.Column(visible=True)
 
-    @told(outputs=1)
+    @report_errors(outputs=1)
     def ask(self, name: str, image: str | None, words: str | None, request: gr.Request) -> tuple:
         """One prediction with and without the LoRA."""
         run = self._finished(name, request)
@@ -68,7 +68,7 @@ class Results:
             raise DataError("There is nothing to predict yet; give an image, a sentence or a prompt.")
         return (answer_view(*compare(run.path, given)),)
 
-    @told(outputs=1)
+    @report_errors(outputs=1)
     def pack(self, name: str, request: gr.Request) -> tuple:
         """The adapter folder as a zip."""
         run = self._finished(name, request)
@@ -76,7 +76,7 @@ class Results:
         made = shutil.make_archive(str(folder / run.path.name), "zip", run.folder.adapter)
         return (gr.DownloadButton(visible=True, value=made),)
 
-    @told(outputs=3)
+    @report_errors(outputs=3)
     def preview(self, name: str, repo: str, typed: str | None, request: gr.Request) -> tuple:
         """The files and the card as a push would send them."""
         files, card = preview(self._finished(name, request), repo, token_of(request, typed))
@@ -87,21 +87,21 @@ class Results:
         said, link = self._push(name, repo, private, typed, request)
         return said or link, ""
 
-    @told(outputs=1)
+    @report_errors(outputs=1)
     def _push(self, name: str, repo: str, private: bool, typed: str | None, request: gr.Request) -> tuple:
         token = token_of(request, typed)
         return (push_run(self._finished(name, request), repo, private, token),)
 
     def _finished(self, name: str, request: gr.Request) -> Run:
-        found = self.shelf.find(visitor_of(request), name)
+        found = self.run_store.find(visitor_of(request), name)
         if isinstance(found, Ticket) or found.result is None:
             raise RunError("This run has no adapter yet; wait until it is done.")
         return found
 
 
-def result_step(page: Page, shelf: Shelf) -> None:
+def result_step(page: Page, run_store: RunStore) -> None:
     """Draw the step and wire it."""
-    results = Results(shelf)
+    results = Results(run_store)
     note = gr.HTML(elem_classes="bare")
     view = gr.HTML(NOTHING, elem_classes="bare")
     with gr.Column(visible=False) as after:
@@ -168,8 +168,8 @@ def result_view(run: Run, result: Result) -> str:
         f'<div class="bars">{bars}</div>',
     )
     scores = scores_view(run.plan.data.labels, result.details_before, result.details_after)
-    board = f'<div class="board"><div>{change}</div><div>{memory_meter(run)}</div>{scores}</div>'
-    return f'<div class="stacked">{top}{board}</div>'
+    plan_view = f'<div class="board"><div>{change}</div><div>{memory_meter(run)}</div>{scores}</div>'
+    return f'<div class="stacked">{top}{plan_view}</div>'
 
 
 def _best(result: Result) -> str:

@@ -8,7 +8,7 @@ from taskit.training.run_folder import Event
 from taskit.training.runs import Run, RunProgress
 from taskit.ui.markup import empty, figures, notice, panel, share, text
 from taskit.ui.rentals import is_rented
-from taskit.ui.shelf import Shelf, Ticket
+from taskit.ui.run_store import RunStore, Ticket
 
 WIDTH, HEIGHT = 640, 150  # of the loss curve, in its own units
 POINTS = 320  # drawn at most: every further one would fall into the same pixel
@@ -16,12 +16,12 @@ STATES = {"queued": "starting", "running": "training", "stopping": "saving", "st
 NOTHING = empty("Nothing is training", "Plan something, then press “Train this plan”. Runs go on without this page.")
 
 
-def run_view(found: Run | Ticket, shelf: Shelf) -> str:
+def run_view(found: Run | Ticket, run_store: RunStore) -> str:
     """The whole picture, as HTML."""
     if isinstance(found, Ticket):
-        return _waiting(found, shelf)
+        return _waiting(found, run_store)
     state, progress, events = found.state, found.progress, found.events()
-    name = text(shelf.name_of(found))
+    name = text(run_store.name_of(found))
     head = f'<span class="chip {_kind(state.name)}">{STATES.get(state.name, state.name)}</span> {name}'
     said = notice(state.message) if state.message else ""
     done = progress.step / progress.steps if progress.steps else 0.0
@@ -48,10 +48,10 @@ def _place(run: Run) -> str:
     )
 
 
-def _waiting(ticket: Ticket, shelf: Shelf) -> str:
+def _waiting(ticket: Ticket, run_store: RunStore) -> str:
     if ticket.error:
         return notice(ticket.error)
-    ahead = shelf.place(ticket)
+    ahead = run_store.place(ticket)
     first = "It starts as soon as the present run is done." if ahead <= 1 else f"{ahead} runs come before it."
     return empty(f"{ticket.name} waits for its turn", f"{first} You may close this page.")
 

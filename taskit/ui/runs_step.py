@@ -10,9 +10,9 @@ from taskit.training.run_folder import LIVE
 from taskit.training.runs import Run
 from taskit.ui.markup import empty, panel, table, text
 from taskit.ui.page import RUNS, TRAIN, Page, tab
+from taskit.ui.report_errors import report_errors
+from taskit.ui.run_store import RunStore, Ticket
 from taskit.ui.run_view import STATES
-from taskit.ui.shelf import Shelf, Ticket
-from taskit.ui.told import told
 from taskit.ui.visitors import visitor_of
 
 NOTHING = empty("No runs yet", "Every run that you start is kept here, with its plan and its result.")
@@ -22,40 +22,40 @@ HINT = "Only you see these. They stay as long as this machine keeps its disk: do
 class History:
     """The handlers of the step, over one shelf."""
 
-    def __init__(self, shelf: Shelf) -> None:
-        self.shelf = shelf
+    def __init__(self, run_store: RunStore) -> None:
+        self.run_store = run_store
 
-    @told(outputs=4)
+    @report_errors(outputs=4)
     def show(self, request: gr.Request) -> tuple:
         """The visitor's runs, newest first, those in line before them."""
         visitor = visitor_of(request)
-        waiting = [one for one in self.shelf.tickets() if one.visitor == visitor]
-        runs = self.shelf.runs(visitor)
-        names = [one.name for one in waiting] + [self.shelf.name_of(run) for run in runs]
+        waiting = [one for one in self.run_store.tickets() if one.visitor == visitor]
+        runs = self.run_store.runs(visitor)
+        names = [one.name for one in waiting] + [self.run_store.name_of(run) for run in runs]
         if not names:
             return NOTHING, gr.Dropdown(choices=[], value=None), gr.Column(visible=False), tab(RUNS, "none yet")
         rows = [(text(one.name), "waiting", "", "", "") for one in waiting]
-        rows += [_row(run, self.shelf.name_of(run)) for run in runs]
+        rows += [_row(run, self.run_store.name_of(run)) for run in runs]
         lines = table(("run", "state", "started", "peak / budget", "result"), rows)
         choice = gr.Dropdown(choices=names, value=names[0])
         return panel("Your runs", HINT, lines), choice, gr.Column(visible=True), tab(RUNS, f"{len(names)} kept")
 
-    @told(outputs=2)
+    @report_errors(outputs=2)
     def open(self, name: str, request: gr.Request) -> tuple:
-        self.shelf.find(visitor_of(request), name)
+        self.run_store.find(visitor_of(request), name)
         return name, gr.Tabs(selected=TRAIN)
 
-    @told(outputs=1)
+    @report_errors(outputs=1)
     def delete(self, name: str | None, run: str | None, request: gr.Request) -> tuple:
         if name:  # else the visitor changed his mind
-            found = self.shelf.find(visitor_of(request), name)
-            self.shelf.remove(found if isinstance(found, Ticket) else self.shelf.rentals.opened(found))
+            found = self.run_store.find(visitor_of(request), name)
+            self.run_store.remove(found if isinstance(found, Ticket) else self.run_store.rentals.opened(found))
         return (None if run == name else run,)
 
 
-def runs_step(page: Page, shelf: Shelf) -> None:
+def runs_step(page: Page, run_store: RunStore) -> None:
     """Draw the step and wire it."""
-    history = History(shelf)
+    history = History(run_store)
     note = gr.HTML(elem_classes="bare")
     view = gr.HTML(NOTHING, elem_classes="bare")
     with gr.Column(visible=False, elem_classes="box") as actions:

@@ -38,9 +38,9 @@ def _row(labels: Sequence[str], true: int, counts: Sequence[int]) -> str:
     whole = sum(counts) or 1
     cells = []
     for given, count in enumerate(counts):
-        told = f"{count} of {sum(counts)} rows of {labels[true]} taken for {labels[given]}"
+        tip = f"{count} of {sum(counts)} rows of {labels[true]} taken for {labels[given]}"
         mix = STRONGEST * count / whole
-        cells.append(f'<td style="--mix:{mix:.0f}%" title="{text(told)}">{count or ""}</td>')
+        cells.append(f'<td style="--mix:{mix:.0f}%" title="{text(tip)}">{count or ""}</td>')
     return "".join(cells)
 
 

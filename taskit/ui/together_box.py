@@ -13,8 +13,8 @@ from taskit.ui.charts import memory_bar
 from taskit.ui.heatmap import heatmap
 from taskit.ui.markup import panel, table, text
 from taskit.ui.page import TRAIN, Page
-from taskit.ui.shelf import Shelf
-from taskit.ui.told import told
+from taskit.ui.report_errors import report_errors
+from taskit.ui.run_store import RunStore
 from taskit.ui.visitors import visitor_of
 
 ABOUT = (
@@ -28,10 +28,10 @@ SHARING = "From left to right through the depth of the model: who has one LoRA t
 class Together:
     """The handlers of the box, over one shelf."""
 
-    def __init__(self, shelf: Shelf) -> None:
-        self.shelf = shelf
+    def __init__(self, run_store: RunStore) -> None:
+        self.run_store = run_store
 
-    @told(outputs=3)
+    @report_errors(outputs=3)
     def plan(self, paths: list[str] | None, backbone: str | None, budget: str) -> tuple:
         """Plan the datasets together, and show who shares with whom."""
         if not backbone:
@@ -41,14 +41,14 @@ class Together:
         made = plan_together(paths, backbone, budget)
         return plan_view(made), made, gr.Button(visible=True)
 
-    @told(outputs=2)
+    @report_errors(outputs=2)
     def train(self, made: JointPlan, request: gr.Request) -> tuple:
-        return self.shelf.add_together(visitor_of(request), made), gr.Tabs(selected=TRAIN)
+        return self.run_store.add_together(visitor_of(request), made), gr.Tabs(selected=TRAIN)
 
 
-def together_box(page: Page, shelf: Shelf) -> None:
+def together_box(page: Page, run_store: RunStore) -> None:
     """Draw the box and wire it."""
-    together = Together(shelf)
+    together = Together(run_store)
     with gr.Accordion("Several datasets, trained together", open=False):
         gr.HTML(ABOUT, elem_classes="bare")
         with gr.Row():

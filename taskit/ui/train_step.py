@@ -6,15 +6,15 @@ import gradio as gr
 
 from taskit.training.run_folder import LIVE
 from taskit.training.runs import Run
+from taskit.ui.frontier_view import FrontierView
 from taskit.ui.markup import notice
 from taskit.ui.page import RESULT, TRAIN, Chosen, Page, tab
 from taskit.ui.plan_step import rehearsed
 from taskit.ui.rent_box import Rent, rent_box
 from taskit.ui.rentals import is_rented
+from taskit.ui.report_errors import report_errors
+from taskit.ui.run_store import RunStore, Ticket
 from taskit.ui.run_view import NOTHING, STATES, run_view
-from taskit.ui.shelf import Shelf, Ticket
-from taskit.ui.sketch import Sketch
-from taskit.ui.told import told
 from taskit.ui.visitors import account, visitor_of
 
 TICK = 1.0  # seconds between two looks at a live run
@@ -27,14 +27,14 @@ UNFOLLOWED = (
 class Watch:
     """The handlers of the step, over one shelf."""
 
-    def __init__(self, shelf: Shelf) -> None:
-        self.shelf = shelf
+    def __init__(self, run_store: RunStore) -> None:
+        self.run_store = run_store
 
-    @told(outputs=3)
-    def train(self, made: Sketch | None, chosen: Chosen | None, request: gr.Request) -> tuple:
+    @report_errors(outputs=3)
+    def train(self, made: FrontierView | None, chosen: Chosen | None, request: gr.Request) -> tuple:
         """Rehearse the plan if that was not done, and put it into the line."""
         chosen = rehearsed(made, chosen)
-        name = self.shelf.add(visitor_of(request), chosen.plan)
+        name = self.run_store.add(visitor_of(request), chosen.plan)
         return chosen, name, gr.Tabs(selected=TRAIN)
 
     def look(self, name: str | None, request: gr.Request) -> tuple:
@@ -44,9 +44,9 @@ class Watch:
         said, view, *rest = self._seen(name, request)
         return (said or view, *rest)
 
-    @told(outputs=7)
+    @report_errors(outputs=7)
     def _seen(self, name: str, request: gr.Request) -> tuple:
-        found = self.shelf.find(visitor_of(request), name)
+        found = self.run_store.find(visitor_of(request), name)
         said, unfollowed = self._about_rented(found, request)
         waiting = isinstance(found, Ticket)
         state = ("failed" if found.error else "queued") if isinstance(found, Ticket) else found.state.name
@@ -64,11 +64,11 @@ class Watch:
         again = gr.Timer(active=state in LIVE)
         summary = "waiting" if waiting else STATES.get(state, state)
         labels = tab(TRAIN, summary, done=done), tab(RESULT, "ready" if done else "", open=done)
-        return said + run_view(found, self.shelf), *buttons, again, *labels
+        return said + run_view(found, self.run_store), *buttons, again, *labels
 
     def _about_rented(self, found: Run | Ticket, request: gr.Request) -> tuple[str, bool]:
         """What the page says above a rented run, and whether its token is wanted; who has signed in gives his."""
-        rentals, signed_in = self.shelf.rentals, account(request)
+        rentals, signed_in = self.run_store.rentals, account(request)
         if isinstance(found, Ticket) or not is_rented(found):
             return "", False
         if signed_in:
@@ -78,32 +78,32 @@ class Watch:
         trouble = rentals.trouble(found)
         return notice(trouble, "warning") if trouble else "", False
 
-    @told(outputs=0)
+    @report_errors(outputs=0)
     def stop(self, name: str, request: gr.Request) -> tuple:
-        found = self.shelf.find(visitor_of(request), name)
-        self.shelf.remove(found) if isinstance(found, Ticket) else self.shelf.rentals.opened(found).stop()
+        found = self.run_store.find(visitor_of(request), name)
+        self.run_store.remove(found) if isinstance(found, Ticket) else self.run_store.rentals.opened(found).stop()
         return ()
 
-    @told(outputs=0)
+    @report_errors(outputs=0)
     def resume(self, name: str, request: gr.Request) -> tuple:
-        found = self.shelf.find(visitor_of(request), name)
+        found = self.run_store.find(visitor_of(request), name)
         if isinstance(found, Run):
-            self.shelf.rentals.opened(found).resume()
+            self.run_store.rentals.opened(found).resume()
         return ()
 
     def latest(self, request: gr.Request) -> tuple:
         """After a reload: the visitor's live run, else the one before; its step opens if it is live."""
         visitor = visitor_of(request)
-        waiting = [one.name for one in self.shelf.tickets() if one.visitor == visitor]
-        runs = self.shelf.runs(visitor)
-        live = [self.shelf.name_of(run) for run in runs if run.state.name in LIVE] + waiting
-        names = live or [self.shelf.name_of(run) for run in runs]
+        waiting = [one.name for one in self.run_store.tickets() if one.visitor == visitor]
+        runs = self.run_store.runs(visitor)
+        live = [self.run_store.name_of(run) for run in runs if run.state.name in LIVE] + waiting
+        names = live or [self.run_store.name_of(run) for run in runs]
         return names[0] if names else None, gr.Tabs(selected=TRAIN) if live else gr.skip()
 
 
-def train_step(page: Page, shelf: Shelf, train: gr.Button, elsewhere: gr.Button, plan_note: gr.HTML) -> None:
+def train_step(page: Page, run_store: RunStore, train: gr.Button, elsewhere: gr.Button, plan_note: gr.HTML) -> None:
     """Draw the step and wire it; ``train``, ``elsewhere`` and ``plan_note`` are in the plan step."""
-    watch, rent = Watch(shelf), Rent(shelf)
+    watch, rent = Watch(run_store), Rent(run_store)
     note = gr.HTML(elem_classes="bare")
     view = gr.HTML(NOTHING, elem_classes="bare")
     with gr.Row():
@@ -120,7 +120,7 @@ def train_step(page: Page, shelf: Shelf, train: gr.Button, elsewhere: gr.Button,
         button.click(handler, page.run, [note], **light).then(watch.look, page.run, seen, **light)
     train.click(
         watch.train,
-        [page.sketch, page.chosen],
+        [page.frontier_view, page.chosen],
         [plan_note, page.chosen, page.run, page.tabs],
         api_visibility="private",
         concurrency_limit=1,

@@ -2,7 +2,7 @@
 
     cos(dW_0, dW_i) = <dW_0, dW_i> / (||dW_0|| ||dW_i||),  <dW_0, dW_i> = sum_k s_0 s_i sum((B_0' B_i) * (A_0 A_i'))
 
-over all locations k, with w_0 the trial (`taskit.transfer.trial`): products of rank x rank, no matrix of the size of W_k.
+over all locations k, with w_0 the trial (transfer/trial.py): products of rank x rank, no matrix of the size of W_k.
 """
 
 import math

@@ -81,10 +81,10 @@ def test_every_committed_result_is_shown_with_its_command():
 
 def test_verdicts_follow_the_figures():
     one = {"task": "t", "seed": 0}
-    form = {"to_default": 0.02, "noise": 0.01, "drowned": True, "mean": 0.5}
+    parametrization = {"to_default": 0.02, "noise": 0.01, "drowned": True, "mean": 0.5}
     found = {"rows": [one], "backbone": "b", "budget": "40%", "setting": {"rows": 8}}
-    assert rank_gain.section(found | {"table": [{"form": "ln", "after": form}]}).holds is True
-    beaten = rank_gain.section(found | {"table": [{"form": "ln", "after": form | {"drowned": False}}]})
+    assert rank_gain.section(found | {"table": [{"form": "ln", "after": parametrization}]}).holds is True
+    beaten = rank_gain.section(found | {"table": [{"form": "ln", "after": parametrization | {"drowned": False}}]})
     assert beaten.holds is False
     assert beaten.verdict.startswith("ln beats")
     bytes_ = {"peak_bytes": 9, "budget_bytes": 10, "full_lora_bytes": 11, "ranks": [{"block": 0, "q": 4}]}

@@ -8,7 +8,7 @@ from benchmarks.methods import FASTER, at_best_rate, folder_of, joined, judged, 
 from benchmarks.page.methods import section
 
 
-def settled(usual, other, rows=25, learns=True):
+def resolved(usual, other, rows=25, learns=True):
     """The row and the rates that come of two validation accuracies, the second at FASTER."""
     asked, rates = [], {}
 
@@ -22,13 +22,13 @@ def settled(usual, other, rows=25, learns=True):
 
 @pytest.mark.parametrize(("other", "times"), [(0.7, FASTER), (0.59, 1), (0.4, 1)])  # a standard error is 0.1
 def test_the_faster_rate_is_taken_beyond_a_standard_error(other, times):
-    row, chosen, asked = settled(0.5, other)
+    row, chosen, asked = resolved(0.5, other)
     assert (row["faster"], chosen, asked) == (times, times, [1, FASTER])
     assert row["tried"] == [0.5, other]
 
 
 def test_what_trains_no_lora_is_run_once():
-    row, chosen, asked = settled(0.5, 0.9, learns=False)
+    row, chosen, asked = resolved(0.5, 0.9, learns=False)
     assert (row["faster"], chosen, asked) == (1, 1, [1])
     assert "tried" not in row
 

@@ -28,7 +28,8 @@ def test_the_archive_is_enough_where_nothing_else_is(plan, tmp_path):
     assert replace(there, data=plan.data, backbone=plan.backbone) == plan
     assert load(tmp_path / "there" / there.data.source, seed=plan.seed).info.fingerprint == plan.data.fingerprint
     script = (
-        "import taskit, taskit.jobs.worker; from taskit.planning.plan import Plan; from taskit.backbone.sources import source_of\n"
+        "import taskit, taskit.jobs.worker; from taskit.planning.plan import Plan\n"
+        "from taskit.backbone.sources import source_of\n"
         "print(taskit.__file__, source_of(Plan.load('plan.json').backbone))"
     )
     words = [sys.executable, "-c", script]

@@ -12,7 +12,7 @@ from taskit.errors import BudgetError, HubError
 from taskit.jobs.machine import find_machine, list_machines
 from taskit.jobs.quote import SETUP_SECONDS, forward_operations, make_quote
 from taskit.planning.recipe import Recipe
-from taskit.planning.step_spec import set_stage
+from taskit.planning.step_spec import build_step_spec
 
 
 def test_a_machine_is_as_the_hub_lists_it(hub):
@@ -43,12 +43,14 @@ def test_operations_are_those_of_the_matrices(plan):
     """2 B T per weight of the blocks, 2 B per weight of the pooler and of the classifier."""
     data = load(plan.data.source)
     collator = make_collator(plan.backbone, plan.data.task, None)
-    stage = set_stage(plan.backbone, data, Recipe(batch_size=4), collator)
-    rows, length = next(shape for name, shape, _ in stage.conditions.batch.tensors if name == "input_ids")
-    blocks = [m for name, m in stage.build().named_modules() if ".layer." in name and isinstance(m, torch.nn.Linear)]
+    step_spec = build_step_spec(plan.backbone, data, Recipe(batch_size=4), collator)
+    rows, length = next(shape for name, shape, _ in step_spec.conditions.batch.tensors if name == "input_ids")
+    blocks = [
+        m for name, m in step_spec.build().named_modules() if ".layer." in name and isinstance(m, torch.nn.Linear)
+    ]
     weights = sum(m.in_features * m.out_features for m in blocks)
     heads = 2 * rows * (32 * 32 + 32 * 2)
-    assert forward_operations(stage) == 2 * rows * length * weights + heads
+    assert forward_operations(step_spec) == 2 * rows * length * weights + heads
 
 
 def test_the_timeout_lies_above_the_estimate_and_more_work_takes_longer(plan, hub):

@@ -13,8 +13,8 @@ from taskit.data import load, longest_rows
 from taskit.memory.conditions import BatchShape, Conditions
 from taskit.memory.known import KnownInputs
 from taskit.memory.live import LiveStorages, standing_tensors
-from taskit.memory.posing import posing
 from taskit.memory.rehearsal import rehearse
+from taskit.memory.simulated_device import simulated_device
 from taskit.memory.trace import trace
 from taskit.step.lora import adapt
 from taskit.step.step import make_optimizer, train_step, use_checkpointing
@@ -92,7 +92,7 @@ def test_rehearsed_peak_equals_the_live_storages_of_real_steps(seeing, tower, ch
 
 def test_a_number_that_comes_from_a_weight_is_not_made_up():
     weight = torch.ones(3, device="meta")
-    with posing("cpu", known=True), KnownInputs():
+    with simulated_device("cpu", known=True), KnownInputs():
         seen = torch.tensor([1, 2, 3])
         assert seen.sum().item() == 6
         assert (seen > 1).nonzero().shape == (2, 1)

@@ -11,7 +11,7 @@ from taskit.errors import PlanError
 from taskit.memory.conditions import BatchShape, Conditions
 from taskit.memory.live import LiveStorages
 from taskit.memory.numbers import extrapolate_peak
-from taskit.planning.step_spec import Stage, price
+from taskit.planning.step_spec import StepSpec, price
 from tests.tiny import tiny_model
 
 ROWS = 6
@@ -37,23 +37,23 @@ def stop(_model, _inputs):
     raise NotImplementedError("strange::operator has no kernel")
 
 
-def stage_of(hook, told, name="llama"):
+def step_spec_of(hook, told, name="llama"):
     build = partial(on_meta, hook, name)
-    return Stage(build, find_locations(build()), (), 0, "text-generation", Conditions(BATCH), told.append)
+    return StepSpec(build, find_locations(build()), (), 0, "text-generation", Conditions(BATCH), told.append)
 
 
 @pytest.mark.parametrize("name", ["llama", "gpt2"])
 def test_control_flow_on_numbers_is_measured_on_small_real_steps(name):
-    told, silent = [], []
-    plain, looking = price(stage_of(None, silent, name)), price(stage_of(look, told, name))
-    assert silent == []
+    told, quiet = [], []
+    plain, looking = price(step_spec_of(None, quiet, name)), price(step_spec_of(look, told, name))
+    assert quiet == []
     assert "two rows and with three" in told[0]
     assert looking.full_lora_bytes == pytest.approx(plain.full_lora_bytes, rel=0.01)
     assert looking.no_update_bytes == pytest.approx(plain.no_update_bytes, rel=0.01)
     ranks = [4 if k % 3 == 0 else 0 for k in range(len(plain.profile.locations))]
     assert looking.profile.bytes(ranks) == pytest.approx(plain.profile.bytes(ranks), rel=0.01)
-    assert stage_of(look, [], name).rehearse(ranks) == pytest.approx(
-        stage_of(None, [], name).rehearse(ranks), rel=0.01
+    assert step_spec_of(look, [], name).rehearse(ranks) == pytest.approx(
+        step_spec_of(None, [], name).rehearse(ranks), rel=0.01
     )
 
 
@@ -81,11 +81,11 @@ def test_steps_of_different_control_flow_are_compared_by_their_peaks():
 
 
 def test_a_quantised_model_that_needs_numbers_is_refused():
-    stage = replace(stage_of(look, []), quantization="4bit")
+    step_spec = replace(step_spec_of(look, []), quantization="4bit")
     with pytest.raises(PlanError, match=r"in 4bit cannot be foreseen.*plan without --quantize\.$"):
-        stage.trace()
+        step_spec.trace()
 
 
 def test_what_fails_on_numbers_too_is_named():
     with pytest.raises(PlanError, match=r"strange::operator.*choose another"):
-        stage_of(stop, []).rehearse((1,) * len(find_locations(on_meta())))
+        step_spec_of(stop, []).rehearse((1,) * len(find_locations(on_meta())))

@@ -20,9 +20,9 @@ def places_of(model, ranks=RANKS):
     return [place for place in find_locations(model) if place.name in ranks]
 
 
-def adapted(model, form, ranks=RANKS):
+def adapted(model, parametrization, ranks=RANKS):
     """A copy of ``model`` in ``form``, in evaluation mode, whatever is trained in its LoRA random."""
-    made = adapt(copy.deepcopy(model), ranks, ("classifier",), TASK, form).eval()
+    made = adapt(copy.deepcopy(model), ranks, ("classifier",), TASK, parametrization).eval()
     generator = torch.Generator().manual_seed(7)
     with torch.no_grad():
         for name, parameter in made.named_parameters():

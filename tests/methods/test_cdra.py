@@ -58,23 +58,27 @@ def test_blocks_survive_the_plan(chosen):
 
 
 def test_the_update_is_zero_outside_the_block_and_plain_peft_reads_it(tiny_bert, sentences, tmp_path):
-    form = Compact(SOME)
-    model = adapted(tiny_bert, form)
+    parametrization = Compact(SOME)
+    model = adapted(tiny_bert, parametrization)
     before = logits(model, sentences)
     inside = torch.zeros_like(update(model, QUERY), dtype=torch.bool)
     inside[torch.tensor(ROWS)[:, None], torch.tensor(COLUMNS)] = True
     assert (update(model, QUERY)[~inside] == 0).all()
     assert (update(model, QUERY)[inside] != 0).all()
-    assert form.collapse(model) == 0.0
+    assert parametrization.collapse(model) == 0.0
     plain = reloaded(tiny_bert, model, tmp_path)
     torch.testing.assert_close(logits(plain, sentences), before, rtol=0, atol=1e-5)
     assert not torch.allclose(before, logits(tiny_bert, sentences), atol=1e-3)
 
 
 def test_the_plan_knows_how_many_parameters_are_trained(tiny_bert):
-    form = Compact(SOME)
+    parametrization = Compact(SOME)
     expected = sum(rank * 7 for rank in RANKS.values())
-    assert trained(adapted(tiny_bert, form)) == form.parameters(places_of(tiny_bert), RANKS) == expected
+    assert (
+        trained(adapted(tiny_bert, parametrization))
+        == parametrization.parameters(places_of(tiny_bert), RANKS)
+        == expected
+    )
 
 
 def test_the_whole_matrix_as_a_block_is_ordinary_lora_step_for_step(tiny_bert, sentences):
@@ -82,8 +86,8 @@ def test_the_whole_matrix_as_a_block_is_ordinary_lora_step_for_step(tiny_bert, s
         place.name: Block.of(range(place.out_features), range(place.in_features)) for place in places_of(tiny_bert)
     }
     seen = []
-    for form in (Compact(whole), PLAIN):
-        model = adapted(tiny_bert, form)
+    for parametrization in (Compact(whole), PLAIN):
+        model = adapted(tiny_bert, parametrization)
         optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=0.01)
         for _ in range(3):
             model(**sentences).loss.backward()
@@ -135,6 +139,6 @@ def test_options_are_what_the_method_reads_again():
 
     made = _options_by_gamma(DynamicRank(TABLE, (0.1, 0.2, 0.4), 0), {A: 3, B: 2})
     assert made["gamma"] == 0.4
-    assert Cdra("cdra").form(made) == Compact({A: TABLE[A][2].block, B: TABLE[B][2].block})
-    by_rank = Cdra("taskit+cdra").form(_options_by_rank(TABLE, {A: 1, B: 64}))
+    assert Cdra("cdra").parametrization(made) == Compact({A: TABLE[A][2].block, B: TABLE[B][2].block})
+    by_rank = Cdra("taskit+cdra").parametrization(_options_by_rank(TABLE, {A: 1, B: 64}))
     assert by_rank == Compact({A: TABLE[A][1].block, B: TABLE[B][2].block})

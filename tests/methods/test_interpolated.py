@@ -13,12 +13,12 @@ GROUPS = {QUERY: "0.attention", VALUE: "0.attention", DENSE: "1.mlp"}
 RULES = ["update", "parameters"]
 
 
-def form_of(rule="update", experts=EXPERTS, **more):
+def parametrization_of(rule="update", experts=EXPERTS, **more):
     names = tuple((f"expert{i}", "") for i in range(len(experts)))
     return Interpolated(experts, names, None, GROUPS, rule, **more)
 
 
-def fill(form, model, seed=3):
+def fill(parametrization, model, seed=3):
     """Random experts where the form expects them; returns them by location."""
     generator = torch.Generator().manual_seed(seed)
     found = {}
@@ -32,9 +32,9 @@ def fill(form, model, seed=3):
             )
             if name in expert
             else None
-            for expert in form.experts
+            for expert in parametrization.experts
         ]
-        form._fill(model, name, rank, branches)
+        parametrization._fill(model, name, rank, branches)
         found[name] = branches
     return found
 
@@ -46,17 +46,17 @@ def set_alpha(model, *alphas):
             mixture.alpha.copy_(torch.tensor(alphas))
 
 
-def target_update(model, form, name):
+def target_update(model, parametrization, name):
     """dW of the target alone."""
-    set_alpha(model, 0.0, *[-torch.inf] * len(form.experts))
+    set_alpha(model, 0.0, *[-torch.inf] * len(parametrization.experts))
     return update(model, name).detach().clone()
 
 
 def test_the_update_rule_is_the_sum_of_the_updates(tiny_bert):
-    form = form_of()
-    model = adapted(tiny_bert, form)
-    experts = fill(form, model)
-    targets = {name: target_update(model, form, name) for name in RANKS}
+    parametrization = parametrization_of()
+    model = adapted(tiny_bert, parametrization)
+    experts = fill(parametrization, model)
+    targets = {name: target_update(model, parametrization, name) for name in RANKS}
     set_alpha(model, 1.0, 2.0, 0.5)
     s = torch.tensor([1.0, 2.0, 0.5]).softmax(0)
     for name, rank in RANKS.items():
@@ -69,8 +69,8 @@ def test_the_update_rule_is_the_sum_of_the_updates(tiny_bert):
 
 
 def test_the_parameter_rule_is_equation_4_cross_terms_included(tiny_bert):
-    form = form_of("parameters")
-    model = adapted(tiny_bert, form)
+    parametrization = parametrization_of("parameters")
+    model = adapted(tiny_bert, parametrization)
     stacks = {}
     for name in RANKS:
         layer = model.get_submodule(f"base_model.model.{name}")
@@ -85,16 +85,16 @@ def test_the_parameter_rule_is_equation_4_cross_terms_included(tiny_bert):
 
 @pytest.mark.parametrize("rule", RULES)
 def test_without_experts_the_target_is_unchanged(rule, tiny_bert, sentences):
-    model, plain = adapted(tiny_bert, form_of(rule, ())), adapted(tiny_bert, form_of(rule, ()))
+    model, plain = adapted(tiny_bert, parametrization_of(rule, ())), adapted(tiny_bert, parametrization_of(rule, ()))
     set_alpha(model, -3.0)  # the softmax of one number is 1
     torch.testing.assert_close(logits(model, sentences), logits(plain, sentences))
     assert {name: update(model, name).abs().sum() > 0 for name in RANKS} == dict.fromkeys(RANKS, True)
 
 
 def test_a_one_hot_alpha_selects_an_expert(tiny_bert):
-    form = form_of()
-    model = adapted(tiny_bert, form)
-    experts = fill(form, model)
+    parametrization = parametrization_of()
+    model = adapted(tiny_bert, parametrization)
+    experts = fill(parametrization, model)
     set_alpha(model, -torch.inf, 0.0, -torch.inf)
     branch = experts[QUERY][0]
     torch.testing.assert_close(update(model, QUERY).detach(), branch.scaling * branch.b @ branch.a)
@@ -102,8 +102,8 @@ def test_a_one_hot_alpha_selects_an_expert(tiny_bert):
 
 @pytest.mark.parametrize("rule", RULES)
 def test_identical_experts_leave_alpha_without_effect(rule, tiny_bert, sentences):
-    form = form_of(rule, (dict(RANKS),))
-    model = adapted(tiny_bert, form)
+    parametrization = parametrization_of(rule, (dict(RANKS),))
+    model = adapted(tiny_bert, parametrization)
     with torch.no_grad():
         for name, rank in RANKS.items():
             layer = model.get_submodule(f"base_model.model.{name}")
@@ -125,10 +125,10 @@ def test_identical_experts_leave_alpha_without_effect(rule, tiny_bert, sentences
 
 @pytest.mark.parametrize("rule", RULES)
 def test_the_collapse_is_exact_and_plain_peft_reads_it(rule, tiny_bert, sentences, tmp_path):
-    form = form_of(rule)
-    model = adapted(tiny_bert, form)
+    parametrization = parametrization_of(rule)
+    model = adapted(tiny_bert, parametrization)
     before = logits(model, sentences)
-    assert form.collapse(model) == 0.0
+    assert parametrization.collapse(model) == 0.0
     assert not [name for name, _ in model.named_parameters() if "parametrizations" in name]
     torch.testing.assert_close(logits(model, sentences), before, rtol=0, atol=1e-5)
     plain = reloaded(tiny_bert, model, tmp_path)
@@ -137,10 +137,10 @@ def test_the_collapse_is_exact_and_plain_peft_reads_it(rule, tiny_bert, sentence
 
 
 def test_a_truncated_collapse_tells_what_it_discards(tiny_bert, sentences, tmp_path):
-    form = form_of(collapse_rank=2)
-    model = adapted(tiny_bert, form)
+    parametrization = parametrization_of(collapse_rank=2)
+    model = adapted(tiny_bert, parametrization)
     singular = {name: torch.linalg.svdvals(update(model, name).detach().double()) for name in RANKS}
-    discarded = form.collapse(model)
+    discarded = parametrization.collapse(model)
     lost = sum(float(s[2:].square().sum()) for s in singular.values())
     whole = sum(float(s.square().sum()) for s in singular.values())
     assert discarded == pytest.approx(lost / whole, rel=1e-4)
@@ -163,15 +163,15 @@ def test_truncation_is_the_best_of_its_rank():
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("train", ["all", "weights"])
 def test_the_plan_knows_how_many_parameters_are_trained(rule, train, tiny_bert):
-    form = form_of(rule, train=train)
-    model = adapted(tiny_bert, form)
-    form.begin(model, {})
-    assert trained(model) == form.parameters(places_of(tiny_bert), RANKS)
+    parametrization = parametrization_of(rule, train=train)
+    model = adapted(tiny_bert, parametrization)
+    parametrization.begin(model, {})
+    assert trained(model) == parametrization.parameters(places_of(tiny_bert), RANKS)
 
 
 def test_while_the_target_learns_alone_experts_get_no_gradient(tiny_bert, sentences):
-    form = form_of()
-    model = adapted(tiny_bert, form)
+    parametrization = parametrization_of()
+    model = adapted(tiny_bert, parametrization)
     for mixture in {module for module in model.modules() if isinstance(module, Mixture)}:
         mixture.target_only()
     model(**sentences).loss.backward()
@@ -184,6 +184,6 @@ def test_while_the_target_learns_alone_experts_get_no_gradient(tiny_bert, senten
 
 
 def test_locations_of_one_layer_share_their_weights(tiny_bert):
-    model = adapted(tiny_bert, form_of())
+    model = adapted(tiny_bert, parametrization_of())
     alphas = [name for name, _ in model.named_parameters() if name.endswith(".alpha")]
     assert len(alphas) == 2

@@ -54,7 +54,7 @@ def test_forty_evaluations_within_the_bounds(count):
 
 def test_the_best_so_far_never_grows_and_is_what_comes_back():
     seen = []
-    found = seek_weights(bowl, 3, seed=2, tell=lambda n, least: seen.append((n, least)))
+    found = seek_weights(bowl, 3, seed=2, on_progress=lambda n, least: seen.append((n, least)))
     assert [n for n, _ in seen] == list(range(1, EVALUATIONS + 1))
     assert all(later <= earlier for (_, earlier), (_, later) in pairwise(seen))
     assert seen[-1][1] == objective(found)

@@ -66,8 +66,8 @@ def test_the_score_is_the_product_of_update_and_gradient(tiny_bert, sentences):
     assert expected > 0
 
 
-def tie(model, form=None):
-    (form or shared()).begin(model, {"sharing": {VALUE: QUERY}})
+def tie(model, parametrization=None):
+    (parametrization or shared()).begin(model, {"sharing": {VALUE: QUERY}})
     return model
 
 

@@ -9,7 +9,7 @@ from safetensors import safe_open
 
 from taskit.cli.main import main
 from taskit.errors import PlanError, RunError
-from taskit.methods import METHODS, form_of
+from taskit.methods import METHODS, parametrization_of
 from taskit.methods.interpolated import Interpolated
 from taskit.planning.plan import Plan
 from taskit.training.checkpoint import Checkpoints
@@ -133,9 +133,9 @@ def test_what_a_method_cannot_serve_is_refused_at_planning(method, more, says, w
 def test_an_edited_plan_that_makes_no_sense_is_refused(pi_run):
     _, _, plan = pi_run
     with pytest.raises(PlanError, match="no method called 'magic'"):
-        form_of(replace(plan, method="magic"))
+        parametrization_of(replace(plan, method="magic"))
     with pytest.raises(PlanError, match="method_options"):
-        form_of(replace(plan, method_options={}))
+        parametrization_of(replace(plan, method_options={}))
 
 
 def test_the_plan_keeps_what_the_method_decided(pi_run, tmp_path):

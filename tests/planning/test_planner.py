@@ -14,7 +14,7 @@ from taskit.errors import BackboneError, BudgetError, PlanError, RunError, ZooEr
 from taskit.planning.plan import Plan
 from taskit.planning.planner import make_plan, reprice, uniform_plan
 from taskit.planning.recipe import Recipe
-from taskit.planning.step_spec import Stage, set_stage
+from taskit.planning.step_spec import StepSpec, build_step_spec
 from taskit.scheduler import Constraints
 from taskit.training.trainer import train
 from taskit.transfer.importance import TRIAL
@@ -169,11 +169,13 @@ def test_a_zoo_that_is_no_folder_is_refused(world):
 
 
 def test_constraints_hold_in_the_plan_and_survive_its_file(world, tmp_path):
-    wishes = Constraints((2, 4), max_parameters=2_000, include=("*.2.*query",), exclude=("*.value",), last_blocks=2)
-    plan = plan_topics(world, "90%", constraints=wishes, gain="sqrt")
+    solver_options = Constraints(
+        (2, 4), max_parameters=2_000, include=("*.2.*query",), exclude=("*.value",), last_blocks=2
+    )
+    plan = plan_topics(world, "90%", constraints=solver_options, gain="sqrt")
     plan.save(tmp_path / "plan.json")
     assert Plan.load(tmp_path / "plan.json") == plan
-    assert (plan.constraints, plan.gain) == (wishes, "sqrt")
+    assert (plan.constraints, plan.gain) == (solver_options, "sqrt")
     assert plan.trainable_parameters <= 2_000
     assert set(plan.ranks.values()) <= {0, 2, 4}
     assert plan.ranks["bert.encoder.layer.2.attention.self.query"] > 0
@@ -286,7 +288,7 @@ def test_a_rank_changed_by_hand_is_honoured_even_where_the_peak_stays(saved, tmp
         one["rank"], other["rank"] = other["rank"], one["rank"]
 
     plan = Plan.load(edited(saved, tmp_path, swap))
-    monkeypatch.setattr(Stage, "rehearse", lambda *_: plan.memory.peak_bytes)
+    monkeypatch.setattr(StepSpec, "rehearse", lambda *_: plan.memory.peak_bytes)
     data = load(plan.data.source)
     collator = make_collator(plan.backbone, plan.data.task, plan.training.max_length)
     priced = reprice(plan, data, collator)
@@ -309,7 +311,7 @@ def _of_one_shape(locations):
 
 
 def trace_of(plan, data, collator):
-    return set_stage(plan.backbone, data, plan.training, collator).trace()
+    return build_step_spec(plan.backbone, data, plan.training, collator).trace()
 
 
 def test_a_rank_raised_over_the_budget_is_refused(saved, tmp_path):

@@ -6,9 +6,9 @@ from taskit.methods import METHODS
 from taskit.methods.method import read_options
 from taskit.planning import prepared_task as room
 from taskit.planning.budget import parse_budget
-from taskit.planning.context import prepare, settle
+from taskit.planning.context import prepare, resolve
 from taskit.planning.planner import decide
-from taskit.planning.prepared_task import break_ground, surveyed
+from taskit.planning.prepared_task import compare_with_zoo, prepare_task
 from taskit.planning.recipe import Recipe
 from taskit.transfer import measure as transfer
 from taskit.transfer.trial import run_trial
@@ -17,9 +17,9 @@ RECIPE, BUDGET = Recipe(epochs=2, batch_size=8), parse_budget("100%")
 
 
 @pytest.fixture(scope="module")
-def survey(world):
-    ground = break_ground(world / "topics.csv", str(world / "bert"), RECIPE)
-    with surveyed(ground, zoo=world / "zoo") as found:
+def compared(world):
+    prepared = prepare_task(world / "topics.csv", str(world / "bert"), RECIPE)
+    with compare_with_zoo(prepared, zoo=world / "zoo") as found:
         yield found
 
 
@@ -34,8 +34,8 @@ def prepared(world, name):
 
 
 @pytest.mark.parametrize("name", ["taskit", "taskit+pi", "taskit+pear", "taskit+cdra", "eva", "soup"])  # every kind
-def test_a_plan_is_the_same_whoever_looked_before(world, survey, name):
-    shared = decide(settle(survey, METHODS[name], read_options(METHODS[name], options_of(name))), BUDGET)
+def test_a_plan_is_the_same_whoever_looked_before(world, compared, name):
+    shared = decide(resolve(compared, METHODS[name], read_options(METHODS[name], options_of(name))), BUDGET)
     assert shared == decide(prepared(world, name), BUDGET)
 
 
@@ -62,16 +62,16 @@ def test_one_trial_serves_importance_and_the_embeddings_of_pi(world, monkeypatch
 
 def test_texts_of_like_length_share_a_batch_and_none_is_lost(world, monkeypatch):
     monkeypatch.setattr(room, "PROBE_ROWS", 16)
-    ground = break_ground(world / "topics.csv", str(world / "bert"), RECIPE)
-    with surveyed(ground, zoo=world / "zoo") as found:
-        batches = found.sight.rows
-        probed = sum(len(probe.x) for probe in found.sight.probes)
+    prepared = prepare_task(world / "topics.csv", str(world / "bert"), RECIPE)
+    with compare_with_zoo(prepared, zoo=world / "zoo") as found:
+        batches = found.probe_context.rows
+        probed = sum(len(probe.x) for probe in found.probe_context.probes)
     lengths = [batch["attention_mask"].sum(1) for batch in batches]
-    assert (probed, sum(map(len, lengths))) == (16, len(ground.data.train))
+    assert (probed, sum(map(len, lengths))) == (16, len(prepared.data.train))
     rows = sorted(str(row[row > 0].tolist()) for batch in batches for row in batch["input_ids"])
-    whole = ground.collator(list(ground.data.train))
+    whole = prepared.collator(list(prepared.data.train))
     assert rows == sorted(str(row[row > 0].tolist()) for row in whole["input_ids"])
-    cuts = [range(start, min(start + 8, len(ground.data.train))) for start in range(0, len(ground.data.train), 8)]
-    as_they_come = [ground.collator([ground.data.train[i] for i in cut]) for cut in cuts]
+    cuts = [range(start, min(start + 8, len(prepared.data.train))) for start in range(0, len(prepared.data.train), 8)]
+    as_they_come = [prepared.collator([prepared.data.train[i] for i in cut]) for cut in cuts]
     padding = [sum(int((batch["attention_mask"] == 0).sum()) for batch in some) for some in (batches, as_they_come)]
     assert padding[0] < padding[1]

@@ -15,7 +15,7 @@ from taskit.planning.planner import decide, make_plan, reprice
 from taskit.planning.recipe import Recipe
 from taskit.scheduler import Constraints
 from taskit.training.trainer import train
-from taskit.ui.sketch import at_percent, sketch
+from taskit.ui.frontier_view import at_percent, frontier_view
 from tests.world import write_bert, write_tokenizer, write_topics
 
 RECIPE = Recipe(epochs=1, batch_size=8)
@@ -78,12 +78,12 @@ def test_the_backward_pass_ends_at_the_first_lora(world):
     """The inputs of blocks before it are not kept: one input, its own, is all that it may cost more."""
     folder, bert = world
     made = prepare(folder / "topics.csv", str(bert), recipe=RECIPE)
-    last = max(place.block for place in made.stage.locations)
-    ranks = [8 if place.block == last else 0 for place in made.stage.locations]
+    last = max(place.block for place in made.step_spec.locations)
+    ranks = [8 if place.block == last else 0 for place in made.step_spec.locations]
     again = made.recomputing
-    rows, tokens = next(shape for name, shape, _ in made.stage.conditions.batch.tensors if name == "input_ids")
-    assert again.stage.rehearse(ranks) - made.stage.rehearse(ranks) < 4 * rows * tokens * HIDDEN
-    assert again.stage.rehearse([0] * len(ranks)) == made.stage.rehearse([0] * len(ranks))
+    rows, tokens = next(shape for name, shape, _ in made.step_spec.conditions.batch.tensors if name == "input_ids")
+    assert again.step_spec.rehearse(ranks) - made.step_spec.rehearse(ranks) < 4 * rows * tokens * HIDDEN
+    assert again.step_spec.rehearse([0] * len(ranks)) == made.step_spec.rehearse([0] * len(ranks))
 
 
 def test_the_peak_of_recomputing_is_measured_too(world, tmp_path):
@@ -106,9 +106,9 @@ def test_a_recomputing_plan_is_repriced_as_it_is(world):
 
 def test_drafts_recompute_as_plans_do(world):
     folder, bert = world
-    made = sketch(prepare(folder / "topics.csv", str(bert), recipe=RECIPE))
+    made = frontier_view(prepare(folder / "topics.csv", str(bert), recipe=RECIPE))
     for percent in (50, 100):
-        draft, plan = made.draft(at_percent(percent)), decide(made.outlook, at_percent(percent))
+        draft, plan = made.draft(at_percent(percent)), decide(made.context, at_percent(percent))
         assert draft.training.gradient_checkpointing == plan.training.gradient_checkpointing
         assert first_block(draft) == first_block(plan)
     between = made.budgets[50] + 1

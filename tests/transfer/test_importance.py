@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from taskit.transfer.importance import TRIAL, UNIFORM, Loudness, TaskImportance, gains_at, transfer
+from taskit.transfer.importance import TRIAL, UNIFORM, ActivationNorms, TaskImportance, gains_at, transfer
 from taskit.transfer.similarity import TaskSimilarity, judge
 
 
@@ -12,11 +12,11 @@ def loudness_of(addition, base, bias=None, mask=None, kind="ratio"):
     module = nn.Linear(2, 2, bias=bias is not None)
     if bias is not None:
         module.bias = nn.Parameter(torch.tensor(bias))
-    loudness = Loudness()
-    loudness.mask = mask
+    activation_norms = ActivationNorms()
+    activation_norms.mask = mask
     with torch.no_grad():
-        loudness.observe("k", module, base, addition)
-    return loudness.values(("k", "absent"), kind)
+        activation_norms.observe("k", module, base, addition)
+    return activation_norms.values(("k", "absent"), kind)
 
 
 BRANCH, BASE = torch.tensor([[1.0, -2.0], [0.0, 1.0]]), torch.tensor([[3.0, 1.0], [-2.0, 2.0]])
@@ -45,10 +45,10 @@ def test_padding_does_not_count():
 
 
 def test_several_batches_are_a_ratio_of_sums():
-    loudness, module = Loudness(), nn.Linear(2, 2, bias=False)
+    activation_norms, module = ActivationNorms(), nn.Linear(2, 2, bias=False)
     for row in range(2):
-        loudness.observe("k", module, BASE[row : row + 1], BRANCH[row : row + 1])
-    assert loudness.values(("k",))[0] == pytest.approx(0.5)
+        activation_norms.observe("k", module, BASE[row : row + 1], BRANCH[row : row + 1])
+    assert activation_norms.values(("k",))[0] == pytest.approx(0.5)
 
 
 def test_transfer_by_hand():
@@ -62,9 +62,9 @@ def test_transfer_by_hand():
 
 def test_nothing_transferred_is_uniform():
     unused = [TaskSimilarity("a", "a", 0.1, False)]
-    silent = [TaskSimilarity("a", "a", 0.9, True)]
+    quiet = [TaskSimilarity("a", "a", 0.9, True)]
     assert transfer(unused, [TaskImportance("a", "a", (0.5, 0.2))], (0.0, 0.0)) == ({UNIFORM: 1.0},) * 2
-    assert transfer(silent, [TaskImportance("a", "a", (0.0, 0.0))], (0.0, 0.0)) == ({UNIFORM: 1.0},) * 2
+    assert transfer(quiet, [TaskImportance("a", "a", (0.0, 0.0))], (0.0, 0.0)) == ({UNIFORM: 1.0},) * 2
     assert transfer([], [], (0.0, 0.0, 0.0)) == ({UNIFORM: 1.0},) * 3
 
 

@@ -78,6 +78,6 @@ def test_bad_probes_are_one_sentence(tiny_vit, tiny_gpt2, images, sentences):
     for labels, reason in ((torch.ones(12).long(), "single class"), (torch.arange(12), "outside 0..2")):
         with pytest.raises(DataError, match=reason):
             class_probes(tiny_vit, [images | {"labels": labels}], tiny_vit.classifier)
-    silent = sentences | {"labels": torch.full((12, 9), -100)}
+    quiet = sentences | {"labels": torch.full((12, 9), -100)}
     with pytest.raises(DataError, match="no finite loss"):
-        text_probes(tiny_gpt2, [silent], tiny_gpt2.lm_head)
+        text_probes(tiny_gpt2, [quiet], tiny_gpt2.lm_head)

@@ -96,10 +96,10 @@ def test_trial_by_hand():
     """The other task's direction is that of the drift, as strong as both are alike; one task alone has none."""
     tried, first, second = torch.tensor([[1.0, 0.0]]), torch.tensor([[0.6, 0.8]]), torch.tensor([[0.0, 1.0]])
     assert trial_similarities(tried, [first], 0.5) == pytest.approx([0.6])
-    aim = torch.tensor([1.0, 0.8]) / (1 + 0.8**2) ** 0.5
-    assert trial_similarities(tried, [first, second], 0.5)[0] == pytest.approx(float(first[0] @ aim))
-    aim = torch.tensor([0.75, 0.25 * 0.8]) / (0.75**2 + 0.2**2) ** 0.5
-    assert trial_similarities(tried, [first, second], 0.0)[0] == pytest.approx(float(first[0] @ aim))
+    target_update = torch.tensor([1.0, 0.8]) / (1 + 0.8**2) ** 0.5
+    assert trial_similarities(tried, [first, second], 0.5)[0] == pytest.approx(float(first[0] @ target_update))
+    target_update = torch.tensor([0.75, 0.25 * 0.8]) / (0.75**2 + 0.2**2) ** 0.5
+    assert trial_similarities(tried, [first, second], 0.0)[0] == pytest.approx(float(first[0] @ target_update))
     assert trial_similarities(tried, [first, -first], 0.5) == pytest.approx([0.6, -0.6])
     assert trial_similarities(tried, [], 0.5) == []
 
@@ -123,6 +123,6 @@ def test_trial_is_the_mean_over_examples_of_the_literal_equation(unexplained):
         for n in range(7):
             drift = sum(move[n] for j, move in enumerate(moves) if j != i)
             say = (unexplained + 0.5) / 2
-            aim = (1 - say) * tried[n] + say * shared * drift / drift.norm()
-            expected.append(float(aim @ moves[i][n] / aim.norm()))
+            target_update = (1 - say) * tried[n] + say * shared * drift / drift.norm()
+            expected.append(float(target_update @ moves[i][n] / target_update.norm()))
         assert phi == pytest.approx(sum(expected) / 7, abs=1e-6)

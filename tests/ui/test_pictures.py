@@ -9,12 +9,12 @@ import pytest
 from taskit.planning.budget import Budget, show_bytes
 from taskit.planning.rank_grid import SHADES
 from taskit.planning.recipe import Recipe
-from taskit.ui.board import board, effect
 from taskit.ui.charts import gain_curve, memory_bar, similarity_bars
 from taskit.ui.commands import command, save
+from taskit.ui.frontier_view import at_percent, frontier_view
 from taskit.ui.heatmap import cividis, heatmap
 from taskit.ui.page import Chosen
-from taskit.ui.sketch import at_percent, sketch
+from taskit.ui.plan_view import effect, plan_view
 from tests.ui.world import make_outlook
 
 VOID = {"br", "img", "input", "line", "circle", "polyline", "polygon"}
@@ -47,7 +47,7 @@ def well_formed(html):
 
 @pytest.fixture(scope="module")
 def made():
-    return sketch(make_outlook())
+    return frontier_view(make_outlook())
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def test_the_first_block_that_is_kept_is_marked_once_a_role(chosen):
 
 
 def test_markup_from_outside_stays_text(made, chosen):
-    html = well_formed(board(made, chosen))
+    html = well_formed(plan_view(made, chosen))
     assert "<b>digits" not in html
     assert "&lt;b&gt;digits&lt;/b&gt;" in html
     assert "<o>" not in html
@@ -97,7 +97,7 @@ def test_similarity_says_who_is_used(chosen):
 
 
 def test_similarity_without_a_zoo_is_designed():
-    plan = sketch(make_outlook(similarity=())).draft(at_percent(50))
+    plan = frontier_view(make_outlook(similarity=())).draft(at_percent(50))
     assert "No learned task" in similarity_bars(plan)
 
 
@@ -119,7 +119,7 @@ def test_a_huge_budget_does_not_squash_the_bar(made):
 
 def test_a_shortfall_is_said(made):
     draft = made.draft(at_percent(0))
-    assert "only the head is trained" in board(made, Chosen(at_percent(0), draft, rehearsed=False))
+    assert "only the head is trained" in plan_view(made, Chosen(at_percent(0), draft, rehearsed=False))
 
 
 def test_the_curve_passes_through_the_plan(made, chosen):

@@ -10,18 +10,18 @@ import pytest
 from taskit.planning.budget import Budget
 from taskit.planning.planner import make_plan
 from taskit.planning.recipe import Recipe
+from taskit.ui.frontier_view import frontier_view
 from taskit.ui.page import Chosen
 from taskit.ui.rent_box import Rent
+from taskit.ui.run_store import RunStore
 from taskit.ui.runs_step import History
-from taskit.ui.shelf import Shelf
-from taskit.ui.sketch import sketch
 from taskit.ui.train_step import Watch
 from tests.hub.faults import Fault
 from tests.ui.test_wrong_order import sentence_of
 from tests.ui.world import make_outlook
 from tests.world import write_bert, write_topics
 
-SKETCH = sketch(make_outlook())  # which a rehearsed plan no longer needs
+SKETCH = frontier_view(make_outlook())  # which a rehearsed plan no longer needs
 GUEST = SimpleNamespace(request=SimpleNamespace(scope={"visitor": "guest"}))
 
 
@@ -47,7 +47,7 @@ def signed_in(token, seconds=8 * 3600):
 
 @pytest.fixture
 def shelf(tmp_path):
-    return Shelf(tmp_path / "runs")
+    return RunStore(tmp_path / "runs")
 
 
 def posted(hub):
@@ -102,7 +102,7 @@ def test_a_rented_run_is_followed_stopped_and_deleted_with_the_visitors_token(sh
 def test_after_a_restart_the_run_is_found_and_waits_for_its_token(shelf, chosen, hub, token):
     name = start(shelf, chosen, token)
     shelf.root.joinpath("hf-ann").rename(shelf.root / "guest")  # of an app without a sign-in
-    again = Shelf(shelf.root)
+    again = RunStore(shelf.root)
     view, *_, follow, _, _, _ = Watch(again).look(name, GUEST)
     assert "as it was last seen" in view
     assert follow.visible

@@ -5,9 +5,9 @@ from taskit.backbone.target_modules import Location
 from taskit.data import DataInfo
 from taskit.memory.conditions import BatchShape, Conditions
 from taskit.methods import find_method
-from taskit.planning.context import Outlook
+from taskit.planning.context import PlanningContext
 from taskit.planning.recipe import Recipe
-from taskit.planning.step_spec import Pricing, Stage
+from taskit.planning.step_spec import Pricing, StepSpec
 from taskit.scheduler import ANY
 from taskit.transfer.similarity import TaskSimilarity
 from taskit.ui.lever_fields import RECOMPUTING
@@ -26,11 +26,11 @@ def make_outlook(importance=None, similarity=None, method="taskit", source="/tmp
     full = profile.bytes((8,) * 12)
     if similarity is None:
         similarity = (TaskSimilarity("<b>digits</b>", "a", 0.05, True), TaskSimilarity("roads", "b", -0.02, False))
-    return Outlook(
+    return PlanningContext(
         backbone=Backbone("tiny", None),
         data=DataInfo(source, "f" * 64, "image", "image-classification", (("image", "image"),), ("x", "y"), 100, 20),
         recipe=Recipe(),
-        stage=Stage(None, places, ("head",), 18, "image-classification", Conditions(BatchShape(()))),
+        step_spec=StepSpec(None, places, ("head",), 18, "image-classification", Conditions(BatchShape(()))),
         pricing=Pricing(profile, profile.bytes((0,) * 12), full),
         again=None,
         similarity_measure="delta",
@@ -39,9 +39,9 @@ def make_outlook(importance=None, similarity=None, method="taskit", source="/tmp
         skipped=(),
         sources=tuple({"a <b>": value} for value in importance or [k / 12 for k in range(1, 13)]),
         method=method,
-        settled=find_method(method).settle(None, {}),
+        resolved=find_method(method).resolve(None, {}),
         gain="sqrt_ln1p",
         constraints=ANY,
-        wishes={"constraints": ANY, "gain": "sqrt_ln1p", "rank_parameters": [16] * 12},
+        solver_options={"constraints": ANY, "gain": "sqrt_ln1p", "rank_parameters": [16] * 12},
         seed=0,
     )

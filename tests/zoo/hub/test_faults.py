@@ -11,10 +11,10 @@ from huggingface_hub import HfApi
 from huggingface_hub.utils import _xet
 
 from taskit.errors import HubError, TaskITError
-from taskit.sharing.publishing import stage
+from taskit.sharing.publishing import gather_files
 from taskit.sharing.pushing import publish, push
 from taskit.zoo.adapter import CONFIG, WEIGHTS
-from taskit.zoo.hub import silence
+from taskit.zoo.hub import timeouts
 from taskit.zoo.zoo import open_zoo
 from tests.hub.faults import Fault
 from tests.hub.fixtures import online
@@ -31,7 +31,7 @@ def staged(running_hub, opened_lab, tmp_path_factory):
     running_hub.reset()
     with online(tmp_path_factory.mktemp("hf-home")):
         opened_lab.join(running_hub)
-        stage(opened_lab.rhymes, "ann/rhymes", running_hub.add_account("ann"), folder)
+        gather_files(opened_lab.rhymes, "ann/rhymes", running_hub.add_account("ann"), folder)
     return folder
 
 
@@ -124,8 +124,8 @@ def test_pull(kind, either_hub, staged, waits, tmp_path, monkeypatch):  # noqa: 
 @pytest.fixture
 def impatient(monkeypatch):
     """Silences of a second are too long."""
-    monkeypatch.setattr(silence, "READING", 1)
-    monkeypatch.setattr(silence, "WRITING", 1)
+    monkeypatch.setattr(timeouts, "READING", 1)
+    monkeypatch.setattr(timeouts, "WRITING", 1)
 
 
 @pytest.mark.usefixtures("impatient", "waits")
@@ -145,9 +145,9 @@ def test_a_push_to_a_hub_that_falls_silent(hub, staged):
 
 
 @pytest.mark.usefixtures("impatient", "waits")
-@pytest.mark.parametrize(("source", "silent"), [("hub", "GET /api/models$"), ("hub:ann/x", "GET /api/models/ann/x")])
-def test_a_listing_of_a_hub_that_stays_silent(source, silent, hub):
-    hub.faults[:] = [Fault("stall", silent, times=100)]
+@pytest.mark.parametrize(("source", "stalled"), [("hub", "GET /api/models$"), ("hub:ann/x", "GET /api/models/ann/x")])
+def test_a_listing_of_a_hub_that_stays_silent(source, stalled, hub):
+    hub.faults[:] = [Fault("stall", stalled, times=100)]
     with pytest.raises(HubError, match="fell silent"):
         open_zoo(source, WRITER)
 

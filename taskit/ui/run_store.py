@@ -45,7 +45,7 @@ class Ticket:
     error: str = ""
 
 
-class Shelf:
+class RunStore:
     """The runs of all visitors under one root."""
 
     def __init__(self, root: Path) -> None:
@@ -184,12 +184,12 @@ def _name_for(plan: Plan) -> str:
     return f"{stem}-{secrets.token_hex(6)}"
 
 
-def describe(found: Run | Ticket, shelf: Shelf) -> dict[str, object]:
+def describe(found: Run | Ticket, run_store: RunStore) -> dict[str, object]:
     """The state of a run for a program: name, state, message, place in the line, step, steps, loss, metric."""
     if isinstance(found, Ticket):
         state = "failed" if found.error else "queued"
-        return {"run": found.name, "state": state, "message": found.error, "ahead": shelf.place(found)}
+        return {"run": found.name, "state": state, "message": found.error, "ahead": run_store.place(found)}
     state, progress = found.state, found.progress
-    told = {"run": shelf.name_of(found), "state": state.name, "message": state.message or progress.message}
+    summary = {"run": run_store.name_of(found), "state": state.name, "message": state.message or progress.message}
     numbers = {name: getattr(progress, name) for name in ("epoch", "step", "steps", "loss", "metric", "seconds_left")}
-    return json.loads(json.dumps({**told, **numbers}))
+    return json.loads(json.dumps({**summary, **numbers}))

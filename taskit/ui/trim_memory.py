@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 
-def trims(handler: Handler) -> Handler:
+def trim_memory(handler: Handler) -> Handler:
     """Decorate what frees much when it returns; does nothing where the C library is not glibc."""
 
     @functools.wraps(handler)

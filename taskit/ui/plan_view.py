@@ -4,10 +4,10 @@ from taskit.planning.budget import show_bytes
 from taskit.planning.plan import Plan
 from taskit.ui.charts import gain_curve, memory_bar, similarity_bars
 from taskit.ui.commands import command
+from taskit.ui.frontier_view import FrontierView
 from taskit.ui.heatmap import heatmap
 from taskit.ui.markup import figures, notice, panel, table, text
 from taskit.ui.page import Chosen
-from taskit.ui.sketch import Sketch
 
 RECOMPUTED = (
     "Blocks are computed again in the backward pass (gradient checkpointing), which leaves room for LoRA nearer the "
@@ -15,7 +15,7 @@ RECOMPUTED = (
 )
 
 
-def board(made: Sketch, chosen: Chosen) -> str:
+def plan_view(made: FrontierView, chosen: Chosen) -> str:
     """Everything that a plan decides and why, as HTML."""
     plan = chosen.plan
     parts = (
@@ -82,7 +82,7 @@ def _reasons(plan: Plan) -> str:
     return f'<details class="why"><summary>Why each place got its rank</summary>{lines}</details>'
 
 
-def effect(before: Sketch, after: Sketch) -> str:
+def effect(before: FrontierView, after: FrontierView) -> str:
     """What other levers did to both ends of the budget scale."""
     rows = [
         (name, show_bytes(old), show_bytes(new), f"{'+' if new >= old else '−'}{show_bytes(abs(new - old))}")

@@ -6,7 +6,7 @@ from typing import get_type_hints
 import psutil
 import pytest
 
-from taskit.ui.heap import trims
+from taskit.ui.trim_memory import trim_memory
 
 
 def freed(decorate):
@@ -26,11 +26,11 @@ def freed(decorate):
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc keeps what is freed")
 def test_what_was_freed_is_given_back():
-    assert freed(trims) < 10_000_000
+    assert freed(trim_memory) < 10_000_000
 
 
 def test_name_words_and_types_stay_for_the_api():
-    @trims
+    @trim_memory
     def plan(budget: str = "60%") -> int:
         """Plan it."""
         raise KeyError(budget)

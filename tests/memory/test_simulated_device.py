@@ -5,14 +5,14 @@ import torch
 import torch.nn.functional as F
 
 from taskit.memory.live import LiveStorages
-from taskit.memory.posing import posing
 from taskit.memory.shapes import RULES
+from taskit.memory.simulated_device import simulated_device
 
 CPU = torch.device("cpu")
 
 
 def test_tensors_say_they_are_on_the_device_and_have_no_memory():
-    with posing("cuda"):
+    with simulated_device("cuda"):
         made = torch.zeros(2, 3, device="cuda").to("cuda")
         assert (made.device.type, made.is_cuda, made.is_cpu, made.is_meta) == ("cuda", True, False, False)
     assert made.is_meta
@@ -21,7 +21,7 @@ def test_tensors_say_they_are_on_the_device_and_have_no_memory():
 
 def test_nothing_of_it_is_left_afterwards():
     before = torch.autograd._engine_run_backward
-    with pytest.raises(ZeroDivisionError), posing("cpu"):
+    with pytest.raises(ZeroDivisionError), simulated_device("cpu"):
         raise ZeroDivisionError
     assert torch.autograd._engine_run_backward is before
     assert torch.ones(1).device.type == "cpu"
@@ -48,14 +48,14 @@ def kept_by_attention(device, dtype, mask):
 @pytest.mark.parametrize("mask", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_attention_keeps_what_the_cpu_kernel_keeps(dtype, mask):
-    with posing("cpu"):
+    with simulated_device("cpu"):
         posed = kept_by_attention("meta", dtype, mask)
     assert posed == kept_by_attention("cpu", dtype, mask)
 
 
 @pytest.mark.parametrize(("dtype", "mask"), [(torch.bfloat16, False), (torch.float32, False), (torch.bfloat16, True)])
 def test_a_gpu_keeps_no_attention_matrix(dtype, mask):
-    with posing("cuda"):
+    with simulated_device("cuda"):
         kept = kept_by_attention("meta", dtype, mask)
     output, matrix = 2 * 4 * 32 * 16 * dtype.itemsize, 2 * 4 * 32 * 32 * dtype.itemsize
     assert output <= kept < output + matrix + (matrix if mask else 0)
@@ -72,5 +72,5 @@ def test_grouped_products_have_the_shape_of_the_real_ones(dtype, left, right):
 
 
 def test_an_operator_without_a_rule_says_which_it_is():
-    with posing("cpu"), pytest.raises(RuntimeError, match="nonzero"):
+    with simulated_device("cpu"), pytest.raises(RuntimeError, match="nonzero"):
         torch.ones(3).nonzero()

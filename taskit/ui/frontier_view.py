@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from taskit.planning.budget import Budget
-from taskit.planning.context import Outlook
+from taskit.planning.context import PlanningContext
 from taskit.planning.plan import Plan
 from taskit.planning.planner import plan_of, reaches_further, solver
 from taskit.scheduler import Schedule, frontier, schedule
@@ -16,27 +16,27 @@ STEPS = 100  # of the slider, from no update to full LoRA
 
 
 @dataclass(frozen=True, slots=True)
-class Sketch:
+class FrontierView:
     """The best schedule at every per cent of the way from no update to full LoRA; ``budgets`` are bytes.
 
     ``recomputing`` says of each whether it recomputes blocks where planning decides that.
     """
 
-    outlook: Outlook
+    context: PlanningContext
     budgets: tuple[int, ...]
     schedules: tuple[Schedule, ...]
     recomputing: tuple[bool, ...]
 
     def draft(self, budget: Budget) -> Plan:
         """The plan at a budget, not rehearsed; at once for a per cent of the slider."""
-        pricing = self.outlook.pricing
+        pricing = self.context.pricing
         limit = budget.resolve(pricing.no_update_bytes, pricing.full_lora_bytes)
-        known = self if limit in self.budgets else _sketched(self.outlook, (limit,))
+        known = self if limit in self.budgets else _frontier_view(self.context, (limit,))
         position = known.budgets.index(limit)
         found = known.schedules[position]
-        outlook = self.outlook.recomputing if known.recomputing[position] else self.outlook
-        assert outlook
-        return plan_of(outlook, found, limit, found.predicted_bytes)
+        context = self.context.recomputing if known.recomputing[position] else self.context
+        assert context
+        return plan_of(context, found, limit, found.predicted_bytes)
 
     def position(self, size: int) -> float:
         """Where a budget in bytes lies on the slider, in per cent; outside 0 to 100 where it is off the scale."""
@@ -49,23 +49,23 @@ def at_percent(percent: float) -> Budget:
     return Budget(f"{percent:g}%", fraction=percent / STEPS)
 
 
-def sketch(outlook: Outlook) -> Sketch:
+def frontier_view(context: PlanningContext) -> FrontierView:
     """The frontier of an outlook at every per cent."""
-    low, high = outlook.pricing.no_update_bytes, outlook.pricing.full_lora_bytes
-    return _sketched(outlook, tuple(at_percent(percent).resolve(low, high) for percent in range(STEPS + 1)))
+    low, high = context.pricing.no_update_bytes, context.pricing.full_lora_bytes
+    return _frontier_view(context, tuple(at_percent(percent).resolve(low, high) for percent in range(STEPS + 1)))
 
 
-def _sketched(outlook: Outlook, budgets: tuple[int, ...]) -> Sketch:
-    keeping, again = _frontier(outlook, budgets), outlook.recomputing
+def _frontier_view(context: PlanningContext, budgets: tuple[int, ...]) -> FrontierView:
+    keeping, again = _frontier(context, budgets), context.recomputing
     other = _frontier(again, budgets) if again else keeping
-    pays = tuple(reaches_further(outlook, a, b) for a, b in zip(other, keeping, strict=True))
+    pays = tuple(reaches_further(context, a, b) for a, b in zip(other, keeping, strict=True))
     found = tuple(a if one else b for one, a, b in zip(pays, other, keeping, strict=True))
-    return Sketch(outlook, budgets, found, pays)
+    return FrontierView(context, budgets, found, pays)
 
 
-def _frontier(outlook: Outlook, budgets: Sequence[int]) -> tuple[Schedule, ...]:
+def _frontier(context: PlanningContext, budgets: Sequence[int]) -> tuple[Schedule, ...]:
     """The best schedule at each budget, or at the least that there is a schedule for."""
-    affordable = [max(budget, outlook.floor) for budget in budgets]
-    if outlook.settled.solve is schedule:
-        return frontier(outlook.pricing.profile, outlook.importance, affordable, **outlook.wishes)
-    return tuple(solver(outlook)(size) for size in affordable)
+    affordable = [max(budget, context.floor) for budget in budgets]
+    if context.resolved.solve is schedule:
+        return frontier(context.pricing.profile, context.importance, affordable, **context.solver_options)
+    return tuple(solver(context)(size) for size in affordable)

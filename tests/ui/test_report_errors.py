@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from taskit.errors import DataError
-from taskit.ui.told import told
+from taskit.ui.report_errors import report_errors
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ from taskit.ui.told import told
     ],
 )
 def test_an_error_is_one_sentence_and_nothing_else_changes(error, says):
-    @told(outputs=2)
+    @report_errors(outputs=2)
     def handler():
         raise error
 
@@ -34,4 +34,4 @@ def test_an_error_is_one_sentence_and_nothing_else_changes(error, says):
 
 
 def test_where_all_went_well_the_notice_is_empty():
-    assert told(outputs=1)(lambda: (7,))() == ("", 7)
+    assert report_errors(outputs=1)(lambda: (7,))() == ("", 7)

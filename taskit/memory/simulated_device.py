@@ -26,7 +26,7 @@ _MOVES = (torch.Tensor.to, torch.Tensor.cuda, torch.Tensor.cpu)
 
 
 @contextmanager
-def posing(device: str, known: bool = False) -> Iterator[None]:
+def simulated_device(device: str, known: bool = False) -> Iterator[None]:
     """Inside, every new tensor is on meta, and every tensor says that it is on ``device`` ("cpu" or "cuda").
 
     Where inputs are ``known`` (known.py), what is not of floating point is made with its numbers, and what holds
@@ -34,10 +34,10 @@ def posing(device: str, known: bool = False) -> Iterator[None]:
     """
     from transformers.utils import import_utils
 
-    mode = _Posing(torch.device(device), known)
+    mode = _SimulatedDevice(torch.device(device), known)
     run_backward: Any = getattr(torch.autograd, "_engine_run_backward", None)
 
-    def go_on_posing(*args: Any, **kwargs: Any) -> Any:
+    def run_simulated(*args: Any, **kwargs: Any) -> Any:
         with mode:
             return run_backward(*args, **kwargs)
 
@@ -47,7 +47,7 @@ def posing(device: str, known: bool = False) -> Iterator[None]:
         # fused optimizers ask for the device in a place that no mode can see
         _replaced(fused, "_get_fused_kernels_supported_devices", lambda: ["cpu", "cuda", "meta"]),
         # a mode rests while it handles a call, and the call of backward recomputes blocks and runs Python functions
-        _replaced(torch.autograd, "_engine_run_backward", go_on_posing),
+        _replaced(torch.autograd, "_engine_run_backward", run_simulated),
         _empty_code_books(),
         mode,
     ):
@@ -89,7 +89,7 @@ def _empty_code_books() -> Iterator[None]:
         yield
 
 
-class _Posing(TorchFunctionMode):
+class _SimulatedDevice(TorchFunctionMode):
     def __init__(self, device: torch.device, known: bool) -> None:
         self.constructors = _device_constructors()
         self.device = device

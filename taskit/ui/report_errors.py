@@ -14,7 +14,7 @@ from taskit.ui.markup import notice
 log = logging.getLogger("taskit.ui")
 
 
-def told(outputs: int) -> Callable[[Callable[..., tuple]], Callable[..., tuple]]:
+def report_errors(outputs: int) -> Callable[[Callable[..., tuple]], Callable[..., tuple]]:
     """Decorate a handler that returns ``outputs`` values: a notice comes first, empty where all went well.
 
     After an error the other outputs stay as they are, so that nothing of the visitor's is lost.
