@@ -185,7 +185,21 @@ class Task:
 
         nothing = lambda *_: None  # noqa: E731
         draw: Any = nothing
-        Directed().prepare(Preparation(self.everywhere, model, batches, nothing, draw, nothing))
+        one = self.everywhere
+        Directed().prepare(
+            Preparation(
+                one.backbone,
+                one.data,
+                one.ranks,
+                one.seed,
+                one.training.epochs,
+                model,
+                batches,
+                nothing,
+                draw,
+                nothing,
+            )
+        )
 
     def training(self, way: str, share: int | None, variant: str | None) -> Training | None:
         """How ``way`` trains; None where its budget admits nothing that deserves the name."""

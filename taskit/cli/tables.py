@@ -12,7 +12,7 @@ from taskit.planning.plan import Plan
 from taskit.planning.rank_grid import rank_grid
 from taskit.training.inference import Prediction
 from taskit.training.run_folder import LIVE
-from taskit.transfer.attribution import attribution
+from taskit.transfer.importance import attribution
 
 if TYPE_CHECKING:
     from taskit.data.report import Report

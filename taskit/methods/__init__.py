@@ -1,43 +1,27 @@
 """The ways of training that ``--method`` chooses from; loads neither torch nor Transformers."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from taskit.errors import PlanError
 from taskit.methods.cdra import Cdra
 from taskit.methods.composing import LORAHUB_METHOD, SOUP_METHOD
 from taskit.methods.eva import Eva
-from taskit.methods.head import HeadAlone
-from taskit.methods.method import Method, PlainMethod
+from taskit.methods.method import Method, Options
 from taskit.methods.pear import Pear
 from taskit.methods.pi_tuning import PiTuning
-from taskit.scheduler import schedule, schedule_uniform
+from taskit.methods.plain import TASKIT, UNIFORM, HeadAlone
 from taskit.step.parametrization import Parametrization
 
-if TYPE_CHECKING:
-    from taskit.planning.plan import Plan
-
-TASKIT = PlainMethod(
-    "taskit",
-    "TaskIT asks which layers mattered to similar tasks that were learned before, and spends the memory budget where "
-    "they did: each projection matrix gets a LoRA of its own rank, or none.",
-    schedule,
-)
-UNIFORM = PlainMethod(
-    "uniform",
-    "The usual LoRA: every projection matrix gets the same rank, the largest that fits the memory budget. It is the "
-    "yardstick for everything else.",
-    schedule_uniform,
-)
 _ALL: tuple[Method, ...] = (
     TASKIT,
     UNIFORM,
-    PiTuning("pi", schedule_uniform),
-    PiTuning("taskit+pi", schedule),
-    Pear("pear", schedule_uniform),
-    Pear("taskit+pear", schedule),
+    PiTuning("pi"),
+    PiTuning("taskit+pi", by_importance=True),
+    Pear("pear"),
+    Pear("taskit+pear", by_importance=True),
     Cdra("cdra"),
-    Cdra("taskit+cdra", taskit=True),
+    Cdra("taskit+cdra", by_importance=True),
     SOUP_METHOD,
     LORAHUB_METHOD,
     Eva(),
@@ -53,14 +37,14 @@ def find_method(name: Any) -> Method:
     return METHODS[name]
 
 
-def parametrization_of(plan: "Plan") -> Parametrization:
-    """The form in which ``plan`` is trained.
+def parametrization_of(method: str, options: Options) -> Parametrization:
+    """How a plan of ``method`` with these method_options parametrizes its LoRA.
 
     Raises:
-        PlanError: its method is unknown, or its options are not those that the method wrote.
+        PlanError: the method is unknown, or its options are not those that it wrote.
     """
     try:
-        return find_method(plan.method).parametrization(plan.method_options)
+        return find_method(method).parametrization(options)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         if isinstance(error, PlanError):
             raise

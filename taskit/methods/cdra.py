@@ -1,6 +1,6 @@
 """CDRA-SPT (CVPR 2025): LoRA on compact blocks, the rows and columns of a matrix that the new task is sensitive to.
 
-methods.md §4.  The sensitivity of every entry is Eq. (3), the share gamma of most sensitive entries of all matrices
+The sensitivity of every entry is Eq. (3), the share gamma of most sensitive entries of all matrices
 makes the masks m, and the rank of a block of d_ rows and k_ columns in a d x k matrix is Eq. (7),
 
     r = floor( sum(m) d_ k_ / ((d_ + k_) d k) )
@@ -16,47 +16,28 @@ from functools import partial
 
 from taskit.errors import PlanError
 from taskit.memory.profile import MemoryProfile
-from taskit.methods.compact import Block, Compact
-from taskit.methods.method import MethodContext, Option, Options, ResolvedMethod, at_least
-from taskit.scheduler import Constraints, Schedule, objective, schedule
+from taskit.methods.blocks import Block, Granted, granted_blocks
+from taskit.methods.method import MethodContext, Option, Options, ResolvedMethod, at_least, chosen_by
+from taskit.scheduler import Constraints, Schedule, objective
 from taskit.scheduler.constraints import ANY
 from taskit.step.parametrization import Parametrization, Ranks
 
 GAMMAS = (*(round(0.005 * 1.25**k, 6) for k in range(24)), 1.0)
 
 
-@dataclass(frozen=True, slots=True)
-class Granted:
-    """What Eq. (7) grants one location at one gamma: a ``rank``, and the ``block`` that it is for."""
-
-    rank: int
-    block: Block
-
-
 Table = Mapping[str, tuple[Granted, ...]]  # location -> one for each gamma
-
-
-def eq7_rank(sensitive: int, rows: int, columns: int, out_features: int, in_features: int) -> int:
-    """r of Eq. (7) for a block of ``rows`` x ``columns`` that holds all ``sensitive`` entries of the matrix.
-
-    >>> eq7_rank(24626, 589, 284, 768, 768)
-    8
-    """
-    if not sensitive:
-        return 0
-    return sensitive * rows * columns // ((rows + columns) * out_features * in_features)
 
 
 @dataclass(frozen=True, slots=True)
 class Cdra:
-    """Ranks by Eq. (7), or with ``taskit`` by TaskIT."""
+    """Ranks by Eq. (7), or chosen by importance as TaskIT does."""
 
     name: str
-    taskit: bool = False
+    by_importance: bool = False
 
     @property
     def options(self) -> Mapping[str, Option]:
-        if self.taskit:
+        if self.by_importance:
             return {}
         share = Option(0.0, "a number from 0, for the largest that fits, to 1", lambda value: 0 <= value <= 1)
         return {"gamma": share, "min_rank": at_least(0, 0)}
@@ -69,18 +50,16 @@ class Cdra:
             "matrices, and needs about the same memory for activations. "
             + (
                 "Here TaskIT chooses the matrices and their ranks."
-                if self.taskit
+                if self.by_importance
                 else "So few weights may want a higher learning rate than the usual one."
             )
         )
 
     def resolve(self, context: MethodContext, given: Options) -> ResolvedMethod:
-        from taskit.methods.blocks import granted_blocks
-
         gammas = (given["gamma"],) if given.get("gamma") else GAMMAS
         table = granted_blocks(context, gammas)
-        if self.taskit:
-            return ResolvedMethod(schedule, partial(_options_by_rank, table))
+        if self.by_importance:
+            return ResolvedMethod(**chosen_by(importance=True), options=partial(_options_by_rank, table))
         solve = DynamicRank(table, gammas, given["min_rank"])
         if not any(map(any, solve.strategies(ANY, list(table), [0] * len(table)))):
             raise PlanError(
@@ -90,6 +69,8 @@ class Cdra:
         return ResolvedMethod(solve, partial(_options_by_gamma, solve))
 
     def parametrization(self, options: Options) -> Parametrization:
+        from taskit.methods.compact import Compact
+
         return Compact({name: Block.from_json(value) for name, value in options["blocks"].items()})
 
 

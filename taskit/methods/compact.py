@@ -1,56 +1,25 @@
-"""The form of CDRA: lora_A (r, k_) and lora_B (d_, r) of a compact block, scattered into the columns and rows it has.
+"""The parametrization of CDRA: lora_A (r, k_) and lora_B (d_, r) of a compact block, scattered into its
+columns and rows.
 
 Collapsed, the columns of lora_A and the rows of lora_B outside the block are zero.
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
 from taskit.errors import PlanError
+from taskit.methods.blocks import Block, indices
 from taskit.methods.method import inserted
 from taskit.step.parametrization import Parametrization, Ranks, lora_pair, plain_again
 
 if TYPE_CHECKING:
     from taskit.backbone.target_modules import Location
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """Some rows (outputs) and columns (inputs) of a matrix, each as the bits of a whole number, the first lowest."""
-
-    rows: int
-    columns: int
-
-    @classmethod
-    def of(cls, rows: Iterable[int], columns: Iterable[int]) -> "Block":
-        return cls(sum(1 << i for i in rows), sum(1 << i for i in columns))
-
-    @property
-    def row_count(self) -> int:
-        return self.rows.bit_count()
-
-    @property
-    def column_count(self) -> int:
-        return self.columns.bit_count()
-
-    def to_json(self) -> dict[str, str]:
-        """Hexadecimal, for lists of numbers would bury the plan."""
-        return {"rows": f"{self.rows:x}", "columns": f"{self.columns:x}"}
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, str]) -> "Block":
-        return cls(int(value["rows"], 16), int(value["columns"], 16))
-
-
-def indices(bits: int) -> list[int]:
-    """The positions of the ones, ascending.
-
-    >>> indices(0b1011)
-    [0, 1, 3]
-    """
-    return [i for i, bit in enumerate(reversed(f"{bits:b}")) if bit == "1"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +29,6 @@ class Compact(Parametrization):
     blocks: Mapping[str, Block]
 
     def insert(self, model: Any, ranks: Ranks) -> None:
-        from torch.nn.utils import parametrize
-
-        from taskit.methods.scattered import Scattered
-
         for name in inserted(ranks):
             block = self._block(name)
             down, up = lora_pair(model, name)
@@ -88,3 +53,27 @@ class Compact(Parametrization):
         if block is None or not (block.rows and block.columns):
             raise PlanError(f"The plan has no compact block for {name}; set its rank to 0, or plan again.")
         return block
+
+
+class Scattered(nn.Module):
+    """A parametrisation: a compact matrix trains, and ``indices`` say where along ``dim``, of ``size``, it goes.
+
+    From a whole matrix it starts with those rows or columns, times ``factor``.
+    """
+
+    indices: Tensor
+
+    def __init__(
+        self, dim: int, indices: Sequence[int], size: int, device: torch.device, factor: float = 1.0
+    ) -> None:
+        super().__init__()
+        self.dim, self.size, self.factor = dim, size, factor
+        self.register_buffer("indices", torch.tensor(indices, device=device), persistent=False)
+
+    def forward(self, compact: Tensor) -> Tensor:
+        shape = list(compact.shape)
+        shape[self.dim] = self.size
+        return compact.new_zeros(shape).index_copy(self.dim, self.indices, compact)
+
+    def right_inverse(self, whole: Tensor) -> Tensor:
+        return whole.index_select(self.dim, self.indices) * self.factor

@@ -1,4 +1,4 @@
-"""The form of AdapterSoup and LoraHub: a LoRA that is written once, from learned ones."""
+"""The parametrization of AdapterSoup and LoraHub: a LoRA that is written once, from learned ones."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,8 +15,7 @@ from taskit.methods.compose import RULES, Adapter, composed_ranks
 from taskit.methods.experts import load_experts
 from taskit.methods.lorahub import CLASS_EXAMPLES, EVALUATIONS, EXAMPLES, seek_weights
 from taskit.methods.method import inserted
-from taskit.planning.forward_only import FrozenParametrization
-from taskit.step.parametrization import Decisions, Preparation, Ranks, lora_pair
+from taskit.step.parametrization import Decisions, FrozenParametrization, Preparation, Ranks, lora_pair
 from taskit.training.evaluation import token_losses
 from taskit.transfer.probe import example_features
 from taskit.transfer.ridge_head import fit_head
@@ -57,10 +56,10 @@ class Composed(FrozenParametrization):
     @torch.no_grad()
     def prepare(self, preparation: Preparation) -> Decisions:
         """Write the composed LoRA.  Deterministic, by the plan's seed."""
-        model, plan = preparation.model.eval(), preparation.plan
-        learned = load_experts(plan, self.zoo, self.adapters)
+        model = preparation.model.eval()
+        learned = load_experts(preparation.backbone, preparation.data, self.zoo, self.adapters)
         ranks = [{name: len(branch.a) for name, branch in one.items()} for one in learned]
-        planned = {name: rank for name, rank in plan.ranks.items() if rank}
+        planned = {name: rank for name, rank in preparation.ranks.items() if rank}
         if composed_ranks(ranks, self.rule) != planned:
             raise PlanError(
                 "The ranks of the plan are not those of the adapters that it composes, which decide them; run taskit "
@@ -93,9 +92,9 @@ class Composed(FrozenParametrization):
 
 def _sought(preparation: Preparation, learned: Sequence[dict[str, Branch]]) -> Sequence[float]:
     """LoraHub's weights, by its loss on a few rows; leaves the LoRA that is composed with them in the model."""
-    model, plan, count = preparation.model, preparation.plan, len(learned)
+    model, count = preparation.model, len(learned)
     sides = _pool(model, learned)
-    classes = len(plan.data.labels)
+    classes = len(preparation.data.labels)
     # drawn anew for each try, so that one batch is in memory at a time
     batches = partial(preparation.draw, max(EXAMPLES, CLASS_EXAMPLES * classes))
     loss = partial(_class_loss, model, batches, classes) if classes else partial(_text_loss, model, batches)
@@ -113,7 +112,7 @@ def _sought(preparation: Preparation, learned: Sequence[dict[str, Branch]]) -> S
         if tried in (1, EVALUATIONS):
             preparation.on_progress(f"mixture {tried} of {EVALUATIONS}: objective {least:.4f}")
 
-    weights = seek_weights(loss_with, count, plan.seed, on_progress)
+    weights = seek_weights(loss_with, count, preparation.seed, on_progress)
     write(weights)
     return weights
 

@@ -7,11 +7,10 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-from taskit.methods.method import MethodContext, Option, Options, ResolvedMethod, the_same
-from taskit.scheduler import schedule_uniform
+from taskit.methods.method import MethodContext, Option, Options, ResolvedMethod, chosen_by, the_same
 from taskit.step.parametrization import Decisions, Parametrization, Preparation, lora_pair
 
-BATCHES = 64  # that are gone through again until the directions have settled
+BATCHES = 64  # that are gone through again until the directions no longer move
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +28,7 @@ class Eva:
         return {}
 
     def resolve(self, context: MethodContext, given: Options) -> ResolvedMethod:  # noqa: ARG002
-        return ResolvedMethod(schedule_uniform, partial(the_same, {}))
+        return ResolvedMethod(**chosen_by(importance=False), options=partial(the_same, {}))
 
     def parametrization(self, options: Options) -> Parametrization:  # noqa: ARG002
         return Directed()

@@ -115,16 +115,16 @@ class Interpolated(Parametrization):
         from taskit.methods.experts import load_experts
 
         model = preparation.model
-        branches = load_experts(preparation.plan, self.zoo, self.adapters)
+        branches = load_experts(preparation.backbone, preparation.data, self.zoo, self.adapters)
         if self.train == "weights":
             for mixture in _mixtures(model):
                 mixture.target_only()
                 mixture.requires_grad_(False)
-            preparation.warm_up(preparation.plan.training.epochs)
+            preparation.warm_up(preparation.epochs)
             for mixture in _mixtures(model):
                 mixture.uniform()
                 mixture.requires_grad_(True)
-        for name, rank in preparation.plan.ranks.items():
+        for name, rank in preparation.ranks.items():
             if rank:
                 self._fill(model, name, rank, [expert.get(name) for expert in branches])
         return {}

@@ -1,17 +1,16 @@
-"""What a method is: how it explains itself, what it settles while a plan is made, and in which form it trains."""
+"""What a method is: how it explains itself, what it decides while a plan is made, and how it parametrizes LoRA."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from taskit.errors import PlanError
-from taskit.scheduler import Schedule
-from taskit.step.parametrization import PLAIN, Parametrization, Ranks
+from taskit.scheduler import Schedule, schedule, schedule_uniform
+from taskit.step.parametrization import Parametrization, Ranks
 
 if TYPE_CHECKING:
     from taskit.backbone.target_modules import Location
-    from taskit.transfer.measure import ProbeContext
+    from taskit.transfer.probe_context import ProbeContext
     from taskit.transfer.similarity import TaskSimilarity
     from taskit.zoo.zoo import Zoo
 
@@ -30,7 +29,7 @@ class Option:
 
 @dataclass(frozen=True, slots=True)
 class MethodContext:
-    """What a method may look at while it settles: the model frozen with its weights, the probe, the zoo."""
+    """What a method may look at while a plan is made: the model frozen with its weights, the probe, the zoo."""
 
     probe_context: "ProbeContext"
     places: "tuple[Location, ...]"
@@ -41,16 +40,22 @@ class MethodContext:
     seed: int
 
 
+def chosen_by(importance: bool) -> dict[str, Any]:
+    """The two fields of `ResolvedMethod` that say how ranks are chosen: for their importance, or one everywhere."""
+    return {"solve": schedule if importance else schedule_uniform, "by_importance": importance}
+
+
 def accept(_places: "Sequence[Location]", _ranks: Ranks) -> None:
-    """As ``Settled.require``: whatever the strategy."""
+    """A ``ResolvedMethod.require`` that every strategy passes."""
 
 
 @dataclass(frozen=True, slots=True)
 class ResolvedMethod:
     """A method ready to plan one task.
 
-    ``solve`` is how ranks are chosen.  ``options`` gives what plan.json has to keep for a strategy.  ``require``
-    raises PlanError for a strategy that the method cannot train.  Can be pickled.
+    ``solve`` is how ranks are chosen; ``by_importance`` says that it is `taskit.scheduler.schedule`: then every rank
+    has a reason, and one table holds the best strategies of all budgets.  ``options`` gives what plan.json has to
+    keep for a strategy.  ``require`` raises PlanError for a strategy that the method cannot train.  Can be pickled.
 
     A method that trains nothing has ``fixed`` ranks, whatever the budget, and says by ``measure`` which learned tasks
     it uses: their ``similarity``.
@@ -59,6 +64,7 @@ class ResolvedMethod:
     solve: Solve
     options: Callable[[Ranks], Options]
     require: "Callable[[Sequence[Location], Ranks], None]" = accept
+    by_importance: bool = False
     fixed: Ranks | None = None
     measure: str = ""
     similarity: "tuple[TaskSimilarity, ...]" = ()
@@ -91,24 +97,8 @@ class Method(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class PlainMethod:
-    """A method that trains plain LoRA, and differs in the ranks alone."""
-
-    name: str
-    explanation: str
-    solve: Solve
-    options: Mapping[str, Option] = field(default_factory=dict)
-
-    def resolve(self, context: MethodContext, given: Options) -> ResolvedMethod:  # noqa: ARG002
-        return ResolvedMethod(self.solve, partial(the_same, {}))
-
-    def parametrization(self, options: Options) -> Parametrization:  # noqa: ARG002
-        return PLAIN
-
-
 def the_same(options: Options, _: Ranks) -> Options:
-    """As ``Settled.options``: whatever the ranks."""
+    """A ``ResolvedMethod.options`` that does not depend on the ranks."""
     return options
 
 

@@ -1,7 +1,8 @@
-"""Pear (2024): after a short warm-up the least useful LoRAs are pruned, and their places share those of the best.
+"""Pear (2024): after a short warm-up the least useful LoRAs are pruned, and their modules share those of the best.
 
-methods.md §5.  Our readings: a pair is scored by |<dW, dL/d dW>| = |<B, dL/dB>| of each batch, averaged; only LoRAs
-of equal shape and rank are shared; the warm-up takes its epochs from those of the plan.
+Who shares whose (its steps 3 and 4): the worst of each shape take over from its best, rank to rank.  Our readings:
+a pair is scored by |<dW, dL/d dW>| = |<B, dL/dB>| of each batch, averaged; only LoRAs of equal shape and rank are
+shared; the warm-up takes its epochs from those of the plan.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,20 +11,21 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from taskit.errors import PlanError
-from taskit.methods.method import MethodContext, Option, Options, ResolvedMethod, Solve, between, one_of, the_same
-from taskit.methods.sharing import Shape, classes_of
+from taskit.methods.method import MethodContext, Option, Options, ResolvedMethod, between, chosen_by, one_of, the_same
 from taskit.step.parametrization import Parametrization, Ranks
 
 if TYPE_CHECKING:
     from taskit.backbone.target_modules import Location
 
+Shape = tuple[int, int]  # (in, out)
+
 
 @dataclass(frozen=True, slots=True)
 class Pear:
-    """Pear over the ranks that ``solve`` chooses."""
+    """Pear over one rank everywhere, or ranks chosen by importance."""
 
     name: str
-    solve: Solve
+    by_importance: bool = False
     options: Mapping[str, Option] = field(
         default_factory=lambda: {
             "ratio": between(0.5, 0, 1),
@@ -36,15 +38,16 @@ class Pear:
     def explanation(self) -> str:
         return (
             "Pear trains an ordinary LoRA for a few epochs, asks which of its matrices help least, and lets their "
-            "places share the LoRA of the ones that help most. It trains half the parameters; the memory at the "
+            "modules share the LoRA of the ones that help most. It trains half the parameters; the memory at the "
             "start is that of the ordinary LoRA."
-            + (" Here TaskIT chooses where LoRA goes and at which rank." if self.name != "pear" else "")
+            + (" Here TaskIT chooses where LoRA goes and at which rank." if self.by_importance else "")
         )
 
     def resolve(self, context: MethodContext, given: Options) -> ResolvedMethod:
         shapes = {place.name: (place.in_features, place.out_features) for place in context.places}
         options = {**given, "shapes": {name: list(shape) for name, shape in shapes.items()}}
-        return ResolvedMethod(self.solve, partial(the_same, options), require=partial(_require, given["ratio"]))
+        require = partial(_require, given["ratio"])
+        return ResolvedMethod(**chosen_by(self.by_importance), options=partial(the_same, options), require=require)
 
     def parametrization(self, options: Options) -> Parametrization:
         from taskit.methods.shared import Shared
@@ -60,3 +63,32 @@ def _require(ratio: float, places: "Sequence[Location]", ranks: Ranks) -> None:
             "Pear shares a LoRA between locations of equal shape and rank, and this plan has too few of them; give "
             "a larger budget or ratio, or choose --method taskit."
         )
+
+
+def classes_of(shapes: Mapping[str, Shape], ranks: Ranks) -> list[list[str]]:
+    """The inserted locations that can share, those of equal shape and rank, each class in the order of ``ranks``."""
+    classes: dict[tuple[Shape, int], list[str]] = {}
+    for name, rank in ranks.items():
+        if rank:
+            classes.setdefault((shapes[name], rank), []).append(name)
+    return list(classes.values())
+
+
+def match(scores: Mapping[str, float], ratio: float) -> dict[str, str]:
+    """Pruned location -> the kept one whose LoRA it shares, for one class.
+
+    The floor(ratio n) lowest scores are pruned, and the highest of them gets the LoRA of the highest of all; where
+    more are pruned than kept, the kept ones are gone through again.  Ties fall by position.
+
+    >>> match({"a": 0.1, "b": 0.5, "c": 0.2, "d": 0.3, "e": 0.9, "f": 0.7}, 0.5)
+    {'d': 'e', 'c': 'f', 'a': 'b'}
+    """
+    ranked = sorted(scores, key=lambda name: -scores[name])
+    count = int(ratio * len(ranked))
+    kept, pruned = ranked[: len(ranked) - count], ranked[len(ranked) - count :]
+    return {name: kept[i % len(kept)] for i, name in enumerate(pruned)}
+
+
+def pruned_count(names: Sequence[str], ratio: float) -> int:
+    """How many of a class are pruned."""
+    return int(ratio * len(names))

@@ -1,7 +1,7 @@
 """π-Tuning (ICML 2023): the new task's LoRA is interpolated with those of similar learned tasks, and both learn.
 
-methods.md §2.  Our readings: the data of a learned task is not shipped with its adapter, so that the Fisher embedding
-of an expert is taken on data of the new task, see `taskit.methods.fisher`; experts have the target's shape, so that
+Our readings: the data of a learned task is not shipped with its adapter, so that the Fisher embedding
+of an expert is taken on data of the new task, see experts.py; experts have the target's shape, so that
 one of a higher rank is truncated to it; a location where an expert has no LoRA gets its part from the others alone.
 """
 
@@ -11,7 +11,16 @@ from functools import partial
 from typing import Any
 
 from taskit.errors import PlanError
-from taskit.methods.method import MethodContext, Option, Options, ResolvedMethod, Solve, at_least, one_of, the_same
+from taskit.methods.method import (
+    MethodContext,
+    Option,
+    Options,
+    ResolvedMethod,
+    at_least,
+    chosen_by,
+    one_of,
+    the_same,
+)
 from taskit.step.parametrization import Parametrization, Ranks
 
 K = 2  # experts beside the target, as in the paper
@@ -20,10 +29,10 @@ ATTENTION = frozenset({"q", "k", "v", "qkv", "o"})
 
 @dataclass(frozen=True, slots=True)
 class PiTuning:
-    """π-Tuning over the ranks that ``solve`` chooses for the target's own LoRA."""
+    """π-Tuning over the ranks of the target's LoRA: one everywhere, or chosen by importance."""
 
     name: str
-    solve: Solve
+    by_importance: bool = False
     options: Mapping[str, Option] = field(
         default_factory=lambda: {
             "experts": at_least(K, 1),
@@ -42,12 +51,12 @@ class PiTuning:
             f"{self.options['experts'].default} most similar adapters of the zoo, each layer learns how much of "
             "each it wants, and the mixture is folded into one plain LoRA. It helps most with few training rows, "
             "and takes the memory of all adapters in the mixture."
-            + (" Here TaskIT chooses where the new LoRA goes." if self.name != "pi" else "")
+            + (" Here TaskIT chooses where the new LoRA goes." if self.by_importance else "")
         )
 
     def resolve(self, context: MethodContext, given: Options) -> ResolvedMethod:
         """Choose the experts; raises PlanError where the zoo has none."""
-        from taskit.methods.fisher import rank_experts
+        from taskit.methods.experts import rank_experts
 
         if not context.similarity:
             raise PlanError(
@@ -66,7 +75,7 @@ class PiTuning:
         ]
         groups = {place.name: _group(place.block, place.role, given["alpha"]) for place in context.places}
         chosen = {**given, "experts": experts, "zoo": context.zoo_source, "groups": groups}
-        return ResolvedMethod(self.solve, partial(the_same, chosen))
+        return ResolvedMethod(**chosen_by(self.by_importance), options=partial(the_same, chosen))
 
     def parametrization(self, options: Options) -> Parametrization:
         from taskit.methods.interpolated import Interpolated

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from taskit.methods.sharing import Shape, classes_of, match, pruned_count
+from taskit.methods.pear import Shape, classes_of, match, pruned_count
 from taskit.step.parametrization import Decisions, Parametrization, Preparation, Ranks, lora_pair
 from taskit.step.step import loss_of
 
@@ -38,12 +38,12 @@ class Shared(Parametrization):
         return max(total - self._warmup_epochs(total), 1)
 
     def prepare(self, preparation: Preparation) -> Decisions:
-        model, plan = preparation.model, preparation.plan
-        preparation.warm_up(self._warmup_epochs(plan.training.epochs))
-        names = [name for name, rank in plan.ranks.items() if rank]
+        model, planned = preparation.model, preparation.ranks
+        preparation.warm_up(self._warmup_epochs(preparation.epochs))
+        names = [name for name, rank in planned.items() if rank]
         scores = contributions(model, names, preparation.batches())
         sharing: dict[str, str] = {}
-        for names in classes_of(self.shapes, plan.ranks):
+        for names in classes_of(self.shapes, planned):
             sharing |= match({name: scores[name] for name in names}, self.ratio)
         if self.checkpoint in KNOWLEDGE:
             for pruned, donor in sharing.items():

@@ -19,7 +19,7 @@ from taskit.planning.plan import SkippedAdapter
 from taskit.planning.prepared_task import ComparedTask, PreparedTask, compare_with_zoo, prepare_task
 from taskit.planning.recipe import Recipe
 from taskit.planning.step_spec import Pricing, StepSpec, copied, quiet
-from taskit.scheduler import ANY, Constraints, rank_gain
+from taskit.scheduler import ANY, Constraints, Explanation, Schedule, explain, frontier, rank_gain
 from taskit.step.parametrization import PLAIN, Parametrization, Ranks
 from taskit.transfer.importance import IMPORTANCES, Sources, transfer
 from taskit.transfer.similarity import MEASURES, TaskSimilarity
@@ -46,7 +46,7 @@ class PlanningContext:
     resolved: ResolvedMethod
     gain: str
     constraints: Constraints
-    solver_options: Mapping[str, Any]  # what the scheduler has to obey
+    solver_options: Mapping[str, Any]  # the keywords of `taskit.scheduler.schedule`
     seed: int
 
     @property
@@ -61,7 +61,7 @@ class PlanningContext:
 
     @property
     def quiet(self) -> "PlanningContext":
-        """The same, whose rehearsals tell nobody."""
+        """The same, whose rehearsals report no progress."""
         again = self.again and (replace(self.again[0], on_progress=quiet), self.again[1])
         return replace(self, step_spec=replace(self.step_spec, on_progress=quiet), again=again)
 
@@ -70,6 +70,27 @@ class PlanningContext:
         """The least budget of the additive profile, in bytes: nothing beyond what the constraints force in."""
         profile = self.pricing.profile
         return profile.bytes(self.constraints.least_ranks(profile.locations, profile.blocks))
+
+    def solve(self, budget_bytes: int) -> Schedule:
+        """The best schedule of the additive profile at a budget, as the method chooses ranks.
+
+        Raises:
+            BudgetError: the budget is below `floor`.
+        """
+        return self.resolved.solve(self.pricing.profile, self.importance, budget_bytes, **self.solver_options)
+
+    def frontier(self, budgets: Sequence[int]) -> tuple[Schedule, ...]:
+        """The best schedule at each budget in bytes, or at `floor` where that is more."""
+        affordable = [max(budget, self.floor) for budget in budgets]
+        if self.resolved.by_importance:  # one table for all
+            return frontier(self.pricing.profile, self.importance, affordable, **self.solver_options)
+        return tuple(map(self.solve, affordable))
+
+    def explain(self, ranks: Sequence[int]) -> Explanation | None:
+        """Why each location has its rank; None for a method that does not choose ranks by importance."""
+        if not self.resolved.by_importance:
+            return None
+        return explain(self.pricing.profile, self.importance, ranks, **self.solver_options)
 
 
 def prepare(
@@ -103,7 +124,7 @@ def prepare(
     _require("importance", importance, IMPORTANCES)
     chosen = find_method(method)
     given = read_options(chosen, method_options or {})
-    rank_gain(0, 1, gain)  # refuses an unknown form before anything is read
+    rank_gain(0, 1, gain)  # raises for an unknown form before anything is read
     prepared = prepare_task(
         source,
         backbone_id,
@@ -116,7 +137,7 @@ def prepare(
         seed=seed,
         on_progress=on_progress,
     )
-    _solver_options(prepared.step_spec, constraints, gain)  # refused before a weight is loaded
+    _solver_options(prepared.step_spec, constraints, gain)  # raises before a weight is loaded
     measures = {"similarity": similarity, "importance": importance}
     with compare_with_zoo(prepared, zoo=zoo, token=token, **measures, on_progress=on_progress) as compared:
         return resolve(compared, chosen, given, gain=gain, constraints=constraints)
@@ -130,7 +151,10 @@ def resolve(
     gain: str = "sqrt_ln1p",
     constraints: Constraints = ANY,
 ) -> PlanningContext:
-    """What ``method`` makes of a survey, which several methods may share; ``options`` are all that it has."""
+    """The planning context of ``method`` for a compared task, which several methods may share.
+
+    ``options`` holds a value for each option of the method.
+    """
     prepared, zoo = compared.prepared, compared.zoo
     step_spec, composing = prepared.step_spec, isinstance(method, Composing)
     found = compared.forward_only if composing else compared.with_trial
@@ -177,7 +201,7 @@ def resolve(
 def _recomputing(
     prepared: PreparedTask, step_spec: StepSpec, parametrization: Parametrization
 ) -> tuple[StepSpec, Pricing] | None:
-    """Stage and prices where blocks are recomputed; the ends of the scale stay. None for a model that cannot."""
+    """Step and prices where blocks are recomputed; the ends of the scale stay. None for a model that cannot."""
     try:
         profile = prepared.step_spec.checkpointing(True).trace()
     except PlanError:
@@ -192,7 +216,7 @@ def _profile(
     parametrization: Parametrization,
     constraints: Constraints,
 ) -> MemoryProfile:
-    """That of training in ``form``, or where nothing is trained, that of a forward pass."""
+    """That of training with this parametrization, or where nothing is trained, that of a forward pass."""
     if resolved.fixed is None:
         return copied(profile, parametrization)
     require_no_constraints(constraints)
@@ -210,7 +234,7 @@ def _parametrization_of(method: str, resolved: ResolvedMethod, ranks: Ranks) -> 
 
 
 def _solver_options(step_spec: StepSpec, constraints: Constraints, gain: str) -> dict[str, Any]:
-    """What the scheduler has to obey; the heads' share is taken off the bound on trained parameters.
+    """The keywords of `taskit.scheduler.schedule`; the heads' share is taken off the bound on trained parameters.
 
     Raises:
         PlanError: no strategy over these locations can obey.
@@ -230,5 +254,5 @@ def _solver_options(step_spec: StepSpec, constraints: Constraints, gain: str) ->
 
 
 def _rank_parameters(places: Sequence[Location], parametrization: Parametrization) -> list[int]:
-    """Trained parameters of each place per unit of rank."""
+    """Trained parameters of each location per unit of rank."""
     return [parametrization.copies(place.name) * (place.in_features + place.out_features) for place in places]

@@ -6,38 +6,20 @@ What such a method finds does not depend on the batch, so that a budget decides 
 from collections.abc import Mapping
 from dataclasses import replace
 
-import torch
-
 from taskit.errors import BudgetError, PlanError
 from taskit.memory.live import standing_tensors
 from taskit.memory.profile import MemoryProfile
 from taskit.planning.budget import show_bytes
 from taskit.planning.step_spec import FULL_RANK, StepSpec
 from taskit.scheduler import ANY, Constraints
-from taskit.step.parametrization import Parametrization, Ranks
-
-
-class FrozenParametrization(Parametrization):
-    """A LoRA that nobody trains, heads included; ``pooled`` further ones of its size lie in memory beside it."""
-
-    trains = False
-
-    @property
-    def pooled(self) -> int:
-        return 0
-
-    def insert(self, model: torch.nn.Module, ranks: Ranks) -> None:  # noqa: ARG002
-        model.requires_grad_(False)
-
-    def parameters(self, places: object, ranks: Ranks) -> int:  # noqa: ARG002
-        return 0
+from taskit.step.parametrization import FrozenParametrization
 
 
 def forward_profile(step_spec: StepSpec, ranks: Mapping[str, int]) -> MemoryProfile:
     """The profile whose peak for ``ranks`` is that of a forward pass: nothing is kept for a backward one.
 
     Raises:
-        PlanError: as `Stage.rehearse`.
+        PlanError: as `StepSpec.rehearse`.
     """
     planned = [ranks.get(place.name, 0) for place in step_spec.locations]
     parametrization, width = (
@@ -60,7 +42,7 @@ def forward_profile(step_spec: StepSpec, ranks: Mapping[str, int]) -> MemoryProf
 
 
 def largest_batch(step_spec: StepSpec, ranks: Mapping[str, int], limit: int) -> tuple[StepSpec, int]:
-    """The stage with the largest batch, halved again and again, whose peak is within ``limit`` bytes; and that peak.
+    """The step with the largest batch, halved again and again, whose peak is within ``limit`` bytes; and that peak.
 
     Raises:
         BudgetError: a single row needs more.
@@ -79,7 +61,7 @@ def largest_batch(step_spec: StepSpec, ranks: Mapping[str, int], limit: int) -> 
 
 
 def with_rows(step_spec: StepSpec, rows: int) -> StepSpec:
-    """Raises PlanError for a batch of images of several sizes, whose rows cannot be told apart."""
+    """Raises PlanError for a batch of images of several sizes, which cannot be cut by rows."""
     try:
         batch = step_spec.conditions.batch.with_rows(rows)
     except RuntimeError as error:
@@ -97,7 +79,7 @@ def composition_instead(step_spec: StepSpec, learned: int, limit: int) -> str:
     try:
         resting = replace(with_rows(step_spec, 1), parametrization_of=lambda _: FrozenParametrization())
         peak = resting.rehearse((FULL_RANK,) * len(step_spec.locations))
-    except PlanError:  # it is told at planning; here it would hide what was wrong first
+    except PlanError:  # planning raises it; here it would hide what was wrong first
         return ""
     if peak > limit:
         return ""
@@ -105,7 +87,7 @@ def composition_instead(step_spec: StepSpec, learned: int, limit: int) -> str:
 
 
 def require_no_constraints(constraints: Constraints) -> None:
-    """Raises PlanError where a plan of fixed ranks is asked to obey."""
+    """Raises PlanError for constraints on a plan whose ranks are fixed."""
     if replace(constraints, vision_tower=ANY.vision_tower) != ANY:
         raise PlanError(
             "A method that composes learned adapters takes them as they are, and cannot obey constraints on ranks, "

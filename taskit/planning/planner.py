@@ -1,9 +1,8 @@
-"""From a dataset, a backbone, a zoo and a budget to a plan: the one place where all rooms meet."""
+"""From a dataset, a backbone, a zoo and a budget to a plan: the one place where all packages below meet."""
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from taskit.planning.forward_only import composition_instead, forward_profile, l
 from taskit.planning.plan import Plan, PlannedLocation
 from taskit.planning.recipe import Recipe
 from taskit.planning.step_spec import Pricing, StepSpec, build_step_spec, copied, estimate, planned_locations, price
-from taskit.scheduler import RANKS, Schedule, explain, objective, schedule
+from taskit.scheduler import RANKS, Schedule, objective
 from taskit.transfer.importance import UNIFORM
 
 TOLERANCE = 0.005  # of the budget above no update: a plan that leaves less unspent is not searched further
@@ -35,42 +34,51 @@ def search(
 ) -> tuple[Schedule, int]:
     """The best schedule whose *rehearsed* peak is within ``budget``, and that peak, in bytes.
 
-    ``rehearse`` gives the peak of training with some ranks, and ``no_update`` is that of training none.
-    ``solve`` gives the best schedule of the additive profile at a budget of ``floor`` or more.  The profile knows
-    the peak only up to a few per cent; so each answer is rehearsed, and what turns out to be over or unspent moves
-    the target of the next.
+    ``rehearse`` gives the peak of training with some ranks, and ``no_update`` is that of training none.  ``solve``
+    gives the best schedule of the additive profile at a budget of ``floor`` or more.  The profile knows the peak only
+    up to a few per cent; so each answer is rehearsed, and its error moves the budget that the next is solved for:
+
+        budget 100, solved for 100: peak 104, over by 4   -> solve for 100 - 2 * 4 = 92
+                    solved for  92: peak  95, 5 unspent   -> solve for  92 + 5     = 97
+                    solved for  97: peak 99.8, .2 unspent -> within TOLERANCE, the answer
+
+    Each further overshoot is subtracted twice as hard as the one before (2, 4, 8 ... times), so that the search ends.
 
     Raises:
         BudgetError: even at the floor the peak lies above the budget.
     """
-    best = start = solve(floor)
-    best_peak = rehearse(best.ranks) if any(best.ranks) else no_update
+    least = best = solve(floor)
+    best_peak = rehearse(least.ranks) if any(least.ranks) else no_update
     if budget < best_peak:
-        missing, forced = best_peak - budget, any(best.ranks)
-        needy = "frozen backbone and the locations forced in need" if forced else "frozen backbone needs"
-        raise BudgetError(
-            f"The budget of {show_bytes(budget)} is {missing} bytes ({show_bytes(missing)}) short of the "
-            f"{show_bytes(best_peak)} that the {needy}; raise it or use a smaller batch."
-        )
-    target, over = budget, 0
+        raise _too_small(budget, best_peak, forced=any(least.ranks))
+    solve_for, overshoots = budget, 0
     for attempt in count(1):
-        found = solve(max(target, floor))
+        found = solve(max(solve_for, floor))
         peak = rehearse(found.ranks)
-        if peak <= budget and found.objective > best.objective:
-            best, best_peak = found, peak
         unspent = budget - peak
-        resolved = 0 <= unspent <= TOLERANCE * (budget - no_update) or attempt >= ATTEMPTS
-        if not any(found.ranks) or (resolved and any(best.ranks)):
+        if unspent >= 0 and found.objective > best.objective:
+            best, best_peak = found, peak
+        enough = 0 <= unspent <= TOLERANCE * (budget - no_update) or attempt >= ATTEMPTS
+        if not any(found.ranks) or (enough and any(best.ranks)):
             break
-        over += unspent < 0  # what is over is cut ever harder, so that the search ends
-        target += unspent if unspent >= 0 else unspent * 2**over
-    if not any(best.ranks):
-        cheapest = solve(floor + start.shortfall_bytes)
-        peak = rehearse(cheapest.ranks)
-        if peak <= budget:
-            return cheapest, peak
-        best = replace(best, shortfall_bytes=peak - budget)
-    return best, best_peak
+        overshoots += unspent < 0
+        solve_for += unspent if unspent >= 0 else unspent * 2**overshoots
+    if any(best.ranks):
+        return best, best_peak
+    cheapest = solve(floor + least.shortfall_bytes)
+    peak = rehearse(cheapest.ranks)
+    if peak <= budget:
+        return cheapest, peak
+    return replace(best, shortfall_bytes=peak - budget), best_peak
+
+
+def _too_small(budget: int, needed: int, forced: bool) -> BudgetError:
+    missing = needed - budget
+    needy = "frozen backbone and the locations forced in need" if forced else "frozen backbone needs"
+    return BudgetError(
+        f"The budget of {show_bytes(budget)} is {missing} bytes ({show_bytes(missing)}) short of the "
+        f"{show_bytes(needed)} that the {needy}; raise it or use a smaller batch."
+    )
 
 
 def make_plan(
@@ -83,12 +91,12 @@ def make_plan(
 ) -> Plan:
     """Read the data, compare the task with the zoo, price every location and schedule the best plan.
 
-    ``choices`` are those of `prepare`.  ``tell`` is called with a sentence at the start of every stage.
+    ``choices`` are those of `prepare`.  ``on_progress`` is called with a sentence at the start of every part.
 
         plan = make_plan("photos.zip", "vit-mini-tiny32", "60%")
         plan.save("plan.json")
     """
-    wanted = parse_budget(budget)  # refused before anything is read
+    wanted = parse_budget(budget)  # raises before anything is read
     return decide(prepare(source, backbone_id, on_progress=on_progress, **choices), wanted, on_progress=on_progress)
 
 
@@ -104,10 +112,10 @@ def decide(context: PlanningContext, budget: Budget, *, on_progress: Callable[[s
         on_progress("rehearsing a forward pass without weights")
         step_spec, peak = largest_batch(context.step_spec, context.resolved.fixed, limit)
         recipe = replace(context.recipe, batch_size=step_spec.conditions.batch.rows)
-        return plan_of(replace(context, step_spec=step_spec, recipe=recipe), solver(context)(limit), limit, peak)
+        return plan_of(replace(context, step_spec=step_spec, recipe=recipe), context.solve(limit), limit, peak)
     on_progress("scheduling ranks inside the budget")
     again = context.recomputing
-    if again and reaches_further(context, *(solver(one)(max(limit, one.floor)) for one in (again, context))):
+    if again and reaches_further(context, *(one.solve(max(limit, one.floor)) for one in (again, context))):
         context, again = again, None
     try:
         best, peak = _searched(context, limit)
@@ -118,11 +126,6 @@ def decide(context: PlanningContext, budget: Budget, *, on_progress: Callable[[s
     if any(best.ranks):
         context.resolved.require(context.step_spec.locations, context.step_spec.strategy(best.ranks))
     return plan_of(context, best, limit, peak)
-
-
-def solver(context: PlanningContext) -> Callable[[int], Schedule]:
-    """What gives the best schedule of the outlook's profile at a budget in bytes."""
-    return partial(context.resolved.solve, context.pricing.profile, context.importance, **context.solver_options)
 
 
 def reaches_further(context: PlanningContext, recomputing: Schedule, keeping: Schedule) -> bool:
@@ -142,9 +145,7 @@ def _searched(context: PlanningContext, limit: int) -> tuple[Schedule, int]:
     """The best schedule within ``limit`` bytes, and its rehearsed peak."""
     step_spec = context.step_spec
     try:
-        best, peak = search(
-            step_spec.rehearse, context.pricing.no_update_bytes, solver(context), limit, context.floor
-        )
+        best, peak = search(step_spec.rehearse, context.pricing.no_update_bytes, context.solve, limit, context.floor)
         if not any(best.ranks) and not step_spec.heads:
             raise BudgetError(
                 f"The budget of {show_bytes(limit)} admits no LoRA at all; give "
@@ -158,9 +159,7 @@ def _searched(context: PlanningContext, limit: int) -> tuple[Schedule, int]:
 
 def plan_of(context: PlanningContext, found: Schedule, budget_bytes: int, peak_bytes: int) -> Plan:
     """A schedule written up as a plan; ``peak_bytes`` is rehearsed, or the additive profile's for a draft."""
-    step_spec, pricing, importance = context.step_spec, context.pricing, context.importance
-    chosen = context.resolved.solve is schedule  # one by one: only then has a rank a reason
-    explanation = explain(pricing.profile, importance, found.ranks, **context.solver_options) if chosen else None
+    step_spec, pricing = context.step_spec, context.pricing
     return Plan(
         method=context.method,
         seed=context.seed,
@@ -179,7 +178,7 @@ def plan_of(context: PlanningContext, found: Schedule, budget_bytes: int, peak_b
         gain=context.gain,
         constraints=context.constraints,
         shortfall_bytes=found.shortfall_bytes,
-        explanation=explanation,
+        explanation=context.explain(found.ranks),
         method_options=context.resolved.options(step_spec.strategy(found.ranks)),
     )
 
@@ -212,8 +211,9 @@ def uniform_plan(
 
 
 def step_spec_of(plan: Plan, data: Dataset, collator: Collator) -> StepSpec:
-    """What the plan's strategy, or a person's other one, is rehearsed on, in the form in which it is trained."""
-    parametrization, tower = parametrization_of(plan), plan.constraints.vision_tower
+    """What the plan's strategy, or one that a person edited, is rehearsed on, parametrized as it is trained."""
+    parametrization = parametrization_of(plan.method, plan.method_options)
+    tower = plan.constraints.vision_tower
     return build_step_spec(
         plan.backbone, data, plan.training, collator, vision_tower=tower, parametrization_of=lambda _: parametrization
     )
@@ -248,7 +248,7 @@ def reprice(plan: Plan, data: Dataset, collator: Collator) -> Plan:
     sources = [planned.get(place.name, {}) for place in step_spec.locations]
     locations = planned_locations(step_spec.locations, sources, ranks, pricing.profile)
     if peak == plan.memory.peak_bytes and _prices(locations) == _prices(plan.locations):
-        return plan  # nobody has changed it
+        return plan  # unchanged
     lambdas = [sum(addends.values()) for addends in sources]
     return replace(
         plan,

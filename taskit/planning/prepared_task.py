@@ -13,7 +13,8 @@ from taskit.backbone.processors import make_collator
 from taskit.data import Collator, Dataset, load
 from taskit.planning.recipe import Recipe
 from taskit.planning.step_spec import Pricing, StepSpec, build_step_spec, price
-from taskit.transfer.measure import Measurement, ProbeContext, measure_forward_only, measure_with_trial, open_probe
+from taskit.transfer.measure import Measurement, measure_forward_only, measure_with_trial
+from taskit.transfer.probe_context import ProbeContext, open_probe
 from taskit.zoo.zoo import Zoo, find_zoo
 
 if TYPE_CHECKING:

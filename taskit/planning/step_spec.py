@@ -1,4 +1,4 @@
-"""Price strategies: set the stage for rehearsals, trace the additive profile, split a peak into its parts."""
+"""The training step of a task as memory rehearses it: its specification, its additive profile, the price of ranks."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -34,11 +34,11 @@ Found = TypeVar("Found")
 
 
 def quiet(_: str) -> None:
-    """Tell nobody."""
+    """An ``on_progress`` that reports nothing."""
 
 
 def plain(_: Ranks) -> Parametrization:
-    """The form of any strategy where a method asks for none of its own."""
+    """The parametrization of any strategy where a method asks for no other."""
     return PLAIN
 
 
@@ -55,7 +55,7 @@ class StepSpec:
     on_progress: Callable[[str], None] = quiet
     quantization: str | None = None
     sharing_bytes: int = 0  # what a device needs beyond the whole backbone where several share it, mostly below 0
-    parametrization_of: Callable[[Ranks], Parametrization] = plain  # the form in which a strategy is trained
+    parametrization_of: Callable[[Ranks], Parametrization] = plain  # how a strategy is trained
 
     def checkpointing(self, on: bool) -> "StepSpec":
         """The same where blocks are recomputed in the backward pass, or are not."""
@@ -102,7 +102,7 @@ class StepSpec:
     def _measure(
         self, measure: "Callable[[Conditions], Found]", on_numbers: "Callable[[Conditions], Found]"
     ) -> "Found":
-        """``measure`` on meta tensors, or where they will not do, ``on_numbers``, which is told."""
+        """``measure`` on meta tensors, or where they will not do, ``on_numbers``, which is reported."""
         try:
             return measure(self.conditions)
         except RuntimeError as error:
@@ -207,7 +207,7 @@ def price(step_spec: StepSpec) -> Pricing:
 
 
 def copied(profile: MemoryProfile, parametrization: Parametrization) -> MemoryProfile:
-    """The profile where a form trains each unit of rank several times."""
+    """The profile where a parametrization trains each unit of rank several times."""
     copies = (parametrization.copies(name) for name in profile.locations)
     return replace(profile, rank_bytes=tuple(a * b for a, b in zip(profile.rank_bytes, copies, strict=True)))
 

@@ -1,7 +1,8 @@
-"""The form in which a LoRA is trained: plainly, or with its lora_A and lora_B made from other parameters.
+"""How a LoRA is parametrized while it trains: plainly, or with lora_A and lora_B made from other parameters.
 
-A form never changes what the adapted model computes with, only what the two matrices are made of.  So everything
-around it (rehearsal, trainer, checkpoints, export) handles a plain PEFT model, and after the collapse it is one.
+A parametrization never changes what the adapted model computes with, only what the two matrices are made of.  So
+everything around it (rehearsal, trainer, checkpoints, export) handles a plain PEFT model, and after the collapse it
+is one.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -9,8 +10,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from taskit.backbone.sources import Backbone
     from taskit.backbone.target_modules import Location
-    from taskit.planning.plan import Plan
+    from taskit.data.info import DataInfo
 
 Ranks = Mapping[str, int]  # location -> rank, 0 for no insertion
 Decisions = Mapping[str, Any]  # JSON: what was decided from the data before the first step
@@ -18,14 +20,18 @@ Decisions = Mapping[str, Any]  # JSON: what was decided from the data before the
 
 @dataclass(frozen=True, slots=True)
 class Preparation:
-    """What a form may use before the first step: the adapted model with real weights, and the data.
+    """What a parametrization may use before the first step: the adapted model with real weights, and the data.
 
-    ``batches()`` gives the training rows in their order, and ``draw(count)`` so many at random, the same in every
-    process; ``warm_up(epochs)`` trains whatever requires a gradient for so long.  ``tell`` is for a sentence that the
-    person who trains should read.
+    ``ranks``, ``seed`` and ``epochs`` are those of the plan.  ``batches()`` gives the training rows in their order,
+    and ``draw(count)`` so many at random, the same in every process; ``warm_up(epochs)`` trains whatever requires a
+    gradient for so long.  ``on_progress`` is called with sentences for the person who trains.
     """
 
-    plan: "Plan"
+    backbone: "Backbone"
+    data: "DataInfo"
+    ranks: Ranks
+    seed: int
+    epochs: int
     model: Any
     batches: Callable[[], Iterable[Mapping[str, Any]]]
     warm_up: Callable[[int], None]
@@ -34,7 +40,7 @@ class Preparation:
 
 
 class Parametrization:
-    """Plain LoRA; every other form says what it does differently.
+    """Plain LoRA; every other parametrization overrides what it does differently.
 
     Where nothing ``trains``, all is done once the model is prepared.
     """
@@ -76,6 +82,22 @@ class Parametrization:
 
 
 PLAIN = Parametrization()
+
+
+class FrozenParametrization(Parametrization):
+    """A LoRA that is not trained, nor are the heads; ``pooled`` further ones of its size lie in memory beside it."""
+
+    trains = False
+
+    @property
+    def pooled(self) -> int:
+        return 0
+
+    def insert(self, model: Any, ranks: Ranks) -> None:  # noqa: ARG002
+        model.requires_grad_(False)
+
+    def parameters(self, places: object, ranks: Ranks) -> int:  # noqa: ARG002
+        return 0
 
 
 def lora_pair(model: Any, name: str) -> tuple[Any, Any]:

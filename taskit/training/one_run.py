@@ -67,7 +67,9 @@ class Training:
         embedding = self.embed(model)
         # a checkpoint holds the head, and the score that came before
         before = None if find_checkpoints(self.folder.checkpoints) else self.before(model)
-        parametrization = parametrization_of(self.plan) if any(self.plan.ranks.values()) else PLAIN
+        parametrization = (
+            parametrization_of(self.plan.method, self.plan.method_options) if any(self.plan.ranks.values()) else PLAIN
+        )
         adapted = adapt(model, self.plan.ranks, head_names(model, task), task, parametrization)
         if parametrization.trains:
             self._make_ready(parametrization, adapted)
@@ -164,7 +166,11 @@ class Training:
 
     def _make_ready(self, parametrization: Parametrization, adapted: Any) -> None:
         preparation = Preparation(
-            plan=self.plan,
+            backbone=self.plan.backbone,
+            data=self.plan.data,
+            ranks=self.plan.ranks,
+            seed=self.plan.seed,
+            epochs=self.plan.training.epochs,
             model=adapted,
             batches=partial(self.batches.unshared, self.train_rows),
             warm_up=partial(self._warm_up, adapted),

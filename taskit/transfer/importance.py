@@ -39,6 +39,7 @@ from taskit.zoo.lora_branch import Branch
 EPS = 1e-8
 UNIFORM = "uniform"  # the source where nothing has a say
 TRIAL = "trial"  # the source that is the new task itself
+MOST_SOURCES = 2  # named in an attribution
 IMPORTANCES = ("blend", "ratio", "absolute", "l2")
 
 Sources = Mapping[str, float]  # adapter -> its addend in the importance of a location
@@ -62,7 +63,7 @@ class ActivationNorms:
 
     Our reading of Eq. (3): the branch with its alpha/r, the base without its bias, tokens that are no padding,
     and sums over all batches, so that the cut into batches does not matter.  ``step`` is the part of the adapter
-    that is attached; its branch is as loud as the whole one's by that much less.
+    that is attached; the norms of its branch are smaller than the whole one's by that factor.
     """
 
     def __init__(self) -> None:
@@ -152,3 +153,14 @@ def _normalised(row: Sequence[float]) -> Sequence[float]:
     """With mean 1; a row of zeros stays one."""
     mean = sum(row) / len(row)
     return [value / mean for value in row] if mean else row
+
+
+def attribution(sources: Sources) -> str:
+    """The share of each source in an importance, the largest first: "snips 61 %, trec 30 %, 3 more 9 %"."""
+    total = sum(sources.values())
+    ranked = sorted(sources.items(), key=lambda item: -item[1])
+    parts = [f"{name} {value / total:.0%}" for name, value in ranked[:MOST_SOURCES]]
+    rest = ranked[MOST_SOURCES:]
+    if rest:
+        parts.append(f"{len(rest)} more {sum(value for _, value in rest) / total:.0%}")
+    return ", ".join(parts)

@@ -6,8 +6,7 @@ adapters loaded one at a time, gives phi_i (Eq. 4) and lambda_i (Eq. 3).  Memory
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 
@@ -15,20 +14,12 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from taskit.errors import BackboneError, ZooError
-from taskit.step.step import loss_of
+from taskit.errors import ZooError
 from taskit.transfer.fisher import Embedding, embed, likeness_of
 from taskit.transfer.importance import ActivationNorms, TaskImportance, gains_at, update_norms
-from taskit.transfer.probe import (
-    Probe,
-    class_probes,
-    example_features,
-    frozen,
-    stand_in_loss,
-    text_probes,
-    token_features,
-)
-from taskit.transfer.sensitivity import Read, rows_of, sensitivities
+from taskit.transfer.probe import Probe
+from taskit.transfer.probe_context import ProbeContext, open_probe
+from taskit.transfer.sensitivity import sensitivities
 from taskit.transfer.similarity import (
     SMALL,
     TaskSimilarity,
@@ -41,7 +32,6 @@ from taskit.transfer.similarity import (
     slope_along,
     trial_similarities,
 )
-from taskit.transfer.trial import Loss, Trial, run_trial
 from taskit.zoo.adapter import read_config, read_tensors
 from taskit.zoo.lora_branch import Branch, attached, current_name, linear_shapes
 from taskit.zoo.shortlist import shortlist
@@ -56,33 +46,6 @@ class Measurement:
     importances: tuple[TaskImportance, ...]
     own: tuple[float, ...]  # lambda_0^k of each location for w_0, the trial on the new task itself, up to a factor
     skipped: tuple[tuple[str, str], ...]  # (adapter, reason)
-
-
-@dataclass(frozen=True)
-class ProbeContext:
-    """A frozen model, and a probe of the new task seen with it; ``rows`` are all batches, those of the probe last.
-
-    ``unexplained`` is rho of `taskit.transfer.ridge_head`; nobody knows it where no head is fitted.
-    """
-
-    model: PreTrainedModel
-    locations: Sequence[str]
-    probes: Sequence[Probe]
-    read: Read
-    read_graph: Read  # the same features with their graph
-    loss: Loss
-    rows: Sequence[Mapping[str, Tensor]]
-    unexplained: float = 0.5
-
-    @cached_property
-    def trial(self) -> Trial:
-        """Made once for all who ask."""
-        return run_trial(self.model, self.rows, self.loss, self.locations)
-
-    def examples(self) -> Iterator[Mapping[str, Tensor]]:
-        """The rows of the probe, one at a time, labels included."""
-        for probe, batch in zip(self.probes, self.rows[-len(self.probes) :], strict=True):
-            yield from (rows_of(batch, slice(row, row + 1), len(probe.x)) for row in range(len(probe.x)))
 
 
 def measure(
@@ -113,46 +76,14 @@ def measure(
         return measure_with_trial(probe_context, tasks, kind, importance)
 
 
-@contextmanager
-def open_probe(
-    model: PreTrainedModel,
-    batches: Sequence[Mapping[str, Tensor]],
-    locations: Sequence[str],
-    final_linear: nn.Linear | None,
-    more: Sequence[Mapping[str, Tensor]] = (),
-) -> Iterator[ProbeContext]:
-    """The first part of `measure`, whose arguments and errors these are: the probe, with the model frozen inside."""
-    device = next(model.parameters()).device
-    moved, others = (
-        [{key: value.to(device) for key, value in batch.items()} for batch in some] for some in (batches, more)
-    )
-    rows = (*others, *moved)
-    with frozen(model):
-        if final_linear is not None:
-            read: partial[Tensor] = partial(example_features, model, final_linear)
-            probes, fitted = class_probes(model, moved, final_linear, others)
-            loss: Loss = partial(stand_in_loss, read, fitted)
-            yield ProbeContext(
-                model, locations, probes, read, partial(read, graph=True), loss, rows, fitted.unexplained
-            )
-        elif (embedding := model.get_output_embeddings()) is not None:
-            read = partial(token_features, model, embedding)
-            probes = text_probes(model, moved, embedding)
-            yield ProbeContext(
-                model, locations, probes, read, partial(read, graph=True), partial(loss_of, model), rows
-            )
-        else:
-            raise BackboneError("The backbone has no head to read the features from; load it for a task.")
-
-
 def measure_with_trial(
     probe_context: ProbeContext, tasks: Sequence[LearnedTask], kind: str, importance: str
 ) -> Measurement:
-    """The second part of `measure`: all learned tasks against what was seen."""
-    trials, tried = _Trials(probe_context), probe_context.trial.branches
-    target_update = trials.rows(tried, None, _displacement)
+    """The second part of `measure`: all learned tasks against the probe."""
+    comparison, tried = _Comparison(probe_context), probe_context.trial.branches
+    target_update = comparison.rows(tried, None, _displacement)
     chosen, left_out = shortlist(tasks, tried, linear_shapes(probe_context.model), current_name(probe_context.model))
-    compared = _compare(trials, chosen, kind, importance)
+    compared = _compare(comparison, chosen, kind, importance)
     importances = tuple(one for one, _ in compared.tried)
     rows = [rows for _, rows in compared.tried]
     phis = (
@@ -168,7 +99,7 @@ def measure_with_trial(
 
 def measure_forward_only(probe_context: ProbeContext, tasks: Sequence[LearnedTask]) -> Measurement:
     """All learned tasks by delta, with forward passes alone: for a budget that a trial would not fit."""
-    found = _compare(_Trials(probe_context), tasks, "delta", "ratio")
+    found = _compare(_Comparison(probe_context), tasks, "delta", "ratio")
     importances = tuple(one for one, _ in found.tried)
     phis = [float(rows.mean()) for _, rows in found.tried]
     similarities = judge([(one.task, one.adapter) for one in importances], phis, "delta")
@@ -176,8 +107,8 @@ def measure_forward_only(probe_context: ProbeContext, tasks: Sequence[LearnedTas
 
 
 @dataclass(frozen=True)
-class _Trials:
-    """Where adapters are tried, on all probes; a ``loudness`` that nobody asks for is None."""
+class _Comparison:
+    """Tries adapters on all probes; ``activation_norms`` is None where importance does not need them."""
 
     probe_context: ProbeContext
 
@@ -194,7 +125,7 @@ class _Trials:
             )
 
     def along(self, branches: Mapping[str, Branch], activation_norms: ActivationNorms | None) -> Tensor:
-        """phi of gradient (1,) by a small step along the adapter; how loud it is shows in the same step."""
+        """phi of gradient (1,) by a small step along the adapter; activation norms are observed in that step."""
         small = {name: branch.scaled(SMALL) for name, branch in branches.items()}
         if activation_norms:
             activation_norms.step = SMALL
@@ -219,7 +150,7 @@ class _Trials:
         )
 
     def fisher(self, branches: Mapping[str, Branch], activation_norms: ActivationNorms | None) -> Tensor:
-        """phi of fisher (1,); how loud the adapter is shows in a forward of its own."""
+        """phi of fisher (1,); activation norms are observed in a separate forward."""
         if activation_norms:
             self.rows(branches, activation_norms, _displacement)
         return torch.tensor([likeness_of(self._target, self._embedding(branches))])
@@ -248,8 +179,8 @@ class _Compared:
     skipped: tuple[tuple[str, str], ...]
 
 
-def _compare(trials: _Trials, tasks: Sequence[LearnedTask], kind: str, importance: str) -> _Compared:
-    model, locations = trials.probe_context.model, trials.probe_context.locations
+def _compare(comparison: _Comparison, tasks: Sequence[LearnedTask], kind: str, importance: str) -> _Compared:
+    model, locations = comparison.probe_context.model, comparison.probe_context.locations
     shapes, current = linear_shapes(model), current_name(model)
     found, skipped = [], []
     for task in tasks:
@@ -259,7 +190,7 @@ def _compare(trials: _Trials, tasks: Sequence[LearnedTask], kind: str, importanc
             skipped.append((task.adapter, str(error)))
             continue
         activation_norms = None if importance == "blend" else ActivationNorms()
-        rows = _SIMILARITY[kind](trials, branches, activation_norms)
+        rows = _SIMILARITY[kind](comparison, branches, activation_norms)
         one = _importance_of(task, branches, locations, activation_norms, importance)
         if not (bool(rows.isfinite().all()) and all(map(math.isfinite, one.values))):
             skipped.append((task.adapter, "Its outputs on the probe are not finite; train it again."))
@@ -275,7 +206,7 @@ def _importance_of(
     activation_norms: ActivationNorms | None,
     kind: str,
 ) -> TaskImportance:
-    """By how loud it is, if that was asked for; else what it says of its gains, or the norms of its updates."""
+    """Its activation norms where they were observed; else its measured gains, or the norms of its updates."""
     if activation_norms:
         return TaskImportance(task.task, task.adapter, activation_norms.values(locations, kind))
     gains = gains_at(task.gains, locations)
@@ -296,10 +227,10 @@ def _displacement(probe: Probe, moved: Tensor) -> Tensor:
     return displacement(probe.x, moved, probe.mask).half()  # kept for every task: memory may not grow with the zoo
 
 
-_SIMILARITY: Mapping[str, Callable[[_Trials, Mapping[str, Branch], ActivationNorms | None], Tensor]] = {
-    "raw": partial(_Trials.rows, compare=_raw),
-    "delta": partial(_Trials.rows, compare=_delta),
-    "gradient": _Trials.along,
-    "fisher": _Trials.fisher,
-    "trial": partial(_Trials.rows, compare=_displacement),
+_SIMILARITY: Mapping[str, Callable[[_Comparison, Mapping[str, Branch], ActivationNorms | None], Tensor]] = {
+    "raw": partial(_Comparison.rows, compare=_raw),
+    "delta": partial(_Comparison.rows, compare=_delta),
+    "gradient": _Comparison.along,
+    "fisher": _Comparison.fisher,
+    "trial": partial(_Comparison.rows, compare=_displacement),
 }

@@ -3,14 +3,13 @@
 Its answers are drafts by the additive profile, a few per cent off; the one that is kept is rehearsed by `decide`.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from taskit.planning.budget import Budget
 from taskit.planning.context import PlanningContext
 from taskit.planning.plan import Plan
-from taskit.planning.planner import plan_of, reaches_further, solver
-from taskit.scheduler import Schedule, frontier, schedule
+from taskit.planning.planner import plan_of, reaches_further
+from taskit.scheduler import Schedule
 
 STEPS = 100  # of the slider, from no update to full LoRA
 
@@ -56,16 +55,8 @@ def frontier_view(context: PlanningContext) -> FrontierView:
 
 
 def _frontier_view(context: PlanningContext, budgets: tuple[int, ...]) -> FrontierView:
-    keeping, again = _frontier(context, budgets), context.recomputing
-    other = _frontier(again, budgets) if again else keeping
+    keeping, again = context.frontier(budgets), context.recomputing
+    other = again.frontier(budgets) if again else keeping
     pays = tuple(reaches_further(context, a, b) for a, b in zip(other, keeping, strict=True))
     found = tuple(a if one else b for one, a, b in zip(pays, other, keeping, strict=True))
     return FrontierView(context, budgets, found, pays)
-
-
-def _frontier(context: PlanningContext, budgets: Sequence[int]) -> tuple[Schedule, ...]:
-    """The best schedule at each budget, or at the least that there is a schedule for."""
-    affordable = [max(budget, context.floor) for budget in budgets]
-    if context.resolved.solve is schedule:
-        return frontier(context.pricing.profile, context.importance, affordable, **context.solver_options)
-    return tuple(solver(context)(size) for size in affordable)

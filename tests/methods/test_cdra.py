@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from taskit.errors import PlanError
-from taskit.methods.blocks import granted, thresholds
-from taskit.methods.cdra import Cdra, DynamicRank, Granted, eq7_rank
-from taskit.methods.compact import Block, Compact, indices
+from taskit.methods.blocks import Block, Granted, eq7_rank, granted, indices, thresholds
+from taskit.methods.cdra import Cdra, DynamicRank
+from taskit.methods.compact import Compact
 from taskit.scheduler import Constraints
 from taskit.step.parametrization import PLAIN
 from tests.methods.adapted import DENSE, QUERY, RANKS, VALUE, adapted, logits, places_of, reloaded, trained, update

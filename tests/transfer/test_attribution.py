@@ -1,6 +1,6 @@
 """Where importance comes from, in words."""
 
-from taskit.transfer.attribution import attribution
+from taskit.transfer.importance import attribution
 
 
 def test_the_largest_sources_are_named_and_the_rest_counted():
