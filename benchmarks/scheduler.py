@@ -65,8 +65,8 @@ def exhaustive(instances: int, seed: int) -> dict:
         importance = importance_of(profile, number)
         limited = ranks if len(profile.locations) <= 7 else ranks[1:]
         everything = sorted(all_strategies(profile, importance, limited))
-        for place in (1, 3, 5):
-            budget = everything[len(everything) * place // 6][0]
+        for sixth in (1, 3, 5):
+            budget = everything[len(everything) * sixth // 6][0]
             best = max(value for size, value, _ in everything if size <= budget)
             plan = schedule(profile, importance, budget, constraints=Constraints(limited))
             over += union_bytes(profile, plan.ranks) > budget
@@ -173,8 +173,8 @@ def bounded(seconds: float, seed: int) -> list[dict]:
     trained = sum(r * w for r, w in zip(free.ranks, weights, strict=True))
     rows = []
     for share in (10, 30, 60, 90):
-        wishes = Constraints(max_parameters=trained * share // 100)
-        options = {"constraints": wishes, "rank_parameters": weights}
+        constraints = Constraints(max_parameters=trained * share // 100)
+        options = {"constraints": constraints, "rank_parameters": weights}
         taken, plan = best_time(lambda o=options: schedule(profile, importance, budget, **o), 1)
         optimum = milp(profile, importance, budget, **options, seconds=seconds)
         gaps = {"to_milp": optimum.objective, "to_bound": optimum.bound}

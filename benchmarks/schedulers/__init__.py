@@ -14,10 +14,9 @@ from benchmarks.schedulers.greedy import greedy
 from benchmarks.schedulers.random_fit import random_fit
 from taskit.memory.profile import MemoryProfile
 from taskit.scheduler import ANY, Constraints, Schedule, objective
-from taskit.scheduler.options import Problem
-from taskit.scheduler.pose import check_budget, pose
+from taskit.scheduler.problem import Problem, build_problem, check_budget
 
-Choose = Callable[[Problem, int], list[int]]  # (problem, bytes above the frozen base) -> one rank per place
+Choose = Callable[[Problem, int], list[int]]  # (problem, bytes above the frozen base) -> one rank per location
 
 BASELINES: dict[str, Choose] = {
     "Algorithm 1, repaired, U = 500": algorithm1,
@@ -42,8 +41,8 @@ def run(
     Baselines know a rank set, exclusions and last blocks, but neither forced locations nor bounded parameters.
     """
     check_budget(profile, constraints, budget_bytes)
-    problem = pose(profile, importance, constraints, gain, None)
+    problem = build_problem(profile, importance, constraints, gain, None)
     whole = np.zeros(len(profile.locations), np.int64)
-    whole[problem.places] = choose(problem, budget_bytes - profile.bytes([0] * len(whole)))
+    whole[problem.locations] = choose(problem, budget_bytes - profile.bytes([0] * len(whole)))
     ranks = tuple(whole.tolist())
     return Schedule(ranks, objective(ranks, importance, constraints.ranks[-1], gain), profile.bytes(ranks))

@@ -1,4 +1,4 @@
-"""Algorithm 1 of TaskIT in the form that can be run (methods.md §1.3), with U = 500 bins of the budget.
+"""Algorithm 1 of TaskIT in the form that can be run, with U = 500 bins of the budget.
 
 F[k][b] is the best value whose last insertion is exactly k; what k adds to its predecessor k_s is
 dM(k, r | k_s) = w(k, r) + m_x . (g(k) OR g(k_s)) - m_x . g(k_s), rounded up to bins. As printed, with line 8 and
@@ -9,23 +9,23 @@ import math
 
 import numpy as np
 
-from taskit.scheduler.options import Problem
+from taskit.scheduler.problem import Problem
 
 U = 500
 
 
-def _bins(problem: Problem, room: int) -> np.ndarray:
+def _bins(problem: Problem, free_bytes: int) -> np.ndarray:
     """dM in bins, rounded up: (location, predecessor or none at 0, rank)."""
     weighted = problem.needs * problem.sizes
     fresh = weighted @ ~problem.needs.T  # what k needs and k_s does not
     above = np.concatenate([weighted.sum(axis=1, keepdims=True), fresh], axis=1)
-    return -(-(above[:, :, None] + problem.bytes[:, None, :]) * U // max(1, room))
+    return -(-(above[:, :, None] + problem.bytes[:, None, :]) * U // max(1, free_bytes))
 
 
-def algorithm1(problem: Problem, room: int) -> list[int]:
+def algorithm1(problem: Problem, free_bytes: int) -> list[int]:
     """All bins of a transition at once."""
-    bins = _bins(problem, room).tolist()
-    n, ranks = len(problem.places), len(problem.ranks)
+    bins = _bins(problem, free_bytes).tolist()
+    n, ranks = len(problem.locations), len(problem.ranks)
     value = np.full((n + 1, U + 1), -math.inf)
     value[0] = 0.0
     came = np.zeros((n + 1, U + 1, 2), np.int64)
@@ -41,10 +41,10 @@ def algorithm1(problem: Problem, room: int) -> list[int]:
     return _backtrack(problem, bins, value, came)
 
 
-def algorithm1_loops(problem: Problem, room: int) -> list[int]:
+def algorithm1_loops(problem: Problem, free_bytes: int) -> list[int]:
     """Location, predecessor, rank and bin in four loops, as the paper prints them."""
-    bins, values = _bins(problem, room).tolist(), problem.values.tolist()
-    n = len(problem.places)
+    bins, values = _bins(problem, free_bytes).tolist(), problem.values.tolist()
+    n = len(problem.locations)
     value = [[0.0] * (U + 1)] + [[-math.inf] * (U + 1) for _ in range(n)]
     came = [[(0, 0)] * (U + 1) for _ in range(n + 1)]
     for k in range(1, n + 1):
@@ -61,7 +61,7 @@ def algorithm1_loops(problem: Problem, room: int) -> list[int]:
 
 
 def _backtrack(problem: Problem, bins: list, value: np.ndarray, came: np.ndarray) -> list[int]:
-    ranks = [0] * len(problem.places)
+    ranks = [0] * len(problem.locations)
     k, b = (int(i) for i in np.unravel_index(value.argmax(), value.shape))
     while k:
         before, j = came[k, b].tolist()

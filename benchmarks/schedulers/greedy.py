@@ -1,8 +1,9 @@
 """Greedy: from nothing, again and again the step that earns most per byte of those that fit."""
 
-from taskit.scheduler.leftover import spend_leftover
-from taskit.scheduler.options import Problem
+from taskit.scheduler.options import rank_options
+from taskit.scheduler.problem import Problem
+from taskit.scheduler.solvers import spend_leftover
 
 
-def greedy(problem: Problem, room: int) -> list[int]:
-    return spend_leftover(problem.least_ranks, room, problem, problem.options())
+def greedy(problem: Problem, free_bytes: int) -> list[int]:
+    return spend_leftover(problem.least_ranks, free_bytes, problem, rank_options(problem))

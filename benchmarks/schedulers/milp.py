@@ -39,8 +39,8 @@ def milp(
     ranks = constraints.ranks
     n, r, s = len(profile.locations), len(ranks), len(profile.storages)
     h = np.array([rank_gain(rank, ranks[-1], gain) for rank in ranks])
-    own = np.array(profile.fixed_bytes)[:, None] + np.outer(profile.rank_bytes, ranks)
-    size = np.concatenate([own.ravel(), [storage.bytes for storage in profile.storages]]) / 1e6
+    own_bytes = np.array(profile.fixed_bytes)[:, None] + np.outer(profile.rank_bytes, ranks)
+    size = np.concatenate([own_bytes.ravel(), [storage.bytes for storage in profile.storages]]) / 1e6
     inserted = sparse.hstack([sparse.kron(sparse.eye(n), np.ones((1, r))), sparse.csr_matrix((n, s))]).tocsr()
     kept = sparse.hstack([sparse.csr_matrix((s, n * r)), sparse.eye(s)]).tocsr()
     readers, within = _nested(profile)
@@ -79,8 +79,8 @@ def _nested(profile: MemoryProfile) -> tuple[list[tuple[int, int]], list[tuple[i
     masks = [sum(1 << k for k in storage.needed_by) for storage in profile.storages]
     order = sorted(range(len(masks)), key=lambda j: masks[j].bit_count())
     readers, within = [], []
-    for place, outer in enumerate(order):
-        inner = next((i for i in reversed(order[:place]) if masks[i] & ~masks[outer] == 0), None)
+    for position, outer in enumerate(order):
+        inner = next((i for i in reversed(order[:position]) if masks[i] & ~masks[outer] == 0), None)
         rest = masks[outer] if inner is None else masks[outer] & ~masks[inner]
         within += [] if inner is None else [(inner, outer)]
         readers += [(k, outer) for k in range(len(profile.locations)) if rest >> k & 1]

@@ -2,14 +2,14 @@
 
 import numpy as np
 
-from taskit.scheduler.options import Problem
+from taskit.scheduler.problem import Problem
 
 
-def random_fit(problem: Problem, room: int) -> list[int]:
+def random_fit(problem: Problem, free_bytes: int) -> list[int]:
     rng = np.random.default_rng(0)
-    ranks = [0] * len(problem.places)
+    ranks = [0] * len(problem.locations)
     for k in rng.permutation(len(ranks)).tolist():
         ranks[k] = int(rng.choice(problem.ranks))
-        if problem.bytes_of(ranks) > room:
+        if problem.bytes_of(ranks) > free_bytes:
             ranks[k] = 0
     return ranks

@@ -3,8 +3,7 @@
 from taskit.scheduler.constraints import ANY, Constraints
 from taskit.scheduler.explanation import Explanation, LocationReason, explain, sole_bytes
 from taskit.scheduler.gain import RANKS, objective, rank_gain
-from taskit.scheduler.search import Schedule, frontier, schedule
-from taskit.scheduler.uniform import schedule_uniform
+from taskit.scheduler.search import Schedule, frontier, schedule, schedule_uniform
 
 __all__ = [
     "ANY",

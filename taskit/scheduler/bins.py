@@ -4,6 +4,30 @@ Each step is rounded up or down in turn, so over a path the errors cancel instea
 half a bin per insertion). What decides is the exact price: around a budget's bin the candidate strategies are read
 back with their exact bytes, and the most valuable one that truly fits is taken. The bins do not depend on the budget,
 so a larger budget never gives a worse strategy.
+
+A value holds the step that reached it in its lowest bits (`BackPointers`), so one maximum finds both. An example in
+bins of one byte: two locations share a storage of 2 bytes; the first may take rank 1 (1 byte, gain 3) or rank 2
+(2 bytes, gain 5), the second rank 1 (1 byte, gain 3). The best gains after the first location, where an insertion has
+paid for the storage, are
+
+    bin                                    0   1   2   3   4
+    state 0, storage unpaid                0
+    state 1, storage paid                              3   5
+
+All steps into the only state after the second location, and the best of them with its option and source, are
+
+    bin                                    0   1   2   3   4   5
+    skip (option 0) from state 0           0
+    skip (option 0) from state 1                       3   5
+    insert (option 1) from state 0                     3
+    insert (option 1) from state 1                         6   8
+    best gain                              0           3   6   8
+    its option, source                    0,0         1,0 1,1 1,1
+
+Two bits hold the option and one the source. In bin 3 skipping gives `3 << 3 | 0 << 1 | 1` = 25 and inserting
+`3 << 3 | 1 << 1 | 0` = 26: of two equal gains the insertion is kept. Read back from bin 5, option 1 from state 1
+takes 1 byte and no storage, so bin 4 of state 1 comes before; there option 2 from state 0 takes 2 bytes and the
+storage of 2, so bin 0 comes before. The ranks 2 and 1 therefore take 5 bytes.
 """
 
 import math
@@ -17,42 +41,75 @@ from taskit.scheduler.trellis import Layer, Trellis
 GOLDEN_RATIO = (1 + math.sqrt(5)) / 2
 UNREACHABLE = -(2**62)  # stays negative after any sum of gains, see `_quantum` in options.py
 
-Move = tuple[int, np.ndarray, int]  # first bin, values from there on, what to add to them
+Move = tuple[int, np.ndarray, int]  # first bin, the source's values from there on, the packed step to add to them
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """The ways that reach the best values of one state, for the bins `start`, `start + 1`, ..."""
+class BinnedLayer:
+    """A layer with its bytes in bins, as arrays.
 
-    start: int
-    way: np.ndarray  # unsigned integers (bins,)
-
-
-@dataclass(frozen=True, slots=True)
-class Steps:
-    """A layer in bins: its tolls, int64 (sources,), and its options' own beside their ranks and bytes, (options,).
-
-    Of options that round to equal bins only the best is `tried`.
+    Args:
+        layer: the layer itself, in bytes.
+        entry_bins: its `entry_bytes` in bins, int64 (sources,).
+        own_bins: the bytes of its options in bins, int64 (options,).
+        ranks: the ranks of its options, (options,).
+        bytes: the exact bytes of its options, int64 (options,).
+        tried: the options that insert; of those that round to equal bins only the best.
     """
 
-    tolls: np.ndarray
-    own: np.ndarray
-    rank: np.ndarray
+    layer: Layer
+    entry_bins: np.ndarray
+    own_bins: np.ndarray
+    ranks: np.ndarray
     bytes: np.ndarray
     tried: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Ways:
-    """How the number of a way is packed: the source in the lowest bits, the option above it."""
+class BackPointers:
+    """How a value remembers the step that reached it: in its lowest bits.
+
+    A step is the number of the layer's option that it takes and the state that it comes from, its source. A value is
+    kept as `gain << bits | option << source_bits | source`, so one maximum over whole numbers finds the largest gain
+    and its step together. Among equal gains the higher option wins, then the higher source. Where a location may be
+    skipped, that is option 0.
+
+    >>> pointers = BackPointers(source_bits=1, bits=3)
+    >>> pointers.pack(gain=3, option=0, source=1), pointers.pack(gain=3, option=1, source=0)
+    (25, 26)
+    """
 
     source_bits: int
-    bits: int
+    bits: int  # of option and source together
 
     @classmethod
-    def of(cls, trellis: Trellis) -> "Ways":
-        source_bits = (max(len(layer.tolls) for layer in trellis.layers) - 1).bit_length()
-        return cls(source_bits, source_bits + (max(len(layer.options) for layer in trellis.layers) - 1).bit_length())
+    def of(cls, layers: Sequence[BinnedLayer]) -> "BackPointers":
+        """Return the layout that fits every option and source of `layers`."""
+        source_bits = (max(len(binned.entry_bins) for binned in layers) - 1).bit_length()
+        return cls(source_bits, source_bits + (max(len(binned.ranks) for binned in layers) - 1).bit_length())
+
+    def pack(self, gain: int, option: int, source: int) -> int:
+        """Return a value, or what a step adds to a value whose back-pointer is 0."""
+        return (gain << self.bits) + (option << self.source_bits) + source
+
+    def take_from(self, values: np.ndarray) -> np.ndarray:
+        """Return the back-pointers of `values`, in the smallest type that holds them, and set them to 0 there."""
+        mask = (1 << self.bits) - 1
+        pointers = (values & mask).astype(np.min_scalar_type(mask))
+        values &= ~mask
+        return pointers
+
+    def unpack(self, pointers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return options and sources."""
+        return pointers >> self.source_bits, pointers & ((1 << self.source_bits) - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """The back-pointers of one state's best values, for the bins `start`, `start + 1`, ..."""
+
+    start: int
+    pointers: np.ndarray  # unsigned integers (bins,)
 
 
 def binned_plans(trellis: Trellis, budgets: Sequence[int], span_bytes: int, bins: int) -> list[list[int] | None]:
@@ -62,32 +119,30 @@ def binned_plans(trellis: Trellis, budgets: Sequence[int], span_bytes: int, bins
     """
     width = max(1, -(-span_bytes // bins))
     roundings = 2 * len(trellis.layers)
-    drift = math.isqrt(roundings) + 1 if width > 1 else 0  # how far rounding leads astray, in bins
-    room = np.minimum(np.array(budgets), span_bytes)
-    reach = room // width + np.where(room < span_bytes, drift, roundings)
-    steps = _round_bytes(trellis, width)
-    table, value = _fill(trellis, steps, int(reach.max()))
-    rises = np.flatnonzero(value > np.maximum.accumulate(np.append(UNREACHABLE // 2, value))[:-1])
-    bin_of = rises + table[-1][0].start
+    drift = math.isqrt(roundings) + 1 if width > 1 else 0  # how many bins off rounding may put a strategy
+    free_bytes = np.minimum(np.array(budgets), span_bytes)
+    last_bin = free_bytes // width + np.where(free_bytes < span_bytes, drift, roundings)
+    layers = round_bytes(trellis, width)
+    table, value = fill_table(layers, int(last_bin.max()))
+    best_before = np.maximum.accumulate(np.append(UNREACHABLE // 2, value))[:-1]  # over all lower bins
+    ends = np.flatnonzero(value > best_before) + table[-1][0].start
     plans: list[list[int] | None] = [None] * len(budgets)
-    top = np.searchsorted(bin_of, reach, side="right")
-    waiting = np.flatnonzero(top)
-    while len(waiting):  # every pass looks one window further down from `top`, until something fits
-        windows = [np.arange(max(0, top[b] - 1 - 2 * drift), top[b]) for b in waiting]
-        wanted = np.zeros(len(rises), bool)
-        wanted[np.concatenate(windows)] = True
-        ranks, price = _backtrack(trellis, steps, table, bin_of[wanted])
-        place = np.cumsum(wanted) - 1
+    unread = np.searchsorted(ends, last_bin, side="right")  # per budget: how many of `ends` are still to be tried
+    while unread.any():  # every pass reads one window further down, until something fits
+        waiting = np.flatnonzero(unread)
+        windows = [np.arange(max(0, unread[b] - 1 - 2 * drift), unread[b]) for b in waiting]
+        read = np.unique(np.concatenate(windows))
+        ranks, price = backtrack(layers, table, ends[read])
         for b, window in zip(waiting, windows, strict=True):
-            fits = place[window][price[place[window]] <= room[b]]
-            top[b] = window[0]
+            rows = np.searchsorted(read, window)
+            fits = rows[price[rows] <= free_bytes[b]]
+            unread[b] = window[0]
             if len(fits):
-                plans[b], top[b] = ranks[fits[-1]].tolist(), 0
-        waiting = np.flatnonzero(top)
+                plans[b], unread[b] = ranks[fits[-1]].tolist(), 0
     return plans
 
 
-def _round_bytes(trellis: Trellis, width: int) -> list[Steps]:
+def round_bytes(trellis: Trellis, width: int) -> list[BinnedLayer]:
     """Return every layer's bytes in bins of `width`.
 
     The blocks of a network are alike, and so would be their rounding errors; multiples of the golden ratio spread the
@@ -95,85 +150,89 @@ def _round_bytes(trellis: Trellis, width: int) -> list[Steps]:
     """
     found = []
     for k, layer in enumerate(trellis.layers, start=1):
-        toll, own = (int(width * (n * GOLDEN_RATIO % 1)) for n in (2 * k, 2 * k + 1))
+        entry_shift, own_shift = (int(width * (n * GOLDEN_RATIO % 1)) for n in (2 * k, 2 * k + 1))
         sizes = np.array([option.bytes for option in layer.options], np.int64)
-        bins = (sizes + own) // width
-        best = {int(bins[o]): o for o in range(layer.may_skip, len(bins))}  # options come by rising gain
+        own_bins = (sizes + own_shift) // width
+        best = {int(own_bins[o]): o for o in range(layer.may_skip, len(own_bins))}  # options come by rising gain
         ranks = np.array([option.rank for option in layer.options])
-        tolls = (np.array(layer.tolls, np.int64) + toll) // width
-        found.append(Steps(tolls, bins, ranks, sizes, tuple(best.values())))
+        entry_bins = (np.array(layer.entry_bytes, np.int64) + entry_shift) // width
+        found.append(BinnedLayer(layer, entry_bins, own_bins, ranks, sizes, tuple(best.values())))
     return found
 
 
-def _fill(trellis: Trellis, steps: Sequence[Steps], limit: int) -> tuple[list[list[Row]], np.ndarray]:
-    """Return a row per location and state up to bin `limit`, and the final values (negative where unreachable)."""
-    ways = Ways.of(trellis)
-    known: list[tuple[int, np.ndarray]] = [(0, np.zeros(1, np.int64))]
+def fill_table(layers: Sequence[BinnedLayer], limit: int) -> tuple[list[list[Row]], np.ndarray]:
+    """Return a row per location and state up to bin `limit`, and the final values, from the last row's start on.
+
+    Unreachable values are negative; all back-pointers in them are 0, since the rows hold them.
+    """
+    pointers = BackPointers.of(layers)
+    known = [(0, np.zeros(1, np.int64))]  # per state: first bin, and the values from there on
     table = [[Row(0, np.zeros(1, np.uint8))]]
-    for layer, step in zip(trellis.layers, steps, strict=True):
-        arrived = [_arrive(known, layer, step, state, limit, ways) for state in range(layer.states)]
-        table.append([row for row, _ in arrived])
-        known = [(row.start, value) for row, value in arrived]
+    for binned in layers:
+        known = [
+            best_values(moves_into(state, known, binned, limit, pointers), limit)
+            for state in range(binned.layer.states)
+        ]
+        table.append([Row(start, pointers.take_from(values)) for start, values in known])
     return table, known[0][1]
 
 
-def _arrive(
-    known: Sequence[tuple[int, np.ndarray]], layer: Layer, step: Steps, state: int, limit: int, ways: Ways
-) -> tuple[Row, np.ndarray]:
-    """Take the maximum over all ways into one state; `known` holds the sources' first bins and values.
+def moves_into(
+    state: int, known: Sequence[tuple[int, np.ndarray]], binned: BinnedLayer, limit: int, pointers: BackPointers
+) -> list[Move]:
+    """Return the steps over a layer into one state; `known` holds the first bin and the values of each source.
 
-    The number of the way rides in the low bits of the value, so one maximum finds the value, the way and the winner
-    among equals. All options are tried on the best of the sources at once.
+    Where several sources can be inserted from, their maximum is taken first, and the options are tried on that.
     """
-    moves: list[Move] = [(*known[s], s) for s, target in enumerate(layer.skips) if target == state]
-    tolls = step.tolls.tolist()
-    entries = [(known[s][0] + tolls[s], known[s][1], s) for s, target in enumerate(layer.inserts) if target == state]
+    layer, entry_bins = binned.layer, binned.entry_bins.tolist()
+    moves = [(*known[s], pointers.pack(0, 0, s)) for s, target in enumerate(layer.skips) if target == state]
+    entries = [
+        (known[s][0] + entry_bins[s], known[s][1], pointers.pack(0, 0, s))
+        for s, target in enumerate(layer.inserts)
+        if target == state
+    ]
     if len(entries) > 1:
-        entries = [(*_maximum(entries, limit), 0)]
-    for start, value, source in entries:
-        for number in step.tried:
-            way = (layer.options[number].gain << ways.bits) + (number << ways.source_bits) + source
-            moves.append((start + int(step.own[number]), value, way))
-    start, best = _maximum(moves, limit)
-    mask = (1 << ways.bits) - 1
-    row = Row(start, (best & mask).astype(np.min_scalar_type(mask)))
-    best &= ~mask
-    return row, best
+        entries = [(*best_values(entries, limit), 0)]
+    for start, values, source in entries:
+        for option in binned.tried:
+            step = pointers.pack(layer.options[option].gain, option, 0) + source
+            moves.append((start + int(binned.own_bins[option]), values, step))
+    return moves
 
 
-def _maximum(moves: Sequence[Move], limit: int) -> tuple[int, np.ndarray]:
-    """Return the largest value over all moves in each bin up to `limit`, and the first bin."""
+def best_values(moves: Sequence[Move], limit: int) -> tuple[int, np.ndarray]:
+    """Return the first bin, and the largest value over all moves in each bin from there on, up to `limit`."""
     first = min(start for start, _, _ in moves)
-    size = max(min(start + len(value), limit + 1) for start, value, _ in moves) - first
+    size = max(min(start + len(values), limit + 1) for start, values, _ in moves) - first
     best = np.full(max(size, 0), UNREACHABLE)
     scratch = np.empty_like(best)
-    for start, value, gain in moves:
-        length = min(len(value), limit + 1 - start)
+    for start, values, step in moves:
+        length = min(len(values), limit + 1 - start)
         if length > 0:
-            grown = np.add(value[:length], gain, out=scratch[:length])
+            grown = np.add(values[:length], step, out=scratch[:length])
             here = best[start - first : start - first + length]
             np.maximum(here, grown, out=here)
     return first, best
 
 
-def _backtrack(
-    trellis: Trellis, steps: Sequence[Steps], table: Sequence[Sequence[Row]], bins: np.ndarray
+def backtrack(
+    layers: Sequence[BinnedLayer], table: Sequence[Sequence[Row]], bins: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return the strategies that end in `bins`: ranks of shape (bins, locations) and exact prices, (bins,)."""
-    source_bits = Ways.of(trellis).source_bits
-    ranks = np.zeros((len(bins), len(trellis.layers)), np.int64)
+    """Return the strategies that end in `bins`: ranks, (bins, locations), and exact prices in bytes, (bins,)."""
+    pointers = BackPointers.of(layers)
+    ranks = np.zeros((len(bins), len(layers)), np.int64)
     price, state, left = np.zeros_like(bins), np.zeros_like(bins), bins.copy()
-    for k in range(len(trellis.layers) - 1, -1, -1):
-        layer, step = trellis.layers[k], steps[k]
-        way = np.zeros(len(bins), np.int64)
+    for k in range(len(layers) - 1, -1, -1):
+        binned = layers[k]
+        found = np.zeros(len(bins), np.int64)
         for t, row in enumerate(table[k + 1]):
             here = np.flatnonzero(state == t)
             if len(here):
-                way[here] = row.way[left[here] - row.start]
-        number, source = way >> source_bits, way & ((1 << source_bits) - 1)
-        inserted = number >= layer.may_skip
-        ranks[:, k] = step.rank[number]
-        price += step.bytes[number] + inserted * np.array(layer.tolls)[source]
-        left -= inserted * (step.own[number] + step.tolls[source])
+                found[here] = row.pointers[left[here] - row.start]
+        option, source = pointers.unpack(found)
+        inserted = option >= binned.layer.may_skip
+        ranks[:, k] = binned.ranks[option]
+        price += binned.bytes[option] + inserted * np.array(binned.layer.entry_bytes)[source]
+        left -= inserted * (binned.own_bins[option] + binned.entry_bins[source])
         state = source
     return ranks, price

@@ -11,7 +11,7 @@ from taskit.scheduler.gain import RANKS
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What the constraints say of one location: the sentence part that bars it, the glob that forces it in."""
+    """What the constraints require of one location: the reason why it is barred, the glob that forces it in."""
 
     barred: str = ""
     forced_by: str = ""
@@ -19,7 +19,7 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Constraints:
-    """A user's wishes; globs are matched against whole location names, letter case included.
+    """What a user requires of a strategy; globs are matched against whole location names, letter case included.
 
     Args:
         ranks: R, the ranks that an inserted location may get; kept sorted and without repetition.
@@ -61,7 +61,7 @@ class Constraints:
         object.__setattr__(self, "ranks", tuple(sorted(set(self.ranks))))
 
     def candidates(self, names: Sequence[str], blocks: Sequence[int]) -> tuple[Candidate, ...]:
-        """Return what these constraints say of every location; `blocks` holds the block index of each of `names`.
+        """Return what these constraints require of every location; `blocks` holds the block index of each of `names`.
 
         Raises:
             PlanError: a glob matches nothing, a location is both forced in and barred, or none is left.

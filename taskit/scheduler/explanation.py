@@ -11,10 +11,10 @@ import numpy as np
 from taskit.memory.profile import MemoryProfile
 from taskit.scheduler.constraints import ANY, Candidate, Constraints
 from taskit.scheduler.gain import rank_gain
-from taskit.scheduler.options import coverage
+from taskit.scheduler.problem import coverage
 from taskit.scheduler.search import Schedule, frontier
 
-NEIGHBOURHOOD = 1 / 8  # of the plan's own bytes: how far to either side the price looks
+NEIGHBOURHOOD = 1 / 8  # of the plan's bytes above the frozen base: how far to either side the price is measured
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class LocationReason:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """The reasons of a plan; `price` is the price of memory at the optimum: objective per byte."""
+    """Why every location got its rank or none; `price` is what a byte earns at the optimum, in objective per byte."""
 
     price: float
     locations: tuple[LocationReason, ...]
@@ -70,7 +70,7 @@ def explain(
     spare = math.inf if constraints.max_parameters is None else constraints.max_parameters - used
     found = []
     for k, one in enumerate(constraints.candidates(profile.locations, profile.blocks)):
-        view = _View(
+        choice = _Choice(
             candidate=one,
             rank=ranks[k],
             bytes={0: 0} | {r: sole[k] + profile.fixed_bytes[k] + r * profile.rank_bytes[k] for r in choices},
@@ -79,7 +79,7 @@ def explain(
             beyond={r for r in choices if (r - ranks[k]) * weights[k] > spare},
             common=constraints.common_rank,
         )
-        found.append(view.reason(profile.locations[k], importance[k]))
+        found.append(choice.reason(profile.locations[k], importance[k]))
     return Explanation(price, tuple(found))
 
 
@@ -116,8 +116,8 @@ def sole_bytes(profile: MemoryProfile, ranks: Sequence[int]) -> list[int]:
 
 
 @dataclass(frozen=True, slots=True)
-class _View:
-    """One location as it stands in the plan: marginal bytes and value of every rank, 0 included."""
+class _Choice:
+    """One location as it is in the plan: marginal bytes and value of every rank, 0 included."""
 
     candidate: Candidate
     rank: int

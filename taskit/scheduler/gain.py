@@ -1,4 +1,4 @@
-"""h(r): how much of a location's importance rank r realises (TaskIT, Table 2; methods.md §1.3)."""
+"""h(r): how much of a location's importance rank r realises (TaskIT, Table 2)."""
 
 import math
 from collections.abc import Callable, Sequence

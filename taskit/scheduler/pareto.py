@@ -47,18 +47,18 @@ def pareto_plans(
 
 
 def _arrive(before: Sequence[Points], layer: Layer, state: int, max_parameters: int | None) -> Points:
-    """Extend the lists before the layer along all ways into `state` and drop what is dominated."""
-    ways = [(0, s, 0) for s, target in enumerate(layer.skips) if target == state]
-    inserts = [(s, layer.tolls[s]) for s, target in enumerate(layer.inserts) if target == state]
-    ways += [(o, s, toll) for o in range(layer.may_skip, len(layer.options)) for s, toll in inserts]
+    """Extend the lists before the layer along all steps into `state` and drop what is dominated."""
+    steps = [(0, s, 0) for s, target in enumerate(layer.skips) if target == state]
+    inserts = [(s, layer.entry_bytes[s]) for s, target in enumerate(layer.inserts) if target == state]
+    steps += [(o, s, entry) for o in range(layer.may_skip, len(layer.options)) for s, entry in inserts]
     grown = []
-    for o, s, toll in reversed(ways):  # the preferred way first: it survives among equals
+    for o, s, entry in reversed(steps):  # the preferred step first: it survives among equals
         points, option = before[s], layer.options[o]
         cost = 0 if max_parameters is None else option.parameters
         parent = np.arange(len(points.bytes))
         grown.append(
             (
-                points.bytes + toll + option.bytes,
+                points.bytes + entry + option.bytes,
                 points.parameters + cost,
                 points.value + option.gain,
                 np.full_like(parent, o),
@@ -89,8 +89,8 @@ def _undominated_within(
     order = np.lexsort((-value, parameters, size))
     for index in order[parameters[order] <= max_parameters].tolist():
         cost, gain = int(parameters[index]), int(value[index])
-        place = bisect_right(stair, cost)
-        if place and values[place - 1] >= gain:
+        cheaper = bisect_right(stair, cost)
+        if cheaper and values[cheaper - 1] >= gain:
             continue
         first, last = bisect_left(stair, cost), bisect_right(values, gain)
         stair[first : max(first, last)] = [cost]

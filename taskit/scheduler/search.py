@@ -1,26 +1,19 @@
-"""The scheduler: maximise sum_k h(r_k) * lambda_k subject to M(s) <= M_B (TaskIT, §1.1 step 7 of methods.md).
+"""The scheduler: maximise sum_k h(r_k) * lambda_k subject to M(s) <= M_B (TaskIT, Algorithm 1).
 
 Algorithm 1 as printed overspends its budget; this is the same problem solved over the exact union of activations.
-Small problems are solved exactly with Pareto lists, the others with bins fine enough that nothing visible is lost.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
 from taskit.memory.profile import MemoryProfile
-from taskit.scheduler.bins import binned_plans
-from taskit.scheduler.bounded import bounded_plans
 from taskit.scheduler.constraints import ANY, Constraints
 from taskit.scheduler.gain import objective
-from taskit.scheduler.leftover import spend_leftover
-from taskit.scheduler.options import Option, Problem
-from taskit.scheduler.pareto import pareto_plans
-from taskit.scheduler.pose import check_budget, pose
-from taskit.scheduler.trellis import build_trellis
+from taskit.scheduler.problem import build_problem, check_budget
+from taskit.scheduler.solvers import best_plans, common_rank_plans
 
-EXACT_LOCATIONS = 24  # up to here Pareto lists are tried before the bins
 BINS_PER_LOCATION = 200  # U grows with the locations; the paper's 500 in all lose 5 to 14 % of the objective
 MOST_CELLS = 30_000_000  # bins times locations: keeps the table below 100 MB
 
@@ -89,71 +82,47 @@ def frontier(
     bins: int | None = None,
 ) -> tuple[Schedule, ...]:
     """Return `schedule` at every one of `budgets` (bytes), from one table; arguments and errors are the same."""
-    problem = pose(profile, importance, constraints, gain, rank_parameters)
+    problem = build_problem(profile, importance, constraints, gain, rank_parameters)
     if not budgets:
         return ()
     check_budget(profile, constraints, min(budgets))
     base = profile.bytes([0] * len(profile.locations))
-    rooms = [budget - base for budget in budgets]
-    solve = _common_rank_plans if constraints.common_rank else _plans
-    whole = np.zeros((len(rooms), len(profile.locations)), np.int64)
-    bins = bins or min(BINS_PER_LOCATION * len(problem.places), MOST_CELLS // len(problem.places))
-    whole[:, problem.places] = [plan or problem.least_ranks for plan in solve(problem, rooms, bins)]
+    free_bytes = [budget - base for budget in budgets]
+    solve = common_rank_plans if constraints.common_rank else best_plans
+    bins = bins or min(BINS_PER_LOCATION * len(problem.locations), MOST_CELLS // len(problem.locations))
+    whole = np.zeros((len(budgets), len(profile.locations)), np.int64)
+    whole[:, problem.locations] = [plan or problem.least_ranks for plan in solve(problem, free_bytes, bins)]
     found = []
-    for ranks, room in zip(whole.tolist(), rooms, strict=True):
+    for ranks, free in zip(whole.tolist(), free_bytes, strict=True):
         value = objective(ranks, importance, constraints.ranks[-1], gain)
-        missing = 0 if any(ranks) else problem.bytes_of(problem.cheapest_insertion) - room
+        missing = 0 if any(ranks) else problem.bytes_of(problem.cheapest_insertion) - free
         found.append(Schedule(tuple(ranks), value, profile.bytes(ranks), missing))
     return tuple(found)
 
 
-def _common_rank_plans(problem: Problem, rooms: Sequence[int], bins: int) -> list[list[int] | None]:
-    """The best over R of the plans that know one rank only; ties go to the lower rank."""
-    best: list[list[int] | None] = [None] * len(rooms)
-    for j in range(len(problem.ranks)):
-        columns = {part: getattr(problem, part)[:, [j]] for part in ("bytes", "parameters", "values")}
-        found = _plans(replace(problem, ranks=problem.ranks[[j]], **columns), rooms, bins)
-        best = [
-            max((one for one in pair if one is not None), key=problem.value_of, default=None)
-            for pair in zip(best, found, strict=True)
-        ]
-    return best
+def schedule_uniform(
+    profile: MemoryProfile,
+    importance: Sequence[float],
+    budget_bytes: int,
+    *,
+    constraints: Constraints = ANY,
+    gain: str = "sqrt_ln1p",
+    rank_parameters: Sequence[int] | None = None,
+) -> Schedule:
+    """Return one rank at every location which the constraints admit: the largest that fits the budget.
 
-
-def _plans(problem: Problem, rooms: Sequence[int], bins: int) -> list[list[int] | None]:
-    """Return one list of ranks per room (budget bytes above the frozen base), or None where nothing is allowed."""
-    limit = problem.max_parameters
-    if limit is not None and problem.parameters_of(problem.least_ranks) > limit:
-        return [None] * len(rooms)
-    plans = _exact_plans(problem, rooms)
-    if plans is None:
-
-        def search(options: list[list[Option]], some_rooms: Sequence[int]) -> list[list[int] | None]:
-            return _binned_plans(problem, options, some_rooms, bins)
-
-        plans = search(problem.options(), rooms) if limit is None else bounded_plans(problem, rooms, search)
-    return plans
-
-
-def _exact_plans(problem: Problem, rooms: Sequence[int]) -> list[list[int] | None] | None:
-    if len(problem.places) > EXACT_LOCATIONS:
-        return None
-    trellis = build_trellis(problem.needs, problem.sizes, problem.options())
-    return pareto_plans(trellis, rooms, problem.max_parameters) if trellis.exact else None
-
-
-def _binned_plans(
-    problem: Problem, options: list[list[Option]], rooms: Sequence[int], bins: int
-) -> list[list[int] | None]:
-    always = problem.needs.all(axis=0)  # whatever is inserted keeps these, so no bin is spent on them
-    common = int(problem.sizes[always].sum())
-    trellis = build_trellis(problem.needs[:, ~always], problem.sizes[~always], options)
-    plans = binned_plans(trellis, [max(0, room - common) for room in rooms], problem.span_bytes - common, bins)
-    least = problem.least_ranks
-    for b, room in enumerate(rooms):
-        if plans[b] is None or room < common:  # least may fit exactly, but be rounded beyond the room
-            plans[b] = least if problem.bytes_of(least) <= room else None
-        plan = plans[b]
-        if plan is not None and not trellis.exact:
-            plans[b] = spend_leftover(plan, room, problem, options)
-    return plans
+    The usual choice, and a baseline of `schedule`: arguments and errors are the same, but importance only counts in
+    the objective. Where not even the lowest rank fits everywhere, nothing is inserted.
+    """
+    check_budget(profile, constraints, budget_bytes)
+    found = constraints.candidates(profile.locations, profile.blocks)
+    tried = [[0 if one.barred else rank for one in found] for rank in constraints.ranks]
+    most, costs = constraints.max_parameters, rank_parameters or [0] * len(found)
+    ranks = list(constraints.least_ranks(profile.locations, profile.blocks))
+    for plan in tried:
+        trained = sum(rank * cost for rank, cost in zip(plan, costs, strict=True))
+        if profile.bytes(plan) <= budget_bytes and (most is None or trained <= most):
+            ranks = plan
+    missing = 0 if any(ranks) else max(0, profile.bytes(tried[0]) - budget_bytes)
+    value = objective(ranks, importance, constraints.ranks[-1], gain)
+    return Schedule(tuple(ranks), value, profile.bytes(ranks), missing)

@@ -20,13 +20,14 @@ MAX_STATES = 32  # per location; sequential networks and encoder-decoders need f
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """All steps over one location. Inserting it from state s pays `tolls[s]` bytes, then those of its option.
+    """All steps over one location.
 
-    `skips[s]` and `inserts[s]` are the states that leaving it out and inserting it lead to.
+    Inserting it from state s pays `entry_bytes[s]` for storages, then the bytes of its option.
+    `skips[s]` and `inserts[s]` are the states that skipping it and inserting it lead to.
     """
 
     options: tuple[Option, ...]  # the first is SKIP where the location may be left out
-    tolls: tuple[int, ...]
+    entry_bytes: tuple[int, ...]
     skips: tuple[int, ...]
     inserts: tuple[int, ...]
     states: int  # after the location
@@ -51,7 +52,7 @@ def build_trellis(needs: np.ndarray, sizes: np.ndarray, options: Sequence[Sequen
     paid = np.zeros((1, len(sizes)), bool)
     layers, exact = [], True
     for k, choices in enumerate(options):
-        tolls = ((needs[k] & ~paid) @ sizes).tolist()
+        entry_bytes = ((needs[k] & ~paid) @ sizes).tolist()
         sources = len(paid) if choices[0].rank == 0 else 0  # of skips
         entries = len(paid) if choices[-1].rank > 0 else 0  # of insertions: none where no rank is worth anything
         after, targets = _distinct(np.concatenate([paid[:sources], (paid | needs[k])[:entries]]) & later[k])
@@ -59,7 +60,7 @@ def build_trellis(needs: np.ndarray, sizes: np.ndarray, options: Sequence[Sequen
             after, merged = _forget_cheapest(after, sizes)
             targets, exact = [merged[t] for t in targets], False
         layers.append(
-            Layer(tuple(choices), tuple(tolls), tuple(targets[:sources]), tuple(targets[sources:]), len(after))
+            Layer(tuple(choices), tuple(entry_bytes), tuple(targets[:sources]), tuple(targets[sources:]), len(after))
         )
         paid = after
     return Trellis(tuple(layers), exact)

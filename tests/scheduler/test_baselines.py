@@ -43,7 +43,7 @@ def test_algorithm_1_is_the_same_in_loops_and_in_arrays(problem):
 
 
 def test_repaired_algorithm_1_keeps_the_budget_that_the_printed_one_breaks():
-    """methods.md §1.6: at 5 the printed formula returns {1, 2}, which takes 12."""
+    """At 5 the printed formula returns {1, 2}, which takes 12."""
     algorithm1 = BASELINES["Algorithm 1, repaired, U = 500"]
     plans = [run(algorithm1, hand_profile(), (1.0, 0.6), b, constraints=Constraints((1,))) for b in (4, 5, 10, 13)]
     assert [plan.ranks for plan in plans] == [(0, 1), (0, 1), (1, 0), (1, 1)]

@@ -7,25 +7,24 @@ import pytest
 
 from benchmarks.schedulers.milp import milp
 from taskit.errors import BudgetError, PlanError
-from taskit.scheduler import Constraints, frontier, schedule, schedule_uniform
-from taskit.scheduler import search as search_module
+from taskit.scheduler import Constraints, frontier, schedule, schedule_uniform, solvers
 from tests.profiles import hand_profile, llama_profile, sequential_profile
 from tests.reference import all_strategies, union_bytes
 
 WEIGHTS = (5, 3, 7, 2, 4, 6, 5, 3, 2)  # parameters per rank of each location
 
 
-def obeys(ranks, wishes, blocks):
+def obeys(ranks, constraints, blocks):
     """What the words of each constraint say, one by one; names are location.0, location.1, ..."""
     inserted = [k for k, rank in enumerate(ranks) if rank]
     chosen = {rank for rank in ranks if rank}
-    near = set(blocks) if not wishes.last_blocks else set(sorted(set(blocks))[-wishes.last_blocks :])
+    near = set(blocks) if not constraints.last_blocks else set(sorted(set(blocks))[-constraints.last_blocks :])
     trained = sum(r * w for r, w in zip(ranks, WEIGHTS, strict=False))
     return (
-        (not wishes.common_rank or len(chosen) <= 1)
-        and (wishes.max_parameters is None or trained <= wishes.max_parameters)
-        and all(int(glob.split(".")[1]) in inserted for glob in wishes.include)
-        and not any(int(glob.split(".")[1]) in inserted for glob in wishes.exclude)
+        (not constraints.common_rank or len(chosen) <= 1)
+        and (constraints.max_parameters is None or trained <= constraints.max_parameters)
+        and all(int(glob.split(".")[1]) in inserted for glob in constraints.include)
+        and not any(int(glob.split(".")[1]) in inserted for glob in constraints.exclude)
         and all(blocks[k] in near for k in inserted)
     )
 
@@ -43,20 +42,22 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_the_best_of_all_strategies_that_obey(case):
-    wishes = CASES[case]
+    constraints = CASES[case]
     for seed in range(15):
         rng = np.random.default_rng([seed, 11])
         profile = sequential_profile(rng, blocks=2)
         n = len(profile.locations)
         importance = rng.gamma(1.5, 1.0, n).tolist()
         allowed = [
-            s for s in all_strategies(profile, importance, wishes.ranks) if obeys(s[2], wishes, profile.blocks)
+            s
+            for s in all_strategies(profile, importance, constraints.ranks)
+            if obeys(s[2], constraints, profile.blocks)
         ]
         sizes = sorted(size for size, _, _ in allowed)
         budgets = [sizes[len(sizes) * i // 4] for i in range(4)]
-        plans = frontier(profile, importance, budgets, constraints=wishes, rank_parameters=WEIGHTS[:n])
+        plans = frontier(profile, importance, budgets, constraints=constraints, rank_parameters=WEIGHTS[:n])
         for budget, plan in zip(budgets, plans, strict=True):
-            assert obeys(plan.ranks, wishes, profile.blocks)
+            assert obeys(plan.ranks, constraints, profile.blocks)
             assert plan.predicted_bytes == union_bytes(profile, plan.ranks) <= budget
             assert plan.objective == pytest.approx(
                 max(v for size, v, _ in allowed if size <= budget), rel=1e-9, abs=0
@@ -74,17 +75,17 @@ BOUNDED = {
 
 @pytest.mark.parametrize("case", BOUNDED)
 def test_large_networks_come_close_to_the_mixed_integer_optimum(case):
-    profile, wishes = llama_profile(5), BOUNDED[case]
+    profile, constraints = llama_profile(5), BOUNDED[case]
     n = len(profile.locations)
     importance = np.random.default_rng(3).gamma(1.5, 1.0, n).tolist()
     weights = [500 + 100 * (k % 7) for k in range(n)]
     low, high = profile.bytes([0] * n), profile.bytes([64] * n)
     budget = low + (high - low) * 85 // 100
-    plan = schedule(profile, importance, budget, constraints=wishes, rank_parameters=weights)
-    best = milp(profile, importance, budget, constraints=wishes, rank_parameters=weights, seconds=10)
+    plan = schedule(profile, importance, budget, constraints=constraints, rank_parameters=weights)
+    best = milp(profile, importance, budget, constraints=constraints, rank_parameters=weights, seconds=10)
     assert union_bytes(profile, plan.ranks) <= budget
-    if wishes.max_parameters:
-        assert sum(r * w for r, w in zip(plan.ranks, weights, strict=True)) <= wishes.max_parameters
+    if constraints.max_parameters:
+        assert sum(r * w for r, w in zip(plan.ranks, weights, strict=True)) <= constraints.max_parameters
     assert plan.objective >= 0.998 * best.objective
 
 
@@ -93,7 +94,7 @@ def test_common_rank_in_bins_equals_the_lists(monkeypatch):
     importance = np.random.default_rng(4).gamma(1.5, 1.0, 14).tolist()
     budgets = [profile.bytes([rank] * 14) for rank in (1, 4, 16)]
     exact = frontier(profile, importance, budgets, constraints=Constraints(common_rank=True))
-    monkeypatch.setattr(search_module, "EXACT_LOCATIONS", 0)
+    monkeypatch.setattr(solvers, "EXACT_LOCATIONS", 0)
     binned = frontier(profile, importance, budgets, constraints=Constraints(common_rank=True), bins=50_000)
     for a, b in zip(exact, binned, strict=True):
         assert len({rank for rank in b.ranks if rank}) == 1
@@ -121,10 +122,10 @@ def test_forced_locations_that_do_not_fit_name_the_shortfall():
 
 
 def test_constraints_survive_json():
-    wishes = Constraints((4, 8), True, 1000, ("a*",), ("b*",), 2)
+    constraints = Constraints((4, 8), True, 1000, ("a*",), ("b*",), 2)
     assert (
-        Constraints.from_json({k: list(v) if isinstance(v, tuple) else v for k, v in asdict(wishes).items()})
-        == wishes
+        Constraints.from_json({k: list(v) if isinstance(v, tuple) else v for k, v in asdict(constraints).items()})
+        == constraints
     )
 
 

@@ -89,8 +89,8 @@ def test_by_hand():
     ],
 )
 def test_sentences(importance, budget, options, place, says):
-    wishes = Constraints(**{"ranks": (1, 4)} | options)
-    _, why = explained(hand_profile(), importance, budget, constraints=wishes, rank_parameters=(1, 1))
+    constraints = Constraints(**{"ranks": (1, 4)} | options)
+    _, why = explained(hand_profile(), importance, budget, constraints=constraints, rank_parameters=(1, 1))
     reason = why.locations[place].reason
     assert says in reason
     assert reason.endswith(".")

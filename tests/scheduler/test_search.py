@@ -10,8 +10,7 @@ import pytest
 
 from benchmarks.schedulers.milp import milp
 from taskit.errors import BudgetError, PlanError
-from taskit.scheduler import RANKS, Constraints, frontier, rank_gain, schedule
-from taskit.scheduler import search as search_module
+from taskit.scheduler import RANKS, Constraints, frontier, rank_gain, schedule, solvers
 from tests.profiles import (
     encoder_decoder_profile,
     hand_profile,
@@ -65,7 +64,7 @@ def test_equals_exhaustive_search_on_any_needed_by_sets():
 
 
 def test_bins_equal_exhaustive_search_when_a_bin_is_one_byte(monkeypatch):
-    monkeypatch.setattr(search_module, "EXACT_LOCATIONS", 0)
+    monkeypatch.setattr(solvers, "EXACT_LOCATIONS", 0)
     for seed in range(100):
         rng = np.random.default_rng([seed, 3])
         profile = sequential_profile(rng, blocks=3)
@@ -74,7 +73,7 @@ def test_bins_equal_exhaustive_search_when_a_bin_is_one_byte(monkeypatch):
 
 
 def test_hand_example_of_the_paper_notes():
-    """methods.md §1.6; Algorithm 1 as printed prices {1, 2} at 5."""
+    """Algorithm 1 as printed prices {1, 2} at 5."""
     budgets = (0, 3, 4, 5, 9, 10, 11, 12)
     plans = frontier(hand_profile(), (1.0, 0.6), budgets, constraints=Constraints(ranks=(1,)))
     assert [plan.ranks for plan in plans] == [(0, 0)] * 2 + [(0, 1)] * 3 + [(1, 0)] * 2 + [(1, 1)]
@@ -194,7 +193,6 @@ def test_unknown_gain_is_refused():
 
 
 def test_rank_gain_equals_the_table_of_the_paper_notes():
-    """methods.md §1.3."""
     expected = [0.4075, 0.5130, 0.6209, 0.7255, 0.8238, 0.9152, 1]
     assert [round(rank_gain(r, 64), 4) for r in RANKS] == expected
     literal = [0, 0.8326, 1.1774, 1.4420, 1.6651, 1.8616, 2.0393]
