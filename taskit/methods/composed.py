@@ -27,7 +27,8 @@ POOL = "pool"  # the learned tensors beside the weight that is composed of them,
 
 @dataclass(frozen=True, slots=True)
 class Composed(FrozenParametrization):
-    """``adapters`` are (name, revision) in ``zoo``; where they are ``weighed``, by LoraHub's search, else alike.
+    """``adapters`` are (name, revision) in ``zoo``; mixed with the weights that LoraHub's search
+    finds where ``searched``, else alike.
 
     All of them are in memory until the run ends: ``pooled`` times what is composed of them.
     """

@@ -40,8 +40,8 @@ def seek_weights(
 ) -> Weights:
     """The best w (count,) of EVALUATIONS tries at ``loss``, the mean over examples in nats; ``count`` is 2 or more.
 
-    ``tell`` sees the number of each try and the best objective so far.  A loss that is not finite counts as the
-    worst.  Deterministic, and the global random state stays as it is.
+    ``on_progress`` is called with the number of each try and the best objective so far.  A loss that is not
+    finite counts as the worst.  Deterministic, and the global random state stays as it is.
     """
     import cma
 

@@ -77,8 +77,8 @@ def composition_instead(step_spec: StepSpec, learned: int, limit: int) -> str:
     if not learned:
         return ""
     try:
-        resting = replace(with_rows(step_spec, 1), parametrization_of=lambda _: FrozenParametrization())
-        peak = resting.rehearse((FULL_RANK,) * len(step_spec.locations))
+        frozen = replace(with_rows(step_spec, 1), parametrization_of=lambda _: FrozenParametrization())
+        peak = frozen.rehearse((FULL_RANK,) * len(step_spec.locations))
     except PlanError:  # planning raises it; here it would hide what was wrong first
         return ""
     if peak > limit:

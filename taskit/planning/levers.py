@@ -27,7 +27,7 @@ class Effect:
 def effects(context: PlanningContext, ranks: Sequence[int]) -> tuple[Effect, ...]:
     """One effect for each lever that can be turned: half the rows, half the length, recomputed blocks, fewer bits.
 
-    ``ranks`` are one for each location of the stage.  Takes a rehearsal for each, and reads no weight.
+    ``ranks`` are one for each location.  Takes a rehearsal for each, and reads no weight.
     """
     before = context.step_spec.rehearse(ranks)
     return tuple(_effect(lever, value, step_spec, ranks, before) for lever, value, step_spec in _turned(context))
@@ -41,7 +41,7 @@ def _effect(lever: str, value: str, step_spec: StepSpec, ranks: Sequence[int], b
 
 
 def _turned(context: PlanningContext) -> Iterator[tuple[str, str, StepSpec]]:
-    """(lever, its other value, the stage that this makes)."""
+    """(lever, its other value, the step that this makes)."""
     step_spec, conditions, recipe = context.step_spec, context.step_spec.conditions, context.recipe
     half = recipe.batch_size // 2
     batch = _with_rows(conditions.batch, min(half, conditions.batch.rows)) if half else None

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedModel
 
-# Twice as many rows, in every step of the trial too, tell learned tasks apart better, but planning would then take
+# Twice as many rows, in every step of the trial too, separate learned tasks better, but planning would then take
 # more than a fiftieth of the training: benchmarks/planning.py.
 PROBE_ROWS = 64  # on which every learned task is tried
 ROWS = 512  # on which the head that stands for the one to come is fitted, and from which the trial takes its steps
@@ -115,7 +115,7 @@ def compare_with_zoo(
 def _draw(
     model: "PreTrainedModel", prepared: PreparedTask
 ) -> "tuple[list[dict], list[str], nn.Linear | None, list[dict]]":
-    """A probe of the training rows, the locations, the last linear of the head, and further rows for `sighted`."""
+    """A probe of the training rows, the locations, the last linear of the head, and further rows for `open_probe`."""
     data, info = prepared.data, prepared.data.info
     probed = max(PROBE_ROWS, EACH // 2 * len(info.labels))
     # images with text are large, and no head is fitted for them: the trial makes do with the probe
@@ -132,7 +132,7 @@ def _batches(prepared: PreparedTask, rows: "Rows", some: Sequence[int]) -> list[
     modality = prepared.data.info.modality
     if modality == "text":
         some = sorted(some, key=lambda position: len(str(rows[position])))
-    # images may take a batch by tiles or patches, so that only a batch of one row can be told apart by rows
+    # images may take a batch by tiles or patches, so that only a batch of one row can be cut by rows
     step = 1 if modality == "image-text" else prepared.recipe.batch_size
     cuts = [some[start : start + step] for start in range(0, len(some), step)]
     random.Random(prepared.seed).shuffle(cuts)

@@ -4,14 +4,14 @@ from dataclasses import dataclass
 
 from taskit.planning.plan import Plan
 
-# Cividis-like steps from dim to bright: told apart by brightness, so also without colour vision.
+# Cividis-like steps from dim to bright: distinct by brightness, so also without colour vision.
 SHADES = ("#00224e", "#2a3f6d", "#575d6d", "#7d7c78", "#a59c74", "#d2c060", "#fee838")
 MOST_IN_A_CELL = 4  # ranks shown of the experts that share a block and a role
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """The ranks at one block and role, "·" for none, on a ground as bright as the importance."""
+    """The ranks at one block and role, "·" for none, on a background as bright as the importance."""
 
     text: str
     shade: str

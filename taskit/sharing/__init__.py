@@ -1,0 +1,1 @@
+"""What may leave this machine: an adapter with its card, pushed to the Hub."""

@@ -1,0 +1,1 @@
+"""One training step: what memory rehearses and what training takes."""

@@ -13,7 +13,7 @@ def blocks_of(model: PreTrainedModel) -> list[GradientCheckpointingLayer]:
     """The blocks of which the model is a pile, in the order in which it names them."""
     layers = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
     outer = {layer for layer in layers if any(part in layers for part in [*layer.modules()][1:])}
-    return [layer for layer in layers if layer not in outer]  # a stage of a Swin holds blocks of its own
+    return [layer for layer in layers if layer not in outer]  # a Swin has blocks inside blocks
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""Several datasets trained at once over one backbone (TGLoRA)."""

@@ -22,7 +22,7 @@ DIGITS = 5  # significant ones in files
 def embed_rows(model: Any, rows: Any, collator: Any, batch_size: int, seed: int) -> tuple[float, ...]:
     """`mean_feature` of SAMPLES rows, drawn by ``seed``, of normalised ``rows``; ``model`` has no adapter yet."""
     drawn = rows.shuffle(seed=seed).select(range(min(SAMPLES, len(rows))))
-    # images may take a batch by tiles, so that a row can be told apart only where it comes alone
+    # images may take a batch by tiles, so that a row is only known where it comes alone
     step = 1 if collator.task == "image-text-to-text" else batch_size
     batches = (collator([dict(row) for row in part]) for part in _parts(drawn, step))
     return mean_feature(model, collator.task, batches)

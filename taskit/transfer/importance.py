@@ -9,10 +9,10 @@
     Eq. (2)   lambda_{n+1}^k = sum over used tasks i of phi_i lambda_i^k
 
 What a LoRA gains alone, beyond what the head learns by itself, is much alike in tasks that learn anything, so that
-what was measured after one was learned (``gains`` in its taskit.json) tells the next one most.  So gains have a full
+what was measured after one was learned (``gains`` in its taskit.json) says most about the next.  So gains have a full
 voice, in which similarity decides whom to hear more: the sum of their phi_i stands in place of n below.  What a LoRA
-gains alone agrees with the norm of its update, and disagrees with Eq. (3), which is large where the frozen matrix is
-silent: see benchmarks/transfer.py.
+gains alone agrees with the norm of its update, and disagrees with Eq. (3), which is large where the frozen matrix
+puts out little: see benchmarks/transfer.py.
 blend changes Eq. (2) too.  The values of each task are divided by their mean over all locations, so that one with
 large weights does not drown the others.  And the new task speaks for itself by its trial w_0 (trial.py):
 

@@ -2,7 +2,7 @@
 
 The head of a classifier does not exist before training, and a random one points in a random direction; so its
 place is taken by a closed-form head, fitted on the probe and on further rows: with 128 rows alone it is too noisy to
-tell similar tasks from others.  For generation the model's own head serves.
+separate similar tasks from others.  For generation the model's own head serves.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence

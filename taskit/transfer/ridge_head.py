@@ -21,7 +21,7 @@ class Head:
     fitted on, each by the head fitted on all others.
 
     ``unexplained`` is rho, the cross-entropy that the head leaves on those rows over the entropy of their labels: 0
-    where the features tell the labels, 1 where they say nothing about them.
+    where the features determine the labels, 1 where they say nothing about them.
     """
 
     weight: Tensor

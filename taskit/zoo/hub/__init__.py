@@ -1,1 +1,1 @@
-"""The Hugging Face Hub: find and pull learned tasks of others, push one's own, all through huggingface_hub."""
+"""The part of the Hub that holds learned tasks: listed, pinned to a commit, pulled into a cache."""
