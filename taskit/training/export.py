@@ -13,7 +13,7 @@ from taskit.training.card import Publication, write_card
 from taskit.zoo.adapter import NOTES, WEIGHTS
 
 if TYPE_CHECKING:
-    from taskit.training.run_folder import Result
+    from taskit.training.results import Result
 
 
 def write_adapter(model: Any, plan: Plan, result: "Result", embedding: Sequence[float], folder: Path) -> None:
@@ -33,7 +33,7 @@ def write_adapter(model: Any, plan: Plan, result: "Result", embedding: Sequence[
 
 
 def _as_peft(model: Any, plan: Plan) -> Any:
-    """A plan without any insertion trained its heads alone; PEFT knows no adapter without a LoRA, so one of
+    """A plan without any insertion trained its heads only; PEFT knows no adapter without a LoRA, so one of
     rank 1 that adds exactly zero goes to the last location."""
     if hasattr(model, "peft_config"):
         return model

@@ -11,8 +11,9 @@ import psutil
 
 from taskit.errors import RunError
 from taskit.planning.plan import Plan
-from taskit.training.lock import STOP, Owner, locked, read_owner, write_owner
-from taskit.training.run_folder import LIVE, Event, Result, RunFolder, State
+from taskit.training.ownership import STOP, Owner, locked, read_owner, write_owner
+from taskit.training.results import Result
+from taskit.training.run_folder import LIVE, Event, RunFolder, State
 
 JOINT_PLAN = "together.json"  # in the folder of several datasets that are trained at once
 LAST_WORDS = 10.0  # seconds: an owner writes that it has stopped before it lets go of the folder

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from taskit.cli.main import main
 from taskit.errors import BudgetError, RunError
-from taskit.training import checkpoint, export, one_run, trainer
+from taskit.training import checkpoint, export, trainer
 from taskit.training.checkpoint import Checkpoints, find_checkpoints
 from taskit.training.peak import cap_allocator
 from taskit.training.run_folder import RunFolder
@@ -68,7 +68,7 @@ def steps_done(folder):
 def test_kills_at_the_worst_moments_change_nothing(run, plan, tmp_path):
     folder, often = tmp_path / "run", always_saving(plan)
     # while the head is fitted; then inside, just after, and between checkpoints; then in the final save
-    killed(often, folder, lambda: kill_at_call(one_run, "fit_linear_head", 1), resume=False)
+    killed(often, folder, lambda: kill_at_call(trainer, "fit_linear_head", 1), resume=False)
     assert find_checkpoints(folder / "checkpoints") == []
     killed(often, folder, lambda: kill_at_call(checkpoint.shutil, "copyfile", 1))
     assert find_checkpoints(folder / "checkpoints") == []
