@@ -1,4 +1,4 @@
-"""TGLoRA's tree: which tasks share their pairs at which depth level, a stage in the paper (arXiv 2509.19602, AISTATS 2026).
+"""TGLoRA's tree: which tasks share their pairs at which depth level (arXiv 2509.19602, AISTATS 2026).
 
     S(t, t') = E over x of t, x' of t' of cos(g / (|g| + |g'|), g' / (|g| + |g'|)),   g = grad of the shared LoRA
 

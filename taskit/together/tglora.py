@@ -1,8 +1,8 @@
 """TGLoRA: several tasks over one frozen backbone, whose pairs are shared by groups of tasks, ever smaller with depth.
 
 Every task has a plain PEFT model of its own.  Their frozen weights are the same tensors, and so are the ``lora_A``
-and ``lora_B`` of a location for all tasks that are one group at its depth level: a tied pair gets the sum of its tasks'
-gradients, the frozen backbone is held once, and what a task exports is an ordinary LoRA, the pairs on its path
+and ``lora_B`` of a location for all tasks that are one group at its depth level: a tied pair gets the sum of its
+tasks' gradients, the frozen backbone is held once, and what a task exports is an ordinary LoRA, the pairs on its path
 through the tree.  Where groups part, features part too, since each task's forward is its own.
 """
 

@@ -86,7 +86,7 @@ class Licence:
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """What only a push knows; the defaults are those of a card that stays on this machine.
+    """What is known only at a push; the defaults are those of a card that stays on this machine.
 
     ``dataset`` is the Hub id of a public dataset, None for any other.  ``base_on_hub`` is False for a backbone
     that comes with TaskIT.  ``pinned`` maps the adapters that may be named and linked to their revision.

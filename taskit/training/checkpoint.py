@@ -63,7 +63,7 @@ class Checkpoints:
         return progress
 
     def try_save(self) -> None:
-        """Write all that a checkpoint holds, and remove it: is there room, may one write?"""
+        """Write all that a checkpoint holds, and remove it; raises as `save`."""
         with self._writing() as part:
             self._write(part, Progress(0, 0, 0, 0.0, Scores(0.0), ""))
 
@@ -103,7 +103,7 @@ class Checkpoints:
             raise RunError(
                 f"The checkpoint cannot be written to {self.folder} ({reason}); make room there and resume the run."
             ) from error
-        finally:  # also gives back the room that the state of the run needs
+        finally:  # also frees the space that the state of the run needs
             shutil.rmtree(part, ignore_errors=True)
 
     def _write(self, part: Path, progress: Progress) -> None:

@@ -14,7 +14,7 @@ from taskit.training.results import HardRow, Scores
 
 HIGHER_IS_BETTER = {"accuracy": True, "loss": False}
 HARDEST = 8
-CONFUSION_CLASSES = 100  # more classes make a matrix that nobody reads
+CONFUSION_CLASSES = 100  # more classes make a matrix too large to read
 
 
 def metric_of(task: str) -> str:

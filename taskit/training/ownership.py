@@ -1,7 +1,7 @@
 """The process that trains in a run folder: a lock against a second writer, a note of it, the signals that stop it.
 
 The lock goes with its process, however that ends.  The note, ``owner.json``, names process id and start time, so
-that a reader can tell a living owner from a dead one whose id another process has taken over.
+that a reader can distinguish a living owner from a dead one whose id another process has taken over.
 """
 
 import os

@@ -49,7 +49,7 @@ class State:
 
 
 class RunFolder:
-    """Paths of a run folder and the few safe ways of writing into it."""
+    """Paths of a run folder and the safe methods of writing into it."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)

@@ -3,7 +3,7 @@
 Where a learned task moves the features says little by itself: every training also moves them in directions that all
 trainings share.  So the new task is moved as well, by real optimizer steps under the schedule of training, and
 displacements are compared with a displacement.  What it has become by then, w_0, is the one adapter that was learned
-on the new task itself.  On the way every step tells by how much it lowers the loss at each location.
+on the new task itself.  Each step also measures by how much it lowers the loss at each location.
 """
 
 import math
