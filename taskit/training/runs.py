@@ -66,7 +66,7 @@ class Run:
 
     @property
     def state(self) -> State:
-        """The state in the folder, or what it cannot hold: a stop asked for, an owner that died before it wrote one."""
+        """The state in the folder, or what it cannot hold: a stop asked for, an owner that died unsaved."""
         owner = read_owner(self.path)
         dead = owner is not None and owner.process() is None
         state = self.folder.read_state()  # after the look at the owner, whose last state it then holds

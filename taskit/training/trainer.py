@@ -72,13 +72,13 @@ def train(
         plan = _plan_to_resume(folder)
     accelerator = make_accelerator(tracker, folder.path, plan.training.shards)
     require_processes(plan, accelerator)
-    prepared = None if resume else _prepare(plan, tighten)  # before the folder, which bad input should not make
+    loaded = None if resume else _load_and_reprice(plan, tighten)  # first, so that bad input makes no folder
     if not resume and accelerator.is_main_process:
         folder.reserve()
     accelerator.wait_for_everyone()
     interrupts = Interrupts()
     with owning(folder, accelerator.is_main_process), interrupts.listening():
-        run = TrainingRun(*(prepared or _prepare(plan, tighten)), accelerator, folder, watch, interrupts)
+        run = TrainingRun(*(loaded or _load_and_reprice(plan, tighten)), accelerator, folder, watch, interrupts)
         return _train_within_budget(run, tighten)
 
 
@@ -90,7 +90,7 @@ def _plan_to_resume(folder: RunFolder) -> Plan:
     return plan
 
 
-def _prepare(plan: Plan, tighten: bool) -> tuple[Plan, Dataset, Collator]:
+def _load_and_reprice(plan: Plan, tighten: bool) -> tuple[Plan, Dataset, Collator]:
     """The plan with its price checked, and what it is trained on."""
     data = load_data(plan)
     collator = make_collator(plan.backbone, plan.data.task, plan.training.max_length)

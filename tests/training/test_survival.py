@@ -177,7 +177,7 @@ def test_the_longest_batch_is_tried_before_the_first_step(plan, tmp_path, monkey
 def test_tightening_keeps_the_mathematics(run, plan, tmp_path):
     """At half the activations the same rows make each step: the same losses, until rounding has grown too large."""
     half = replace(plan, training=replace(plan.training, batch_size=4, gradient_accumulation=2))
-    cheaper = trainer._prepare(replace(half, budget_bytes=2**40), tighten=False)[0].memory.peak_bytes
+    cheaper = trainer._load_and_reprice(replace(half, budget_bytes=2**40), tighten=False)[0].memory.peak_bytes
     tight = replace(plan, budget_bytes=(cheaper + plan.memory.peak_bytes) // 2)
     with pytest.raises(BudgetError, match="budget"):
         train(tight, tmp_path / "refused")
