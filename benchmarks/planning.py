@@ -38,7 +38,7 @@ from taskit.planning.budget import parse_budget
 from taskit.planning.context import PlanningContext, resolve
 from taskit.planning.planner import decide
 from taskit.planning.prepared_task import ComparedTask, PreparedTask, compare_with_zoo, prepare_task
-from taskit.step.step import use_checkpointing
+from taskit.step.recompute import use_checkpointing
 from taskit.transfer import trial
 from taskit.transfer.measure import measure_with_trial
 from taskit.transfer.similarity import displacement

@@ -27,7 +27,8 @@ from taskit.planning.planner import decide
 from taskit.planning.prepared_task import ComparedTask, compare_with_zoo, prepare_task
 from taskit.planning.recipe import Recipe
 from taskit.scheduler.gain import FORMS
-from taskit.training.run_folder import Event, Result
+from taskit.training.results import Result
+from taskit.training.run_folder import Event
 from taskit.training.trainer import train
 from taskit.zoo.zoo import BUNDLED
 

@@ -18,7 +18,8 @@ from taskit.memory.live import LiveStorages, standing_tensors
 from taskit.memory.quantized import quantize_empty
 from taskit.memory.rehearsal import rehearse
 from taskit.step.lora import adapt
-from taskit.step.step import make_optimizer, train_step, use_checkpointing
+from taskit.step.recompute import use_checkpointing
+from taskit.step.step import make_optimizer, train_step
 from tests.memory.steps import allocated_peak
 
 TEXT_TOWER = {"model_type": "llama", "hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 2}

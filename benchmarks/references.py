@@ -17,11 +17,11 @@ from taskit.backbone.processors import make_collator
 from taskit.memory.live import standing_tensors
 from taskit.planning.plan import Plan
 from taskit.step.lora import lora_config
-from taskit.training.interrupt import Interrupts
-from taskit.training.one_run import Training
+from taskit.training.batches import load_data
+from taskit.training.ownership import Interrupts
 from taskit.training.run_folder import RunFolder
 from taskit.training.tracking import make_accelerator
-from taskit.training.trainer import load_data
+from taskit.training.trainer import TrainingRun
 from taskit.transfer.ridge_head import SOFTENED
 
 TRYING = 2  # optimizer steps that the run takes before the first one that counts
@@ -76,7 +76,7 @@ REFERENCES: dict[str, Callable[[Any, Plan, tuple[str, ...]], Any]] = {
 RATES = {"full": 5e-5, "bitfit": 2e-3}  # of all but LoRA, which trains at the plan's
 
 
-class Reference(Training):
+class Reference(TrainingRun):
     """A run of the trainer with another model, and without an adapter to ship."""
 
     def train(self, name: str) -> dict[str, Any]:
@@ -85,17 +85,16 @@ class Reference(Training):
         with self.meter:
             model = load_model(plan.backbone, task=plan.data.task, labels=plan.data.labels)
             self.meter.follow(standing_tensors(model))
-        before = self.before(model)
+        before = self.score_before(model)
         made = REFERENCES[name](model, plan, head_names(model, plan.data.task))
-        fitting = self._fitting(made, plan, self.folder, self._tell)
         hook = register_optimizer_step_post_hook(Allocating(made, TRYING)) if name == "adalora" else None
-        progress = fitting.fit(before)
+        progress = self.loop(made, plan.training, self.folder.checkpoints, self.record).run(before)
         if hook:
             hook.remove()
         return {
             "before": before.value,
             "after": self.evaluate(made).value,
-            "measured_peak_bytes": fitting.peak(),
+            "measured_peak_bytes": self.meter.peak_of_all(self.accelerator),
             "predicted_peak_bytes": None,
             "train_seconds": progress.seconds,
             "learns": True,

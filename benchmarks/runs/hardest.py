@@ -12,7 +12,7 @@ from taskit.errors import TaskITError
 from taskit.planning.plan import Plan
 from taskit.planning.planner import make_plan
 from taskit.planning.recipe import Recipe
-from taskit.training import fitting
+from taskit.training import loop
 from taskit.training.run_folder import Event
 from taskit.training.trainer import train
 from tests.world import write_llama
@@ -60,7 +60,7 @@ def attempt(name: str, make: Callable[[], Plan], out: Path, tighten: bool) -> di
     row: dict = {"way": name}
     try:
         plan = make()
-        with patch.object(fitting, "MEASURED_STEPS", sys.maxsize):  # not only the first ones
+        with patch.object(loop, "MEASURED_STEPS", sys.maxsize):  # not only the first ones
             result = train(plan, out, tighten=tighten, watch=watch)
     except TaskITError as error:
         row |= {"refused": str(error), "steps": len(steps), "holds": not steps}

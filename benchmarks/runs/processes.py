@@ -12,7 +12,7 @@ from pathlib import Path
 from taskit.planning.plan import Plan
 from taskit.planning.planner import make_plan
 from taskit.planning.recipe import Recipe
-from taskit.training.run_folder import Result
+from taskit.training.results import Result
 from taskit.training.trainer import train
 from tests.world import write_bert, write_topics
 

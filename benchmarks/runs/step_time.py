@@ -20,7 +20,7 @@ from taskit.planning.planner import make_plan, uniform_plan
 from taskit.planning.recipe import Recipe
 from taskit.step.lora import adapt
 from taskit.step.step import make_optimizer
-from taskit.training.fitting import MEASURED_STEPS
+from taskit.training.loop import MEASURED_STEPS
 from taskit.training.run_folder import Event
 from taskit.training.trainer import train
 

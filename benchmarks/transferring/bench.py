@@ -25,7 +25,7 @@ from taskit.planning.prepared_task import PROBE_ROWS
 from taskit.planning.recipe import Recipe
 from taskit.step.lora import adapt
 from taskit.step.step import make_optimizer, train_step
-from taskit.training.probe_head import fit_linear_head
+from taskit.training.linear_head import fit_linear_head
 from taskit.transfer.ridge_head import SOFTENED
 
 HELD_OUT = 0.15  # of the training rows: chooses learning rates

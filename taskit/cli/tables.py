@@ -18,9 +18,8 @@ if TYPE_CHECKING:
     from taskit.data.report import Report
     from taskit.methods.method import Method
     from taskit.together.plan import JointPlan
-    from taskit.training.run_folder import Result
+    from taskit.training.results import Result, Scores
     from taskit.training.runs import RunSummary
-    from taskit.training.scores import Scores
     from taskit.zoo.zoo import Zoo
 
 BAR = 30

@@ -55,7 +55,7 @@ def make_quote(plan: Plan, flavor: str, api: HfApi, *, tighten: bool = False) ->
         BudgetError: the plan does not fit that machine's kind of device, and may not be tightened; or it does not
             fit that machine at all.
     """
-    from taskit.training.trainer import load_data  # here: it loads PEFT, which the app starts without
+    from taskit.training.batches import load_data  # here: it loads Accelerate, which the app starts without
 
     machine = find_machine(api, flavor)
     data = load_data(plan)

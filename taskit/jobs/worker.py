@@ -15,7 +15,7 @@ from taskit.errors import HubError, TaskITError
 from taskit.jobs.job import RUN
 from taskit.planning.plan import Plan
 from taskit.terminal import quiet_libraries
-from taskit.training.lock import NOTE
+from taskit.training.ownership import NOTE
 from taskit.training.run_folder import Event, event_line
 from taskit.training.trainer import train
 from taskit.zoo.hub.failures import hub_failures, patiently

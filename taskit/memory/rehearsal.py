@@ -18,7 +18,8 @@ from taskit.memory.shapes import RULES, SCRATCH
 from taskit.memory.simulated_device import simulated_device
 from taskit.step.lora import adapt
 from taskit.step.parametrization import PLAIN, Parametrization
-from taskit.step.step import make_optimizer, train_step, use_checkpointing
+from taskit.step.recompute import use_checkpointing
+from taskit.step.step import make_optimizer, train_step
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -16,7 +16,7 @@ from taskit.methods.experts import load_experts
 from taskit.methods.lorahub import CLASS_EXAMPLES, EVALUATIONS, EXAMPLES, seek_weights
 from taskit.methods.method import inserted
 from taskit.step.parametrization import Decisions, FrozenParametrization, Preparation, Ranks, lora_pair
-from taskit.training.evaluation import token_losses
+from taskit.step.targets import inputs_of, token_losses
 from taskit.transfer.probe import example_features
 from taskit.transfer.ridge_head import fit_head
 from taskit.zoo.lora_branch import Branch
@@ -135,8 +135,7 @@ def _class_loss(model: Any, batches: Callable[[], Iterable[Mapping[str, Tensor]]
     xs, ys, head = [], [], trained_head(model)
     assert head is not None
     for batch in batches():
-        inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
-        xs.append(example_features(model, head, inputs))
+        xs.append(example_features(model, head, inputs_of(batch)))
         ys.append(batch["labels"])
     features, labels = torch.cat(xs), torch.cat(ys)
     if not features.isfinite().all():

@@ -14,10 +14,9 @@ from huggingface_hub import HfApi
 from taskit.backbone.sources import BUNDLED, PACKAGED, bundled_names
 from taskit.errors import HubError, RunError
 from taskit.planning.plan import Plan
-from taskit.training.card import Licence, Publication, write_card
+from taskit.training.card import Licence, Publication, draw_plan, write_card
 from taskit.training.export import write_notes
-from taskit.training.plan_picture import draw_plan
-from taskit.training.run_folder import Result
+from taskit.training.results import Result
 from taskit.training.runs import Run
 from taskit.zoo.adapter import CONFIG, NOTES, WEIGHTS, read_config, read_json, read_ranks
 from taskit.zoo.hub.failures import patiently

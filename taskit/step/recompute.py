@@ -2,11 +2,31 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from transformers import PreTrainedModel
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from taskit.step.step import use_checkpointing
+from taskit.errors import PlanError
+
+
+def use_checkpointing(model: Any) -> None:
+    """Recompute blocks in the backward pass; no dropout is active, so no RNG state is kept or checked.
+
+    Raises:
+        PlanError: the model cannot.
+    """
+    options = {"use_reentrant": False, "preserve_rng_state": False, "determinism_check": "none"}
+    try:
+        model.gradient_checkpointing_enable(options)
+    except ValueError as error:
+        raise PlanError(
+            "This backbone cannot compute its blocks again in the backward pass; plan with "
+            "--no-gradient-checkpointing."
+        ) from error
+    # Transformers asks for the gradient of the embeddings, which only reentrant checkpoints need: without it the
+    # backward pass ends at the first LoRA.
+    model.disable_input_require_grads()
 
 
 def blocks_of(model: PreTrainedModel) -> list[GradientCheckpointingLayer]:

@@ -1,10 +1,12 @@
 """One optimizer step, shared by the training loop and by the memory planner that rehearses it."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from taskit.errors import PlanError
+from taskit.step.targets import inputs_of
 
 if TYPE_CHECKING:
     import torch
@@ -32,33 +34,18 @@ def make_optimizer(name: str, params: "Iterable[Any]", lr: float, weight_decay: 
     return torch.optim.AdamW(params, lr=lr, weight_decay=weight_decay, fused=True)
 
 
-def use_checkpointing(model: Any) -> None:
-    """Recompute blocks in the backward pass; no dropout is active, so no RNG state is kept or checked.
-
-    Raises:
-        PlanError: the model cannot.
-    """
-    options = {"use_reentrant": False, "preserve_rng_state": False, "determinism_check": "none"}
-    try:
-        model.gradient_checkpointing_enable(options)
-    except ValueError as error:
-        raise PlanError(
-            "This backbone cannot compute its blocks again in the backward pass; plan with "
-            "--no-gradient-checkpointing."
-        ) from error
-    # Transformers asks for the gradient of the embeddings, which only reentrant checkpoints need: without it the
-    # backward pass ends at the first LoRA.
-    model.disable_input_require_grads()
-
-
 def loss_of(model: Any, batch: "Mapping[str, torch.Tensor]") -> "torch.Tensor":
     """The model's own mean loss, or the cross-entropy with soft targets (B, classes)."""
     from torch.nn.functional import cross_entropy
 
     if not batch["labels"].is_floating_point():
         return model(**batch).loss
-    inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
-    return cross_entropy(model(**inputs).logits.float(), batch["labels"])
+    return cross_entropy(model(**inputs_of(batch)).logits.float(), batch["labels"])
+
+
+def unobserved(_norm: "torch.Tensor") -> "AbstractContextManager[None]":
+    """As ``around_update`` of `train_step`: reads nothing, and doesn't keep the norm in memory during the update."""
+    return nullcontext()
 
 
 def train_step(
@@ -68,25 +55,29 @@ def train_step(
     synchronise: "Callable[[Sequence[Any]], None] | None" = None,
     shares: "Sequence[float] | None" = None,
     backward: "Callable[[torch.Tensor], None] | None" = None,
+    loss: "Callable[[Mapping[str, torch.Tensor]], torch.Tensor] | None" = None,
+    around_update: "Callable[[torch.Tensor], AbstractContextManager[None]]" = unobserved,
 ) -> "torch.Tensor":
     """Forward, backward, clip, update; returns the detached mean loss of the micro-batches.
 
     ``shares`` of the micro-batches in the step, by their targets, make the step that of one whole batch; without
-    them all count alike.  ``synchronise`` is given the trained parameters once their gradients are there.
-    ``backward`` takes the place of the loss's own, for who wants to see the loss with its graph.
+    them all count alike.  ``synchronise`` is given the trained parameters once their gradients are computed.
+    ``backward`` replaces ``loss.backward()``, where a caller needs the loss with its graph.  ``loss`` computes the
+    mean loss of a micro-batch; by default `loss_of` ``model``.  The update is made inside the context that
+    ``around_update`` returns for the norm of the gradients before clipping: there the clipped gradients can be read.
     """
     import torch
 
     micro_batches = list(micro_batches)
     total = torch.zeros(())
     for batch, share in zip(micro_batches, shares or [1 / len(micro_batches)] * len(micro_batches), strict=True):
-        loss = loss_of(model, batch) * share
-        total = total + loss.detach()
-        backward(loss) if backward else loss.backward()
+        part = (loss(batch) if loss else loss_of(model, batch)) * share
+        total = total + part.detach()
+        backward(part) if backward else part.backward()
     trained = [p for group in optimizer.param_groups for p in group["params"]]
     if synchronise:
         synchronise(trained)
-    torch.nn.utils.clip_grad_norm_(trained, CLIP_NORM, foreach=False)
-    optimizer.step()
+    with around_update(torch.nn.utils.clip_grad_norm_(trained, CLIP_NORM, foreach=False)):
+        optimizer.step()
     optimizer.zero_grad()
     return total

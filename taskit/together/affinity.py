@@ -1,4 +1,4 @@
-"""How alike tasks are: their gradients on a LoRA that all share, after a short warm-up (TGLoRA, methods.md §3.3).
+"""How alike tasks are: their gradients on a LoRA that all share, after a short warm-up (TGLoRA, arXiv 2509.19602).
 
 The paper says neither where nor when the gradients are taken.  Our reading: on the pairs that all tasks share, after
 a few joint steps, because at the start B = 0 leaves A without any gradient; a few batches of each task, one seed.
@@ -16,6 +16,7 @@ from taskit.backbone.loading import Backbone, empty_model, final_linear, load_mo
 from taskit.data import Collator, Dataset
 from taskit.planning.recipe import Recipe
 from taskit.step.step import loss_of, make_optimizer, train_step
+from taskit.step.targets import inputs_of
 from taskit.together.task_tree import TaskTree, similarity_matrix
 from taskit.together.tglora import JointModel, join, share_backbone, shared_gradient, together
 from taskit.transfer.probe import example_features
@@ -64,8 +65,7 @@ def _batches(data: Dataset, collator: Collator, size: int, seed: int) -> list[Ba
 
 def _start_head(model: Any, head: nn.Linear, batches: Sequence[Batch]) -> None:
     """The closed-form head on frozen features, scaled as at the start of every training."""
-    inputs = [{name: tensor for name, tensor in batch.items() if name != "labels"} for batch in batches]
-    features = torch.cat([example_features(model, head, one) for one in inputs])
+    features = torch.cat([example_features(model, head, inputs_of(batch)) for batch in batches])
     fitted = fit_head(features, torch.cat([batch["labels"] for batch in batches]), head.out_features)
     with torch.no_grad():
         head.weight.copy_(SOFTENED * fitted.weight)

@@ -30,7 +30,7 @@ from taskit.planning.step_spec import (
 from taskit.scheduler import ANY, Schedule, schedule
 from taskit.together.affinity import affinity
 from taskit.together.rehearsal import rehearse_joint
-from taskit.together.task_tree import TaskTree, cut, require_groups, stage_of, usual_groups
+from taskit.together.task_tree import TaskTree, cut, level_of, require_groups, usual_groups
 from taskit.transfer.importance import UNIFORM
 
 SCHEMA = 1
@@ -70,33 +70,33 @@ class JointPlan:
 
 @dataclass(frozen=True, slots=True)
 class _Setting:
-    """All datasets on their stages."""
+    """All datasets, and the training step of each."""
 
     names: tuple[str, ...]
     data: tuple[Dataset, ...]
     collators: tuple[Collator, ...]
-    stages: tuple[StepSpec, ...]
+    step_specs: tuple[StepSpec, ...]
     groups: tuple[int, ...]
 
     @property
     def locations(self) -> tuple[Location, ...]:
-        return self.stages[0].locations
+        return self.step_specs[0].locations
 
     def strategy(self, ranks: Sequence[int]) -> dict[str, int]:
         """The rank of each location by its name."""
-        return {place.name: rank for place, rank in zip(self.locations, ranks, strict=True)}
+        return {location.name: rank for location, rank in zip(self.locations, ranks, strict=True)}
 
     def rehearse(self, ranks: Sequence[int]) -> int:
         """The peak of training with these ranks, in bytes: how many groups there are decides, not who is in them."""
         anyone = TaskTree(self.names, (), cut(np.eye(len(self.names)), self.groups))
-        return rehearse_joint(self.stages, self.strategy(ranks), anyone)
+        return rehearse_joint(self.step_specs, self.strategy(ranks), anyone)
 
     def price(self) -> Pricing:
         """The additive profile of the task with the largest batch, with the pairs of all groups and all heads."""
         full, nothing = (FULL_RANK,) * len(self.locations), (0,) * len(self.locations)
-        profile = max((step_spec.trace() for step_spec in self.stages), key=lambda one: one.bytes(full))
+        profile = max((step_spec.trace() for step_spec in self.step_specs), key=lambda one: one.bytes(full))
         no_update, blocks = self.rehearse(nothing), self.locations[-1].block + 1
-        pairs = [self.groups[stage_of(place.block, blocks, len(self.groups))] for place in self.locations]
+        pairs = [self.groups[level_of(location.block, blocks, len(self.groups))] for location in self.locations]
         profile = replace(
             profile,
             constant_bytes=profile.constant_bytes + no_update - profile.bytes(nothing),
@@ -117,7 +117,7 @@ def plan_together(
     seed: int = 0,
     on_progress: Callable[[str], None] = quiet,
 ) -> JointPlan:
-    """The tree of groups, ``groups[s]`` of them at stage s, and the best ranks that fit the budget.
+    """The tree of groups, ``groups[s]`` of them at depth level s, and the best ranks that fit the budget.
 
     Without ``groups`` their number is 1 for half of the depth, and rises to one for each dataset.  ``columns`` are
     those of every dataset.
@@ -141,7 +141,7 @@ def plan_together(
     rounded = tuple(tuple(round(value, 4) for value in row) for row in similarity.tolist())
     tree = TaskTree(setting.names, rounded, cut(similarity, setting.groups))
     make = partial(_plan, backbone, pricing, recipe, seed, found, limit, peak)
-    return JointPlan(tree, tuple(map(make, setting.stages, (one.info for one in setting.data))))
+    return JointPlan(tree, tuple(map(make, setting.step_specs, (one.info for one in setting.data))))
 
 
 def _set(
@@ -157,13 +157,13 @@ def _set(
     task = data[0].info.task
     require_task(backbone, task)
     collators = tuple(make_collator(backbone, task, recipe.max_length) for _ in data)
-    stages = tuple(
+    step_specs = tuple(
         build_step_spec(backbone, one, recipe, collate) for one, collate in zip(data, collators, strict=True)
     )
-    blocks = stages[0].locations[-1].block + 1
+    blocks = step_specs[0].locations[-1].block + 1
     chosen = tuple(groups or usual_groups(len(data), blocks))
     require_groups(chosen, len(data), blocks)
-    return _Setting(_names(sources), data, collators, stages, chosen)
+    return _Setting(_names(sources), data, collators, step_specs, chosen)
 
 
 def _require_one_task(sources: Sequence[str], data: Sequence[Dataset]) -> None:
@@ -191,7 +191,7 @@ def _schedule(setting: _Setting, pricing: Pricing, limit: int) -> tuple[Schedule
         BudgetError: none fit.
     """
     importance = (1.0,) * len(setting.locations)
-    sizes = [place.in_features + place.out_features for place in setting.locations]
+    sizes = [location.in_features + location.out_features for location in setting.locations]
     solve = partial(schedule, pricing.profile, importance, constraints=ANY, rank_parameters=sizes)
     nothing = pricing.profile.bytes((0,) * len(importance))
     found, peak = search(setting.rehearse, pricing.no_update_bytes, solve, limit, nothing)

@@ -8,7 +8,7 @@ import torch
 
 from taskit.errors import PlanError
 from taskit.memory.rehearsal import step_of
-from taskit.step.step import use_checkpointing
+from taskit.step.recompute import use_checkpointing
 from taskit.together.task_tree import TaskTree
 from taskit.together.tglora import JointModel, join, share_backbone, together
 
@@ -16,24 +16,24 @@ if TYPE_CHECKING:
     from taskit.planning.step_spec import StepSpec
 
 
-def rehearse_joint(stages: "Sequence[StepSpec]", ranks: Mapping[str, int], tree: TaskTree) -> int:
-    """Peak bytes of a step with a batch of each of ``stages``, one for each task; ``ranks`` are by location.
+def rehearse_joint(step_specs: "Sequence[StepSpec]", ranks: Mapping[str, int], tree: TaskTree) -> int:
+    """Peak bytes of a step with a batch of each of ``step_specs``, one for each task; ``ranks`` are by location.
 
     Raises:
         PlanError: the model cannot be traced without numbers.
     """
-    conditions = stages[0].conditions
+    conditions = step_specs[0].conditions
     try:
-        joint = _empty(stages, ranks, tree)
+        joint = _empty(step_specs, ranks, tree)
         if conditions.gradient_checkpointing:
             use_checkpointing(joint)
-        shapes = [step_spec.conditions.batch for step_spec in stages]
+        shapes = [step_spec.conditions.batch for step_spec in step_specs]
 
         def make() -> list[Any]:
             # twice, for each task's loader holds its next batch already
             return list(together([shape.empty() for shape in shapes * 2], cycle(range(len(shapes)))))
 
-        live = step_of(joint, make, len(stages), conditions)
+        live = step_of(joint, make, len(step_specs), conditions)
     except RuntimeError as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise PlanError(
@@ -43,8 +43,8 @@ def rehearse_joint(stages: "Sequence[StepSpec]", ranks: Mapping[str, int], tree:
     return live.peak + conditions.runtime_bytes
 
 
-def _empty(stages: "Sequence[StepSpec]", ranks: Mapping[str, int], tree: TaskTree) -> JointModel:
+def _empty(step_specs: "Sequence[StepSpec]", ranks: Mapping[str, int], tree: TaskTree) -> JointModel:
     with torch.device("meta"):
-        models = [step_spec.build() for step_spec in stages]
-        share_backbone(models[0], models[1:], stages[0].task)
-        return join(models, ranks, tree, stages[0].task)
+        models = [step_spec.build() for step_spec in step_specs]
+        share_backbone(models[0], models[1:], step_specs[0].task)
+        return join(models, ranks, tree, step_specs[0].task)

@@ -1,10 +1,10 @@
-"""TGLoRA's tree: which tasks share their pairs at which stage (arXiv 2509.19602, AISTATS 2026).
+"""TGLoRA's tree: which tasks share their pairs at which depth level (arXiv 2509.19602, AISTATS 2026).
 
     S(t, t') = E over x of t, x' of t' of cos(g / (|g| + |g'|), g' / (|g| + |g'|)),   g = grad of the shared LoRA
 
 with |.| and the division element by element, after Task2Vec, and 0 / 0 = 0.  Groups are cut from one average-linkage
 clustering on 1 - S (our reading; the paper leaves the algorithm open): whatever the numbers of groups, those of a
-later stage refine those of an earlier one.
+deeper level refine those of the one before.
 """
 
 from collections.abc import Sequence
@@ -23,8 +23,8 @@ Groups = tuple[tuple[int, ...], ...]  # a partition of the tasks, each group sor
 
 @dataclass(frozen=True, slots=True)
 class TaskTree:
-    """``similarity[t][u]`` is S of tasks t and u; ``stages[s]`` the groups of stage s, the one nearest the input
-    first."""
+    """``similarity[t][u]`` is S of tasks t and u; ``stages[s]`` the groups of depth level s, the one
+    nearest the input first."""
 
     tasks: tuple[str, ...]
     similarity: tuple[tuple[float, ...], ...]
@@ -57,16 +57,16 @@ def similarity_matrix(gradients: Sequence[Sequence[Tensor]]) -> np.ndarray:
 
 
 def cut(similarity: np.ndarray, groups: Sequence[int]) -> tuple[Groups, ...]:
-    """The tasks in ``groups[s]`` groups at stage s, each stage a refinement of the one before."""
+    """The tasks in ``groups[s]`` groups at depth level s, each level a refinement of the one before."""
     from sklearn.cluster import AgglomerativeClustering
 
-    stages = []
+    levels = []
     for number in groups:
         clustering = AgglomerativeClustering(n_clusters=number, metric="precomputed", linkage="average")
         labels = clustering.fit_predict(1 - similarity).tolist()
         members = {label: tuple(t for t, one in enumerate(labels) if one == label) for label in labels}
-        stages.append(tuple(sorted(members.values())))
-    return tuple(stages)
+        levels.append(tuple(sorted(members.values())))
+    return tuple(levels)
 
 
 def require_groups(groups: Sequence[int], tasks: int, blocks: int) -> None:
@@ -89,6 +89,6 @@ def usual_groups(tasks: int, blocks: int) -> tuple[int, ...]:
     return (1, 1, max(tasks // 2, 1), tasks)[-min(4, blocks) :]
 
 
-def stage_of(block: int, blocks: int, stages: int) -> int:
-    """The stage of a block, stages being runs of blocks of equal length as far as possible."""
-    return block * stages // blocks
+def level_of(block: int, blocks: int, levels: int) -> int:
+    """The depth level of a block; levels are runs of blocks of equal length as far as possible."""
+    return block * levels // blocks

@@ -1,8 +1,8 @@
 """TGLoRA: several tasks over one frozen backbone, whose pairs are shared by groups of tasks, ever smaller with depth.
 
 Every task has a plain PEFT model of its own.  Their frozen weights are the same tensors, and so are the ``lora_A``
-and ``lora_B`` of a location for all tasks that are one group at its stage: a tied pair gets the sum of its tasks'
-gradients, the frozen backbone is held once, and what a task exports is an ordinary LoRA, the pairs on its path
+and ``lora_B`` of a location for all tasks that are one group at its depth level: a tied pair gets the sum of its
+tasks' gradients, the frozen backbone is held once, and what a task exports is an ordinary LoRA, the pairs on its path
 through the tree.  Where groups part, features part too, since each task's forward is its own.
 """
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from taskit.backbone.loading import head_names
 from taskit.backbone.target_modules import find_locations
 from taskit.step.lora import adapt
-from taskit.together.task_tree import TaskTree, stage_of
+from taskit.together.task_tree import TaskTree, level_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -46,7 +46,7 @@ class JointModel(nn.Module):
 def share_backbone(first: "PreTrainedModel", twins: Sequence["PreTrainedModel"], task: str) -> None:
     """Let ``twins``, empty models for other labels, hold the very weights and buffers of ``first``.
 
-    Their heads stay their own: they start as that of ``first``, or at zero where they have other shapes, which the
+    Their heads stay separate: they start as that of ``first``, or at zero where they have other shapes, which the
     number of labels decides.
     """
     heads = head_names(first, task)
@@ -71,14 +71,14 @@ def join(models: Sequence["PreTrainedModel"], ranks: Mapping[str, int], tree: Ta
     ``ranks`` are by location and the same for all tasks.  Every task's pairs begin as they would if it were trained
     alone with the same random state, so that a tree of T groups throughout is T separate runs.
     """
-    heads, stages = head_names(models[0], task), _stages(models[0], len(tree.stages))
+    heads, levels = head_names(models[0], task), _levels(models[0], len(tree.stages))
     adapted = []
     for model in models:
         with torch.random.fork_rng():
             adapted.append(adapt(model, ranks, heads, task))
     for name in (name for name, rank in ranks.items() if rank):
         layers: list[Any] = [model.get_submodule(f"base_model.model.{name}") for model in adapted]
-        for owner, *members in tree.stages[stages[name]]:
+        for owner, *members in tree.stages[levels[name]]:
             for side in ("lora_A", "lora_B"):
                 pair = getattr(layers[owner], side)["default"]
                 for member in members:
@@ -86,11 +86,11 @@ def join(models: Sequence["PreTrainedModel"], ranks: Mapping[str, int], tree: Ta
     return JointModel(adapted)
 
 
-def _stages(model: "PreTrainedModel", count: int) -> dict[str, int]:
-    """The stage of each location."""
-    places = find_locations(model)
-    blocks = places[-1].block + 1
-    return {place.name: stage_of(place.block, blocks, count) for place in places}
+def _levels(model: "PreTrainedModel", count: int) -> dict[str, int]:
+    """The depth level of each location, of ``count`` levels."""
+    locations = find_locations(model)
+    blocks = locations[-1].block + 1
+    return {location.name: level_of(location.block, blocks, count) for location in locations}
 
 
 def _holder(model: nn.Module, name: str) -> tuple[Any, str]:

@@ -20,20 +20,19 @@ from taskit.data import Dataset
 from taskit.errors import RunError
 from taskit.memory.live import standing_tensors
 from taskit.together.plan import JointPlan
-from taskit.together.tglora import join, share_backbone, together
+from taskit.together.tglora import JointModel, join, share_backbone, together
 from taskit.together.tree_picture import draw_tree
-from taskit.training.batches import Batch, Batches
+from taskit.training.batches import Batch, Batches, load_data
 from taskit.training.checkpoint import find_checkpoints, require_device
 from taskit.training.evaluation import evaluate
-from taskit.training.fitting import Fitting
-from taskit.training.interrupt import Interrupts
-from taskit.training.one_run import Training
+from taskit.training.loop import TrainingLoop
+from taskit.training.ownership import Interrupts, owning
 from taskit.training.peak import PeakMeter, cap_allocator
-from taskit.training.run_folder import Event, Result, RunFolder, Watch, stamped
+from taskit.training.results import Result, Scores
+from taskit.training.run_folder import Event, RunFolder, Watch, stamped
 from taskit.training.runs import JOINT_PLAN, Run, launch
-from taskit.training.scores import Scores
 from taskit.training.tracking import make_accelerator
-from taskit.training.trainer import load_data, owning
+from taskit.training.trainer import TrainingRun
 
 BEFORE = "before.json"
 
@@ -62,7 +61,7 @@ def train_together(
         _reserve(plan, folder)
     interrupts = Interrupts()
     with owning(folder, True), interrupts.listening():
-        return _Joint(plan, data, accelerator, folder, watch, interrupts).run()
+        return JointRun(plan, data, accelerator, folder, watch, interrupts).run()
 
 
 def start_together(plan: JointPlan, out: str | Path) -> Run:
@@ -85,7 +84,7 @@ def _reserve(plan: JointPlan, folder: RunFolder) -> None:
 
 
 @dataclass
-class _Joint:
+class JointRun:
     """One joint training under way."""
 
     plan: JointPlan
@@ -99,12 +98,12 @@ class _Joint:
         self.tasks = [self._task(*one) for one in zip(self.plan.tree.tasks, self.plan.plans, self.data, strict=True)]
         self.meter = PeakMeter(self.accelerator.device)
 
-    def _task(self, name: str, plan: Any, data: Dataset) -> Training:
+    def _task(self, name: str, plan: Any, data: Dataset) -> TrainingRun:
         folder = RunFolder(self.folder.path / name)
         folder.path.mkdir(exist_ok=True)
         folder.write_json("plan.json", plan.to_dict())
         collator = make_collator(plan.backbone, plan.data.task, plan.training.max_length)
-        return Training(plan, data, collator, self.accelerator, folder, lambda _: None, self.interrupts)
+        return TrainingRun(plan, data, collator, self.accelerator, folder, lambda _: None, self.interrupts)
 
     def run(self) -> tuple[Result, ...]:
         first = self.plan.plans[0]
@@ -115,28 +114,34 @@ class _Joint:
         befores = self._befores(models)
         set_seed(first.seed)  # each task's LoRA starts as if it were trained alone
         joint = join(models, first.ranks, self.plan.tree, first.data.task)
-        each = tuple(replace(task.batches, recipe=_alone(task.plan.training)) for task in self.tasks)
-        fitting = JointFitting(
-            plan=first,
+        progress = self._loop(joint).run(_mean(befores))
+        results = []
+        for task, model, before, embedding in zip(self.tasks, joint.models, befores, embeddings, strict=True):
+            peak = self.meter.peak_of_all(self.accelerator)
+            scored = replace(progress, before=before)
+            results.append(task.finish(model, scored, peak, embedding, _trained_count(model)))
+            task.folder.set_state("done")
+        self._finish(results, _trained_count(joint))
+        return tuple(results)
+
+    def _loop(self, joint: JointModel) -> "JointLoop":
+        """The epochs of all tasks, with one batch of each in a step."""
+        each = tuple(
+            replace(task.batches, recipe=replace(task.plan.training, gradient_accumulation=1)) for task in self.tasks
+        )
+        return JointLoop(
+            plan=self.plan.plans[0],
             model=joint,
             batches=JointBatches(each),
             train_rows=[task.train_rows for task in self.tasks],
             validation_rows=[task.validation_rows for task in self.tasks],
             accelerator=self.accelerator,
             folder=self.folder,
-            emit=self._emit,
+            checkpoint_folder=self.folder.checkpoints,
+            on_event=self._record,
             meter=self.meter,
             interrupts=self.interrupts,
         )
-        progress = fitting.fit(_mean(befores))
-        results = []
-        for task, model, before, embedding in zip(self.tasks, joint.models, befores, embeddings, strict=True):
-            trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-            own = replace(progress, before=before)
-            results.append(task.finish(model, own, fitting.peak(), embedding, trained))
-            task.folder.set_state("done")
-        self._finish(results, sum(p.numel() for p in joint.parameters() if p.requires_grad))
-        return tuple(results)
 
     def _models(self) -> list[Any]:
         """A model for each task, over weights that are loaded once."""
@@ -155,8 +160,9 @@ class _Joint:
             return [Scores.from_dict(one) for one in self.folder.read_json(BEFORE)["scores"]]
         befores = []
         for name, task, model in zip(self.plan.tree.tasks, self.tasks, models, strict=True):
-            befores.append(task.before(model))
-            self._emit(Event("note", f"{name} without an adapter: {befores[-1].value:.4f}", metric=befores[-1].value))
+            before = task.score_before(model)
+            self._record(Event("note", f"{name} without an adapter: {before.value:.4f}", metric=before.value))
+            befores.append(before)
         self.folder.write_json(BEFORE, {"scores": [json.loads(json.dumps(asdict(one))) for one in befores]})
         return befores
 
@@ -170,10 +176,10 @@ class _Joint:
             details_before=None,
             details_after=None,
         )
-        self._emit(Event("done", step=mean.steps, metric=mean.after))
+        self._record(Event("done", step=mean.steps, metric=mean.after))
         self.folder.write_json("result.json", asdict(mean))
 
-    def _emit(self, event: Event) -> None:
+    def _record(self, event: Event) -> None:
         event = stamped(event)
         self.folder.append(event)
         self.watch(event)
@@ -192,11 +198,11 @@ class JointBatches:
             yield list(together(batches, range(len(batches))))
 
     def steps_per_epoch(self, rows: Sequence[Any]) -> int:
-        return max(batches.steps_per_epoch(own) for batches, own in zip(self.each, rows, strict=True))
+        return max(batches.steps_per_epoch(one) for batches, one in zip(self.each, rows, strict=True))
 
     def longest(self, rows: Sequence[Any]) -> Callable[[], Batch]:
         """Makes the largest batch of one task after the other, anew at every call."""
-        makers = [batches.longest(own) for batches, own in zip(self.each, rows, strict=True)]
+        makers = [batches.longest(one) for batches, one in zip(self.each, rows, strict=True)]
         turns = cycle(enumerate(makers))
 
         def make() -> Batch:
@@ -207,14 +213,14 @@ class JointBatches:
         return make
 
 
-class JointFitting(Fitting):
+class JointLoop(TrainingLoop):
     """The training loop over a `JointModel`."""
 
-    def _shares(self, micro_batches: list[Batch]) -> list[float]:
+    def loss_shares(self, micro_batches: list[Batch]) -> list[float]:
         """The sum of the tasks' losses: a tied pair gets the sum of their gradients."""
         return [1.0] * len(micro_batches)
 
-    def _validate(self) -> float:
+    def validate(self) -> float:
         """The mean of the tasks' metrics."""
         found = []
         for model, batches, rows in zip(self.model.models, self.batches.each, self.validation_rows, strict=True):
@@ -222,9 +228,8 @@ class JointFitting(Fitting):
         return sum(found) / len(found)
 
 
-def _alone(recipe: Any) -> Any:
-    """Of one task, whose batches come one by one."""
-    return replace(recipe, gradient_accumulation=1)
+def _trained_count(model: Any) -> int:
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
 def _endless(batches: Batches, rows: Any, epoch: int) -> Iterator[Batch]:

@@ -10,7 +10,7 @@ STEP, ROW, PAD, BOX, TEXT = 190, 44, 20, 26, 13  # pixels
 
 
 def tree_text(tree: TaskTree) -> Tree:
-    """One branch for each group, stages from the input inwards; the tasks of a group stand together."""
+    """One branch for each group, depth levels from the input inwards; the tasks of a group stand together."""
     drawn = Tree("input")
     nodes = {tuple(range(len(tree.tasks))): drawn}
     for number, groups in enumerate(tree.stages, 1):
@@ -22,7 +22,7 @@ def tree_text(tree: TaskTree) -> Tree:
 
 
 def draw_tree(tree: TaskTree) -> str:
-    """An SVG: stages across, tasks down; a line leads from each group to those that it parts into."""
+    """An SVG: depth levels across, tasks down; a line leads from each group to those that it parts into."""
     order = [task for group in tree.stages[-1] for task in group]
     middle = [
         {group: PAD + ROW * (sum(map(order.index, group)) / len(group) + 1.5) for group in groups}
@@ -34,11 +34,11 @@ def draw_tree(tree: TaskTree) -> str:
         f'style="max-width:100%" font-family="sans-serif" font-size="{TEXT}">',
         f'<rect width="{width}" height="{height}" fill="white"/>',
     ]
-    for stage, groups in enumerate(middle):
-        left = PAD + STEP * stage
-        parts.append(f'<text x="{left}" y="{PAD + TEXT}" fill="#555">stage {stage + 1}</text>')
+    for level, groups in enumerate(middle):
+        left = PAD + STEP * level
+        parts.append(f'<text x="{left}" y="{PAD + TEXT}" fill="#555">stage {level + 1}</text>')
         for group, y in groups.items():
-            for wide, at in middle[stage - 1].items() if stage else ():
+            for wide, at in middle[level - 1].items() if level else ():
                 if set(group) <= set(wide):
                     parts.append(f'<path d="M{left - 40} {at:.0f}L{left} {y:.0f}" stroke="#888" fill="none"/>')
             parts.append(

@@ -1,4 +1,4 @@
-"""The model card of an adapter, written for people and for the Hub's own reader."""
+"""The model card of an adapter, written for people and for the Hub's own reader, and its picture of the plan."""
 
 import json
 import re
@@ -7,15 +7,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from PIL import Image, ImageDraw, ImageFont
+
 from taskit.planning.budget import show_bytes
 from taskit.planning.plan import Plan
+from taskit.planning.rank_grid import rank_grid
 from taskit.zoo.adapter import CONFIG
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelCardData
 
-    from taskit.training.run_folder import Result
+    from taskit.training.results import Result
 
+CELL, MARGIN, TEXT = (64, 32), (72, 56), 15  # pixels; a PNG, for the Hub serves an SVG of a stranger as text
 AUTO_CLASSES = {
     "image-classification": "AutoModelForImageClassification",
     "text-classification": "AutoModelForSequenceClassification",
@@ -30,7 +34,7 @@ matrices got a LoRA, so that training stayed within {budget}.
 
 | | {metric} |
 |---|---|
-| {alone} | {before:.4f} |
+| {baseline} | {before:.4f} |
 | with this adapter | {after:.4f} |
 
 Measured on {eval_rows} held-out rows; {train_rows} rows were trained on, a tenth of them to choose the epoch.
@@ -82,7 +86,7 @@ class Licence:
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """What only a push knows; the defaults are those of a card that stays on this machine.
+    """What is known only at a push; the defaults are those of a card that stays on this machine.
 
     ``dataset`` is the Hub id of a public dataset, None for any other.  ``base_on_hub`` is False for a backbone
     that comes with TaskIT.  ``pinned`` maps the adapters that may be named and linked to their revision.
@@ -117,7 +121,7 @@ def _metadata(plan: Plan, result: "Result", publication: Publication) -> "ModelC
     where |= {"dataset_name": dataset or "unpublished data", "dataset_split": "held-out rows"}
     scores = [
         EvalResult(**where, metric_name=f"{result.metric} {how}", metric_value=value)
-        for how, value in (("with this adapter", result.after), (_alone(plan), result.before))
+        for how, value in (("with this adapter", result.after), (_baseline(plan), result.before))
     ]
     return ModelCardData(
         base_model=plan.backbone.id,
@@ -150,7 +154,7 @@ def _fields(plan: Plan, result: "Result", publication: Publication, config: Mapp
         "candidates": len(plan.locations),
         "budget": show_bytes(plan.budget_bytes),
         "metric": result.metric,
-        "alone": _alone(plan),
+        "baseline": _baseline(plan),
         "before": result.before,
         "after": result.after,
         "eval_rows": plan.data.eval_rows,
@@ -170,8 +174,8 @@ def _fields(plan: Plan, result: "Result", publication: Publication, config: Mapp
     }
 
 
-def _alone(plan: Plan) -> str:
-    return "with a linear head alone" if plan.data.labels else "of the base model"
+def _baseline(plan: Plan) -> str:
+    return "with a linear head only" if plan.data.labels else "of the base model"
 
 
 def _arguments(plan: Plan) -> str:
@@ -202,3 +206,27 @@ def _link(id: str, kind: str = "", text: str = "") -> str:
 def _plain(text: str) -> str:
     """Text of a stranger on one line, none of it Markdown or HTML."""
     return re.sub(r"([\\`*_{}\[\]<>|#!&])", r"\\\1", " ".join(text.split())[:200])
+
+
+def draw_plan(plan: Plan, path: Path) -> None:
+    """Write a PNG with blocks down, roles across, each location's rank on a colour as bright as its importance."""
+    grid = rank_grid(plan)
+    (width, height), (left, top) = CELL, MARGIN
+    longest = max(len(cell.text) for cell in grid.cells.values())
+    width = max(width, (longest + 2) * TEXT * 2 // 3)
+    size = (left + width * len(grid.roles) + 16, top + height * len(grid.blocks) + 16)
+    image = Image.new("RGB", size, "white")
+    draw, font = ImageDraw.Draw(image), ImageFont.load_default(TEXT)
+    draw.text((12, 8), "LoRA rank by block and role (brighter = more important)", fill="black", font=font)
+    for column, role in enumerate(grid.roles):
+        draw.text((left + width * (column + 0.5), top - 12), role, fill="black", font=font, anchor="mm")
+    for row, block in enumerate(grid.blocks):
+        draw.text((left - 12, top + height * (row + 0.5)), str(block), fill="black", font=font, anchor="rm")
+        for column, role in enumerate(grid.roles):
+            cell = grid.cells.get((block, role))
+            if cell is not None:
+                x, y = left + width * column, top + height * row
+                draw.rectangle((x, y, x + width - 2, y + height - 2), fill=cell.shade)
+                middle = (x + width / 2 - 1, y + height / 2 - 1)
+                draw.text(middle, cell.text, fill=cell.ink, font=font, anchor="mm")
+    image.save(path, "PNG")

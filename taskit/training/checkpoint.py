@@ -16,15 +16,15 @@ from safetensors.torch import load_file, save_file
 
 from taskit.errors import RunError
 from taskit.files import read_json
-from taskit.training.scores import Scores
+from taskit.training.results import Scores
 
 WEIGHTS = "trained.safetensors"
-DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, PickleError, SafetensorError)
+DAMAGE = (OSError, ValueError, KeyError, TypeError, EOFError, RuntimeError, PickleError, SafetensorError)  # when read
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a run is: whole epochs and optimizer steps done; epoch 0 is the start, with the linear head alone.
+    """How far a run is: whole epochs and optimizer steps done; epoch 0 is the start, with the linear head only.
 
     ``before`` is the score without any adapter, ``seconds`` the time spent, over all starts of the run.
     """
@@ -63,7 +63,7 @@ class Checkpoints:
         return progress
 
     def try_save(self) -> None:
-        """Write all that a checkpoint holds, and remove it: is there room, may one write?"""
+        """Write all that a checkpoint holds, and remove it; raises as `save`."""
         with self._writing() as part:
             self._write(part, Progress(0, 0, 0, 0.0, Scores(0.0), ""))
 
@@ -83,16 +83,7 @@ class Checkpoints:
             states = torch.load(found[-1] / "optimizer.pt", weights_only=True)
             self.optimizer.load_state_dict(states["optimizer"])
             self.schedule.load_state_dict(states["schedule"])
-        except (
-            OSError,
-            ValueError,
-            KeyError,
-            TypeError,
-            EOFError,
-            RuntimeError,
-            PickleError,
-            SafetensorError,
-        ) as error:
+        except DAMAGE as error:
             raise RunError(f"The checkpoint {found[-1]} is damaged; remove that folder and resume again.") from error
         return progress
 
@@ -112,7 +103,7 @@ class Checkpoints:
             raise RunError(
                 f"The checkpoint cannot be written to {self.folder} ({reason}); make room there and resume the run."
             ) from error
-        finally:  # also gives back the room that the state of the run needs
+        finally:  # also frees the space that the state of the run needs
             shutil.rmtree(part, ignore_errors=True)
 
     def _write(self, part: Path, progress: Progress) -> None:

@@ -1,7 +1,7 @@
 """Score a model on normalised rows: accuracy and macro-F1 for classes, token loss and perplexity for generation."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, cast
 
@@ -9,11 +9,12 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from taskit.backbone.heads import WRITING
-from taskit.training.scores import HardRow, Scores
+from taskit.step.targets import token_losses
+from taskit.training.results import HardRow, Scores
 
 HIGHER_IS_BETTER = {"accuracy": True, "loss": False}
 HARDEST = 8
-CONFUSION_CLASSES = 100  # more classes make a matrix that nobody reads
+CONFUSION_CLASSES = 100  # more classes make a matrix too large to read
 
 
 def metric_of(task: str) -> str:
@@ -73,30 +74,9 @@ def classification_scores(predicted: torch.Tensor, labels: torch.Tensor, classes
     )
 
 
-def target_count(batch: Mapping[str, torch.Tensor], encoder_decoder: bool) -> int:
-    """How many targets the mean loss of a batch is over: rows, or tokens that are not left out."""
-    labels = batch["labels"]
-    if labels.ndim == 1 or labels.is_floating_point():
-        return len(labels)
-    return int((labels[:, 0 if encoder_decoder else 1 :] != -100).sum())
-
-
 def _outcome(model: Any, batch: dict[str, torch.Tensor], task: str) -> tuple[torch.Tensor, ...]:
     """(loss, predicted, true class id) of every row, or (summed loss, count) of its target tokens."""
     output, labels = model(**batch), batch["labels"]
     if metric_of(task) == "accuracy":
         return cross_entropy(output.logits.float(), labels, reduction="none"), output.logits.argmax(-1), labels
     return token_losses(output.logits, labels, model.config.is_encoder_decoder)
-
-
-def token_losses(
-    logits: torch.Tensor, labels: torch.Tensor, encoder_decoder: bool
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Summed cross-entropy and number of the target tokens of each row, (B,) both; logits are (B, T, words).
-
-    A decoder's logits are for the token after theirs.  Row by row, so that no second copy of all logits is needed.
-    """
-    if not encoder_decoder:
-        logits, labels = logits[:, :-1], labels[:, 1:]
-    sums = [cross_entropy(one.float(), of, reduction="sum") for one, of in zip(logits, labels, strict=True)]
-    return torch.stack(sums), (labels != -100).sum(1)

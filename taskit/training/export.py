@@ -13,7 +13,7 @@ from taskit.training.card import Publication, write_card
 from taskit.zoo.adapter import NOTES, WEIGHTS
 
 if TYPE_CHECKING:
-    from taskit.training.run_folder import Result
+    from taskit.training.results import Result
 
 
 def write_adapter(model: Any, plan: Plan, result: "Result", embedding: Sequence[float], folder: Path) -> None:
@@ -33,7 +33,7 @@ def write_adapter(model: Any, plan: Plan, result: "Result", embedding: Sequence[
 
 
 def _as_peft(model: Any, plan: Plan) -> Any:
-    """A plan without any insertion trained its heads alone; PEFT knows no adapter without a LoRA, so one of
+    """A plan without any insertion trained its heads only; PEFT knows no adapter without a LoRA, so one of
     rank 1 that adds exactly zero goes to the last location."""
     if hasattr(model, "peft_config"):
         return model
@@ -47,7 +47,7 @@ def write_weights(model: Any, plan: Plan, folder: Path) -> None:
     from safetensors.torch import save_file
 
     config = model.peft_config["default"]
-    # The id, not the folder that the base was loaded from: a path of this machine helps nobody.
+    # The id, not the folder that the base was loaded from: a path of this machine is of no use elsewhere.
     config.base_model_name_or_path = plan.backbone.id
     config.inference_mode = True
     config.save_pretrained(folder)
@@ -57,7 +57,7 @@ def write_weights(model: Any, plan: Plan, folder: Path) -> None:
 
 
 def write_notes(plan: Plan, result: "Result", name: str, folder: Path, **more: Any) -> None:
-    """Write taskit.json: what a reader of a zoo wants to know before it opens any weight."""
+    """Write taskit.json: what a zoo reads before it opens any weight."""
     text = json.dumps(_notes(plan, result, name) | more, indent=2, ensure_ascii=False)
     (folder / NOTES).write_text(text + "\n", encoding="utf-8")
 

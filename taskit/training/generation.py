@@ -8,7 +8,7 @@ import torch
 
 from taskit.backbone.loading import quiet
 from taskit.data import Collator
-from taskit.training.scores import HardRow
+from taskit.training.results import HardRow, Scores
 
 COMPARED_ROWS = 32  # the first ones: writing an answer takes as long as many training steps
 
@@ -22,6 +22,13 @@ def answer(model: Any, collator: Collator, row: Mapping[str, Any], longest: int 
         tokens = model.generate(**inputs, max_new_tokens=longest, do_sample=False)
     skip = 0 if model.config.is_encoder_decoder else inputs["input_ids"].shape[1]
     return collator.tokenizer.decode(tokens[0, skip:], skip_special_tokens=True).strip()
+
+
+def with_answers(scores: Scores, model: Any, collator: Collator, rows: Any) -> Scores:
+    """``scores`` of a model that writes, with its answers to the hardest rows and a comparison on the first ones."""
+    scores = replace(scores, hardest=answer_hardest(model, collator, rows, scores.hardest))
+    compared = compare_answers(model, collator, rows)
+    return replace(scores, exact_match=compared[0], rouge_l=compared[1]) if compared else scores
 
 
 def compare_answers(model: Any, collator: Collator, rows: Any) -> tuple[float, float] | None:

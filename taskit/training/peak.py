@@ -1,22 +1,24 @@
 """Measure the peak memory of a run: the allocator's own count on a GPU, live storages on a CPU."""
 
 from collections.abc import Iterable
+from typing import cast
 
 import torch
+from accelerate import Accelerator
 
 from taskit.memory.live import LiveStorages
 from taskit.memory.shapes import SCRATCH
 
 
 class _RealStorages(LiveStorages):
-    """Without tensors on meta, as of an empty model that tells the shapes of adapters: those take no memory."""
+    """Without tensors on meta, as in an empty model from which adapter shapes are read: those take no memory."""
 
     def follow(self, tensors: Iterable[torch.Tensor]) -> None:
         super().follow(tensor for tensor in tensors if not tensor.is_meta)
 
 
 class PeakMeter:
-    """Measures while entered, as often as one likes; on a GPU always, because there it costs nothing.
+    """Measures while entered, any number of times; on a GPU always, because there it costs nothing.
 
     ``follow`` the weights once they are loaded, since no operator returns those; ``shared`` says whether with other
     processes.
@@ -47,6 +49,11 @@ class PeakMeter:
         if self._live is None:
             return torch.cuda.max_memory_allocated(self.device), "cuda"
         return self._live.peak, "cpu-storages"
+
+    def peak_of_all(self, accelerator: Accelerator) -> int:
+        """The measured peak so far, in bytes: the largest of all processes."""
+        here = torch.tensor([self.peak[0]], device=accelerator.device)
+        return max(cast("torch.Tensor", accelerator.gather(here)).tolist())
 
 
 def cap_allocator(device: torch.device, budget_bytes: int) -> None:

@@ -13,7 +13,6 @@ from pathlib import Path
 
 from taskit.errors import RunError, TaskITError
 from taskit.files import read_json, write_json
-from taskit.training.scores import Scores
 
 SCHEMA = 1
 STATES = ("queued", "running", "stopping", "stopped", "failed", "done")
@@ -42,36 +41,6 @@ Watch = Callable[[Event], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
-    """What a run gave.  Bytes are ints; before and after are on the evaluation split, as are their details.
-
-    ``imbalance`` is the largest class over the smallest one in the training rows, None without classes.
-    ``discarded_energy`` is the part of ||dW||_F^2 that a method's export leaves out.
-    """
-
-    metric: str
-    before: float
-    after: float
-    predicted_peak_bytes: int
-    measured_peak_bytes: int
-    measured_with: str
-    train_seconds: float
-    steps: int
-    trainable_parameters: int
-    best_epoch: int
-    processes: int = 1
-    imbalance: float | None = None
-    details_before: Scores | None = None
-    details_after: Scores | None = None
-    discarded_energy: float = 0.0
-
-    @classmethod
-    def from_dict(cls, values: dict) -> "Result":
-        details = ("details_before", "details_after")
-        return cls(**{**values, **{name: Scores.from_dict(values[name]) for name in details if values.get(name)}})
-
-
-@dataclass(frozen=True, slots=True)
 class State:
     """``name`` is one of STATES; ``message`` is the sentence of a failed run."""
 
@@ -80,12 +49,13 @@ class State:
 
 
 class RunFolder:
-    """Paths of a run folder and the few safe ways of writing into it."""
+    """Paths of a run folder and the safe methods of writing into it."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.adapter = self.path / "adapter"
         self.checkpoints = self.path / "checkpoints"
+        self.warm_up = self.path / "warm-up"  # checkpoints of a method's warm-up
         self.log = self.path / "log.txt"
 
     def exists(self) -> bool:
@@ -128,7 +98,7 @@ class RunFolder:
             lines.write(event_line(event) + "\n")
 
     def read_events(self) -> tuple[Event, ...]:
-        """All whole lines; what a kill has left of the last one is passed over."""
+        """All whole lines; what a kill has left of the last one is left out."""
         try:
             *lines, _torn = (self.path / "events.jsonl").read_text(encoding="utf-8").split("\n")
         except FileNotFoundError:
@@ -155,19 +125,19 @@ class RunFolder:
             self.set_state("stopped")
             raise
         except BaseException as error:
-            said = sentence(error)
-            with suppress(OSError):  # on a full disk the dead owner tells that the run has failed
-                self.set_state("failed", said)
+            message = sentence(error)
+            with suppress(OSError):  # on a full disk the run counts as failed because its owner is gone
+                self.set_state("failed", message)
             if isinstance(error, OSError) or type(error).__name__ in DEVICE_ERRORS:
-                raise RunError(said) from error
+                raise RunError(message) from error
             raise
         self.set_state("done")
 
 
 def event_line(event: Event) -> str:
     """The event as one line of JSON, without what it leaves at its default."""
-    said = {field.name: value for field in fields(Event) if (value := getattr(event, field.name)) != field.default}
-    return json.dumps(said, ensure_ascii=False)
+    values = {field.name: value for field in fields(Event) if (value := getattr(event, field.name)) != field.default}
+    return json.dumps(values, ensure_ascii=False)
 
 
 def stamped(event: Event) -> Event:
@@ -175,8 +145,8 @@ def stamped(event: Event) -> Event:
 
 
 def sentence(error: BaseException) -> str:
-    """What to tell a person about an error: our own sentence, or the library's first line."""
+    """What a person reads about an error: our own sentence, or the library's first line."""
     if isinstance(error, TaskITError):
         return str(error)
-    said = next(iter(str(error).strip().splitlines()), "no reason given").rstrip(".")
-    return f"The training broke off ({type(error).__name__}: {said}); see log.txt, then resume it."
+    reason = next(iter(str(error).strip().splitlines()), "no reason given").rstrip(".")
+    return f"The training broke off ({type(error).__name__}: {reason}); see log.txt, then resume it."

@@ -11,11 +11,12 @@ import psutil
 
 from taskit.errors import RunError
 from taskit.planning.plan import Plan
-from taskit.training.lock import STOP, Owner, locked, read_owner, write_owner
-from taskit.training.run_folder import LIVE, Event, Result, RunFolder, State
+from taskit.training.ownership import STOP, Owner, locked, read_owner, write_owner
+from taskit.training.results import Result
+from taskit.training.run_folder import LIVE, Event, RunFolder, State
 
 JOINT_PLAN = "together.json"  # in the folder of several datasets that are trained at once
-LAST_WORDS = 10.0  # seconds: an owner writes that it has stopped before it lets go of the folder
+STOP_PATIENCE = 10.0  # seconds: an owner writes that it has stopped before it lets go of the folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,16 +66,16 @@ class Run:
 
     @property
     def state(self) -> State:
-        """The state in the folder, and what it cannot hold: a stop asked for, an owner that died without a word."""
+        """The state in the folder, or what it cannot hold: a stop asked for, an owner that died unsaved."""
         owner = read_owner(self.path)
         dead = owner is not None and owner.process() is None
-        state = self.folder.read_state()  # after the look at the owner, whose last words it then holds
+        state = self.folder.read_state()  # after the look at the owner, whose last state it then holds
         if state.name not in LIVE or owner is None:
             return state
         asked = (self.path / STOP).exists()
         if not dead:
             return State("stopping") if asked else state
-        if self.result is not None:  # it was killed between its last two words
+        if self.result is not None:  # it was killed between result.json and its last state
             return State("done")
         if asked:
             return State("stopped")
@@ -121,7 +122,7 @@ class Run:
         return RunSummary(str(self.path), state.name, state.message or progress.message, progress)
 
     def stop(self) -> None:
-        """Ask the owner to save and stop; returns at once, the state tells when it is done.
+        """Ask the owner to save and stop; returns at once; the state is ``stopped`` when it is done.
 
         Raises:
             RunError: nobody trains here.
@@ -146,7 +147,7 @@ class Run:
         """
         if self.result is not None:
             raise RunError(f"The run in {self.path} is finished; start a new one in another folder.")
-        with locked(self.path, 0.0 if self.state.name in LIVE else LAST_WORDS):
+        with locked(self.path, 0.0 if self.state.name in LIVE else STOP_PATIENCE):
             if self.state.name in LIVE:
                 raise RunError(f"The run in {self.path} is {self.state.name} already; wait for it or stop it first.")
             launch(self.folder)
@@ -157,7 +158,7 @@ class Run:
         Raises:
             RunError: the run is in use, or its folder cannot be removed.
         """
-        with locked(self.path, 0.0 if self.state.name in LIVE else LAST_WORDS):
+        with locked(self.path, 0.0 if self.state.name in LIVE else STOP_PATIENCE):
             if self.state.name in LIVE:
                 raise RunError(f"The run in {self.path} is {self.state.name}; stop it first with taskit runs stop.")
             try:

@@ -38,7 +38,7 @@ def make_accelerator(tracker: Tracker | None, folder: Path, shards: int = 1) -> 
 
 @contextmanager
 def tracked(accelerator: Accelerator, plan: Plan) -> Iterator[None]:
-    """Trackers are open inside; the recipe of ``plan`` is told first."""
+    """Trackers are open inside; the recipe of ``plan`` is logged first."""
     if not accelerator.log_with:
         yield
         return

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from taskit.backbone.heads import WRITING, final_linear
+from taskit.step.targets import inputs_of
 from taskit.transfer.probe import example_features, frozen, text_mask, token_features
 
 SAMPLES = 100  # rows of each task, as in the paper
@@ -43,9 +44,8 @@ def mean_row(parts: Iterable[Tensor]) -> tuple[float, ...]:
 
 def _features(model: Any, task: str, batch: Mapping[str, Tensor]) -> Tensor:
     """Mean x of each example, (n, d)."""
-    inputs = {name: tensor for name, tensor in batch.items() if name != "labels"}
     if task not in WRITING:
-        return example_features(model, final_linear(model), inputs)
+        return example_features(model, final_linear(model), inputs_of(batch))
     # an encoder-decoder makes the inputs of its decoder out of the labels
     x = token_features(model, model.get_output_embeddings(), batch)
     return pooled(x, text_mask(model, batch, x))

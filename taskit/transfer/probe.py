@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from taskit.errors import DataError
+from taskit.step.targets import inputs_of
 from taskit.transfer.ridge_head import SOFTENED, Head, fit_head
 
 
@@ -44,7 +45,7 @@ def class_probes(
     labels = torch.cat([batch["labels"] for batch in rows])
     _check_labels(labels, head.out_features)
     # The labels stay out of the forward: the loss of a random head is of no use.
-    inputs = [{key: value for key, value in batch.items() if key != "labels"} for batch in rows]
+    inputs = [inputs_of(batch) for batch in rows]
     xs = [example_features(model, head, batch) for batch in inputs]
     probed = sum(len(x) for x in xs[: len(batches)])
     fitted = fit_head(torch.cat(xs), labels, head.out_features)
@@ -106,7 +107,7 @@ def stand_in_loss(read: Callable[..., Tensor], head: Head, batch: Mapping[str, T
 
     ``read`` is `example_features` of a model and its reader.
     """
-    x = read({name: tensor for name, tensor in batch.items() if name != "labels"}, graph=True)
+    x = read(inputs_of(batch), graph=True)
     return F.cross_entropy(SOFTENED * F.linear(x, head.weight, head.bias), batch["labels"])
 
 

@@ -3,11 +3,12 @@
 Where a learned task moves the features says little by itself: every training also moves them in directions that all
 trainings share.  So the new task is moved as well, by real optimizer steps under the schedule of training, and
 displacements are compared with a displacement.  What it has become by then, w_0, is the one adapter that was learned
-on the new task itself.  On the way every step records by how much it lowers the loss at each location.
+on the new task itself.  Each step also measures by how much it lowers the loss at each location.
 """
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import cycle, islice
 
@@ -16,8 +17,8 @@ from torch import Tensor
 from transformers import PreTrainedModel, get_cosine_schedule_with_warmup
 
 from taskit.step.recompute import recomputed
-from taskit.step.step import CLIP_NORM, make_optimizer
-from taskit.training.evaluation import target_count
+from taskit.step.step import CLIP_NORM, make_optimizer, train_step
+from taskit.step.targets import target_shares
 from taskit.zoo.lora_branch import Branch, attached, linear_shapes
 
 STEPS = 128
@@ -60,19 +61,21 @@ def run_trial(model: PreTrainedModel, batches: Sequence[Batch], loss: Loss, loca
     optimizer = make_optimizer("adamw", trained, LEARNING_RATE, 0.0)
     schedule = get_cosine_schedule_with_warmup(optimizer, WARMUP, STEPS)
     removed = {name: torch.zeros(()) for name in branches}
+
+    @contextmanager
+    def measured(norm: Tensor) -> Iterator[None]:
+        """Add to ``removed`` what the update inside takes off the loss, by the gradients before clipping."""
+        before = {name: _along(branch) for name, branch in branches.items()}
+        yield
+        clipped = max(float(norm) / CLIP_NORM, 1.0)
+        for name, branch in branches.items():
+            removed[name] = removed[name] + (before[name] - _along(branch)) * clipped
+
     with recomputed(model), attached(model, branches), torch.enable_grad():
         for parts in islice(_steps(batches), STEPS):
-            targets = [target_count(part, model.config.is_encoder_decoder) for part in parts]
-            for part, count in zip(parts, targets, strict=True):
-                (loss(part) * (count / max(sum(targets), 1))).backward()
-            norm = torch.nn.utils.clip_grad_norm_(trained, CLIP_NORM, foreach=False)
-            before = {name: _along(branch) for name, branch in branches.items()}
-            optimizer.step()
-            clipped = max(float(norm) / CLIP_NORM, 1.0)
-            for name, branch in branches.items():
-                removed[name] = removed[name] + (before[name] - _along(branch)) * clipped
+            shares = target_shares(parts, model.config.is_encoder_decoder)
+            train_step(model, optimizer, parts, shares=shares, loss=loss, around_update=measured)
             schedule.step()
-            optimizer.zero_grad()
     tried = {name: Branch(one.a.detach(), one.b.detach(), one.scaling) for name, one in branches.items()}
     return Trial(tried, {name: float(value) for name, value in removed.items()})
 

@@ -12,7 +12,7 @@ from gradio.utils import get_space
 from taskit.errors import DataError, RunError
 from taskit.planning.budget import show_bytes
 from taskit.training.inference import PAIR, Prediction, compare
-from taskit.training.run_folder import Result
+from taskit.training.results import Result
 from taskit.training.runs import Run
 from taskit.ui.markup import empty, figures, panel, share
 from taskit.ui.page import RESULT, Page

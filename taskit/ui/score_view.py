@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from taskit.training.scores import Scores
+from taskit.training.results import Scores
 from taskit.ui.markup import empty, panel, table, text
 
 MOST_CLASSES = 30  # of a matrix; with more nobody finds a cell

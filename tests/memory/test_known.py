@@ -17,7 +17,8 @@ from taskit.memory.rehearsal import rehearse
 from taskit.memory.simulated_device import simulated_device
 from taskit.memory.trace import trace
 from taskit.step.lora import adapt
-from taskit.step.step import make_optimizer, train_step, use_checkpointing
+from taskit.step.recompute import use_checkpointing
+from taskit.step.step import make_optimizer, train_step
 from tests.memory.steps import saved_bytes
 from tests.visual import FAMILIES, write_questions, write_visual
 

@@ -9,7 +9,8 @@ from taskit.memory.conditions import BatchShape, Conditions
 from taskit.memory.live import LiveStorages
 from taskit.memory.rehearsal import rehearse
 from taskit.step.lora import adapt
-from taskit.step.step import make_optimizer, train_step, use_checkpointing
+from taskit.step.recompute import use_checkpointing
+from taskit.step.step import make_optimizer, train_step
 from tests.memory.steps import allocated_peak
 from tests.memory.test_trace import CASES, on_meta, profile_of, without_dropout
 

@@ -14,7 +14,7 @@ from taskit.methods.interpolated import Interpolated
 from taskit.planning.plan import Plan
 from taskit.training.checkpoint import Checkpoints
 from taskit.training.inference import evaluate_run
-from taskit.training.preparing import KEPT
+from taskit.training.preparation import KEPT
 from taskit.training.run_folder import RunFolder
 from taskit.training.runs import Run
 from taskit.training.trainer import train

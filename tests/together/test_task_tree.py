@@ -14,9 +14,9 @@ from taskit.errors import PlanError
 from taskit.together.task_tree import (
     cut,
     gradient_similarity,
+    level_of,
     require_groups,
     similarity_matrix,
-    stage_of,
     usual_groups,
 )
 
@@ -148,5 +148,5 @@ def test_the_usual_groups_of_four_tasks_are_the_papers():
 
 
 def test_stages_are_runs_of_blocks_of_equal_length():
-    assert [stage_of(block, 12, 4) for block in range(12)] == [0] * 3 + [1] * 3 + [2] * 3 + [3] * 3
-    assert [stage_of(block, 3, 2) for block in range(3)] == [0, 0, 1]
+    assert [level_of(block, 12, 4) for block in range(12)] == [0] * 3 + [1] * 3 + [2] * 3 + [3] * 3
+    assert [level_of(block, 3, 2) for block in range(3)] == [0, 0, 1]

@@ -39,7 +39,7 @@ def tables(tmp_path_factory):
 def the_last_epoch_is_kept():
     """Whatever a validation of six rows says: that of the start would leave every lora_B at zero."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("taskit.training.fitting.better", lambda *_: True)
+        patch.setattr("taskit.training.loop.better", lambda *_: True)
         yield
 
 

@@ -13,9 +13,8 @@ from taskit.data.info import DataInfo
 from taskit.planning.plan import MemoryEstimate, Plan, PlannedLocation, SkippedAdapter
 from taskit.planning.recipe import Recipe
 from taskit.sharing.publishing import UNPUBLISHED, publishable
-from taskit.training.card import Licence, Publication, write_card
-from taskit.training.plan_picture import draw_plan
-from taskit.training.run_folder import Result
+from taskit.training.card import Licence, Publication, draw_plan, write_card
+from taskit.training.results import Result
 from taskit.transfer.similarity import TaskSimilarity
 from taskit.zoo.adapter import CONFIG
 from tests.hub.cards import card_errors

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from taskit.training.evaluation import HARDEST, classification_scores, evaluate, target_count, token_losses
-from taskit.training.scores import HardRow, Scores
+from taskit.step.targets import target_count, token_losses
+from taskit.training.evaluation import HARDEST, classification_scores, evaluate
+from taskit.training.results import HardRow, Scores
 from tests.tiny import tiny_model
 
 

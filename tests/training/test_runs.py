@@ -12,7 +12,7 @@ import pytest
 
 from taskit.cli.main import main
 from taskit.errors import RunError
-from taskit.training.lock import Owner, locked, write_owner
+from taskit.training.ownership import Owner, locked, write_owner
 from taskit.training.run_folder import Event, RunFolder
 from taskit.training.runs import Run, list_runs, start
 
@@ -112,7 +112,7 @@ def test_a_stop_is_seen_at_once_and_a_killed_queued_run_counts_as_stopped(tmp_pa
 def test_two_writers_are_impossible(tmp_path):
     run = made(tmp_path / "run", "stopped", DEAD)
     script = (
-        "import sys, pathlib, taskit.training.lock as lock\n"
+        "import sys, pathlib, taskit.training.ownership as lock\n"
         "with lock.locked(pathlib.Path(sys.argv[1])):\n"
         "    print('held', flush=True)\n"
         "    sys.stdin.read()\n"

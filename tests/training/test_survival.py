@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from taskit.cli.main import main
 from taskit.errors import BudgetError, RunError
-from taskit.training import checkpoint, export, one_run, trainer
+from taskit.training import checkpoint, export, trainer
 from taskit.training.checkpoint import Checkpoints, find_checkpoints
 from taskit.training.peak import cap_allocator
 from taskit.training.run_folder import RunFolder
@@ -68,7 +68,7 @@ def steps_done(folder):
 def test_kills_at_the_worst_moments_change_nothing(run, plan, tmp_path):
     folder, often = tmp_path / "run", always_saving(plan)
     # while the head is fitted; then inside, just after, and between checkpoints; then in the final save
-    killed(often, folder, lambda: kill_at_call(one_run, "fit_linear_head", 1), resume=False)
+    killed(often, folder, lambda: kill_at_call(trainer, "fit_linear_head", 1), resume=False)
     assert find_checkpoints(folder / "checkpoints") == []
     killed(often, folder, lambda: kill_at_call(checkpoint.shutil, "copyfile", 1))
     assert find_checkpoints(folder / "checkpoints") == []
@@ -177,7 +177,7 @@ def test_the_longest_batch_is_tried_before_the_first_step(plan, tmp_path, monkey
 def test_tightening_keeps_the_mathematics(run, plan, tmp_path):
     """At half the activations the same rows make each step: the same losses, until rounding has grown too large."""
     half = replace(plan, training=replace(plan.training, batch_size=4, gradient_accumulation=2))
-    cheaper = trainer._prepare(replace(half, budget_bytes=2**40), tighten=False)[0].memory.peak_bytes
+    cheaper = trainer._load_and_reprice(replace(half, budget_bytes=2**40), tighten=False)[0].memory.peak_bytes
     tight = replace(plan, budget_bytes=(cheaper + plan.memory.peak_bytes) // 2)
     with pytest.raises(BudgetError, match="budget"):
         train(tight, tmp_path / "refused")

@@ -18,7 +18,7 @@ from taskit.data import load
 from taskit.errors import RunError
 from taskit.planning.planner import make_plan
 from taskit.training.inference import compare, evaluate_run, load_run, predict
-from taskit.training.run_folder import Result
+from taskit.training.results import Result
 from taskit.training.trainer import train
 from tests.training.conftest import RECIPE
 from tests.world import TOPICS, write_llama, write_rhymes

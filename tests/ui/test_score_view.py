@@ -5,7 +5,7 @@ import re
 import pytest
 
 from taskit.planning.rank_grid import ink_on
-from taskit.training.scores import Scores
+from taskit.training.results import Scores
 from taskit.ui.heatmap import cividis
 from taskit.ui.score_view import MOST_CLASSES, STRONGEST, scores_view
 from taskit.ui.theme import STYLE

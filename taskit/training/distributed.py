@@ -1,9 +1,17 @@
-"""Share out the frozen backbone among the processes of a run; LoRA and heads stay whole in each of them."""
+"""Several processes that train one run, each on its share of the batches and, with shards, of the frozen backbone.
+
+LoRA and heads stay whole in each process.
+
+DistributedDataParallel would broadcast the whole frozen backbone at the start and keep the gradients twice, in
+buckets of its own; neither is in the plan of a device, and what is trained here is small.
+"""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import torch
 from accelerate import Accelerator
+from torch import distributed
 
 from taskit.errors import RunError
 from taskit.planning.plan import Plan
@@ -11,6 +19,24 @@ from taskit.step.recompute import blocks_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+
+@torch.no_grad()
+def broadcast_parameters(trained: Sequence[torch.nn.Parameter]) -> None:
+    """Give every process the first one's weights, in place."""
+    if distributed.is_initialized():
+        for parameter in trained:
+            distributed.broadcast(parameter, src=0)
+
+
+def average_gradients(trained: Sequence[torch.nn.Parameter]) -> None:
+    """Replace every gradient by its mean over the processes, in place."""
+    if not distributed.is_initialized():
+        return
+    gradients = [parameter.grad for parameter in trained if parameter.grad is not None]
+    for gradient in gradients:
+        distributed.all_reduce(gradient)
+        gradient.div_(distributed.get_world_size())
 
 
 def require_processes(plan: Plan, accelerator: Accelerator) -> None:
@@ -27,7 +53,7 @@ def require_processes(plan: Plan, accelerator: Accelerator) -> None:
         )
 
 
-def share_out(model: "PreTrainedModel", heads: Sequence[str], accelerator: Accelerator) -> None:
+def shard_backbone(model: "PreTrainedModel", heads: Sequence[str], accelerator: Accelerator) -> None:
     """Leave each process its piece of every frozen weight, on its device; blocks are gathered when they compute.
 
     What is put into the model later, a LoRA for example, is not shared.

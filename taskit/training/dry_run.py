@@ -1,4 +1,4 @@
-"""Fit first: the longest batch through whole steps, an evaluation and a save, before the clock starts."""
+"""The dry run before the first step: the longest batch in whole steps and an evaluation, within the plan's peak."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -9,7 +9,7 @@ from taskit.errors import BudgetError
 from taskit.planning.budget import show_bytes
 from taskit.planning.plan import Plan
 from taskit.step.step import train_step
-from taskit.training.processes import average_gradients
+from taskit.training.distributed import average_gradients
 
 TOLERANCE = 1.03  # measured over predicted, the bar of benchmarks/peaks.py
 
@@ -18,7 +18,7 @@ class MisfitError(BudgetError):
     """The first whole step needs more memory than the plan allows."""
 
 
-def fit_first(
+def dry_run(
     model: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
     longest: Callable[[], Mapping[str, torch.Tensor]],
@@ -27,8 +27,8 @@ def fit_first(
 ) -> None:
     """Two steps, since the optimizer's state exists from the second on, and an evaluation.
 
-    One batch more than a step takes is alive, since Accelerate's loader holds the next one already.  ``optimizer``
-    is thrown away by the caller, who also puts the weights back.
+    One batch more than a step takes is alive, since Accelerate's loader holds the next one already.  The caller
+    throws ``optimizer`` away and puts the weights back.
 
     Raises:
         MisfitError: the device has no more memory.

@@ -1,4 +1,4 @@
-"""The linear head alone: logistic regression on frozen features, the baseline and the start of every run."""
+"""The linear head only: logistic regression on frozen features, the baseline and the start of every run."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -8,6 +8,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
+from taskit.step.targets import inputs_of
 from taskit.transfer.probe import example_features
 
 STRENGTHS = (0.01, 0.1, 1.0)  # inverse regularisation, chosen on the validation rows
@@ -35,13 +36,19 @@ def fit_linear_head(
     _write(head, best, scaler)
 
 
+@torch.no_grad()
+def scale_logits(head: torch.nn.Linear, factor: float) -> None:
+    """Multiply the logits that ``head`` computes: its predictions stay the same, their confidence does not."""
+    for parameter in head.parameters():
+        parameter.mul_(factor)
+
+
 def _features(
     model: Any, head: torch.nn.Linear, batches: Iterable[Mapping[str, torch.Tensor]]
 ) -> tuple[np.ndarray, np.ndarray]:
     xs, ys = [], []
     for batch in batches:
-        inputs = {name: value for name, value in batch.items() if name != "labels"}
-        xs.append(example_features(model, head, inputs).float().cpu().numpy())
+        xs.append(example_features(model, head, inputs_of(batch)).float().cpu().numpy())
         ys.append(batch["labels"].cpu().numpy())
     return np.concatenate(xs), np.concatenate(ys)
 

@@ -1,4 +1,4 @@
-"""What an evaluation found."""
+"""What a run gave: `Result`, and the `Scores` of each of its evaluations; readable without PyTorch."""
 
 from dataclasses import dataclass
 
@@ -36,3 +36,33 @@ class Scores:
         confusion = values["confusion"]
         hardest = tuple(HardRow(**row) for row in values.get("hardest", ()))
         return cls(**{**values, "confusion": confusion and tuple(map(tuple, confusion)), "hardest": hardest})
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a run gave.  Bytes are ints; before and after are on the evaluation split, as are their details.
+
+    ``imbalance`` is the largest class over the smallest one in the training rows, None without classes.
+    ``discarded_energy`` is the part of ||dW||_F^2 that a method's export leaves out.
+    """
+
+    metric: str
+    before: float
+    after: float
+    predicted_peak_bytes: int
+    measured_peak_bytes: int
+    measured_with: str
+    train_seconds: float
+    steps: int
+    trainable_parameters: int
+    best_epoch: int
+    processes: int = 1
+    imbalance: float | None = None
+    details_before: Scores | None = None
+    details_after: Scores | None = None
+    discarded_energy: float = 0.0
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "Result":
+        details = ("details_before", "details_after")
+        return cls(**{**values, **{name: Scores.from_dict(values[name]) for name in details if values.get(name)}})

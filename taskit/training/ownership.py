@@ -1,22 +1,28 @@
-"""Who trains in a run folder: a kernel lock against a second writer, and a note of the owner for everybody else.
+"""The process that trains in a run folder: a lock against a second writer, a note of it, the signals that stop it.
 
 The lock goes with its process, however that ends.  The note, ``owner.json``, names process id and start time, so
-that a reader can tell a living owner from a dead one whose id another process has taken over.
+that a reader can distinguish a living owner from a dead one whose id another process has taken over.
 """
 
+import os
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
 from taskit.errors import RunError
 from taskit.files import read_json, write_json
+from taskit.training.run_folder import RunFolder
 
 NOTE = "owner.json"
 STOP = "stop"  # an empty file: the owner was asked to stop
 CLOCK_JITTER = 2.0  # seconds: the start time of a process is read off a clock that may be set meanwhile
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +56,7 @@ def read_owner(folder: Path) -> Owner | None:
 
 
 def write_owner(folder: Path, owner: Owner) -> None:
-    """Note a new owner, whom nobody has asked to stop yet."""
+    """Note a new owner, and remove the file by which the last one was asked to stop."""
     if read_owner(folder) != owner:
         (folder / STOP).unlink(missing_ok=True)
         write_json(folder / NOTE, asdict(owner))
@@ -78,3 +84,56 @@ def locked(folder: Path, patience: float = 0.0) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+@contextmanager
+def owning(folder: RunFolder, main: bool) -> Iterator[None]:
+    """Lock, owner and state of the run; only the main process has to do with them."""
+    if not main:
+        yield
+        return
+    with locked(folder.path):
+        if (folder.path / "result.json").exists():
+            raise RunError(f"The run in {folder.path} is finished; start a new one with another --out.")
+        write_owner(folder.path, Owner.of(os.getpid()))
+        folder.mend_events()
+        with folder.running():
+            yield
+
+
+class Interrupts:
+    """Ctrl-C and SIGTERM: at once wherever nothing is half done, else as soon as it is done.
+
+    Inside ``listening``, both signals raise KeyboardInterrupt, but inside ``deferred`` only at its end.
+    """
+
+    def __init__(self) -> None:
+        self._waiting = self._asked = False
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():  # signals go to the main thread alone
+            yield
+            return
+        before = {number: signal.signal(number, self._handle) for number in SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    @contextmanager
+    def deferred(self) -> Iterator[None]:
+        self._waiting = True
+        try:
+            yield
+        finally:
+            self._waiting = False
+        if self._asked:
+            self._asked = False
+            raise KeyboardInterrupt
+
+    def _handle(self, *_: Any) -> None:
+        if not self._waiting:
+            raise KeyboardInterrupt
+        self._asked = True

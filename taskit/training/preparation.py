@@ -2,50 +2,41 @@
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from taskit.errors import RunError
 from taskit.step.parametrization import Decisions, Parametrization, Preparation
+from taskit.training.run_folder import RunFolder
 
 KEPT = "method.safetensors"  # weights with which the first step starts; decisions in its metadata
 
 
-def make_ready(
-    parametrization: Parametrization, preparation: Preparation, folder: Path, main: bool, wait: Callable[[], None]
-) -> Decisions | None:
-    """Prepare the model of ``preparation`` in ``form``, or bring back how it was prepared before a stop.
+def prepare_once(
+    parametrization: Parametrization, preparation: Preparation, folder: RunFolder, accelerator: Accelerator
+) -> None:
+    """Prepare the model of ``preparation``, or bring back how it was prepared before a stop.
 
-    Only the ``main`` process writes into the run's ``folder``; ``wait`` waits for all of them.
+    Only the main process writes into the run's ``folder``.
 
     Raises:
         RunError: what was kept is damaged, or cannot be written.
     """
-    path, model = folder / KEPT, preparation.model
+    path, model = folder.path / KEPT, preparation.model
     if path.exists():
         decisions: Decisions | None = _load(path, model)
     else:
         decisions = parametrization.prepare(preparation)
-        if decisions is not None and main:
+        if decisions is not None and accelerator.is_main_process:
             _save(path, model, decisions)
-            shutil.rmtree(warm_up_folder(folder), ignore_errors=True)
-    wait()  # nobody may find the file that another one is just writing
+            shutil.rmtree(folder.warm_up, ignore_errors=True)
+    accelerator.wait_for_everyone()  # nobody may find the file that another one is just writing
     parametrization.begin(model, decisions)
-    return decisions
-
-
-def warm_up_folder(folder: Path) -> Path:
-    """Where the checkpoints of a warm-up are."""
-    return folder / "warm-up"
-
-
-def _parameters(model: Any) -> dict[str, torch.nn.Parameter]:
-    return {name: p for name, p in model.named_parameters() if p.requires_grad or ".lora_" in name}
 
 
 def _save(path: Path, model: Any, decisions: Decisions) -> None:
@@ -68,3 +59,7 @@ def _load(path: Path, model: Any) -> Decisions:
             return json.loads(file.metadata()["decisions"])
     except (OSError, SafetensorError, RuntimeError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{path} is damaged or of another plan; remove that file and resume the run again.") from error
+
+
+def _parameters(model: Any) -> dict[str, torch.nn.Parameter]:
+    return {name: p for name, p in model.named_parameters() if p.requires_grad or ".lora_" in name}
