@@ -11,12 +11,11 @@ from taskit.data import Collator, Dataset, longest_rows
 from taskit.data.info import DataInfo
 from taskit.errors import PlanError
 from taskit.memory.conditions import BatchShape, Conditions
+from taskit.memory.device import runtime_bytes, sharing_bytes, training_device
 from taskit.memory.numbers import extrapolate_peak, extrapolate_profile
 from taskit.memory.profile import MemoryProfile
 from taskit.memory.quantized import quantize_empty
 from taskit.memory.rehearsal import rehearse, take_step
-from taskit.memory.runtime import runtime_bytes, training_device
-from taskit.memory.sharding import sharing_bytes
 from taskit.memory.trace import trace
 from taskit.planning.plan import MemoryEstimate, PlannedLocation
 from taskit.planning.recipe import Recipe
