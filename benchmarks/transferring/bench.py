@@ -20,7 +20,7 @@ from taskit.backbone.loading import final_linear, find_backbone, head_names, loa
 from taskit.backbone.processors import make_collator
 from taskit.backbone.target_modules import Location, find_locations
 from taskit.data import load
-from taskit.data.splitting import split
+from taskit.data.rows import split
 from taskit.planning.prepared_task import PROBE_ROWS
 from taskit.planning.recipe import Recipe
 from taskit.step.lora import adapt

@@ -15,7 +15,7 @@ from taskit.training.run_folder import LIVE
 from taskit.transfer.attribution import attribution
 
 if TYPE_CHECKING:
-    from taskit.data.report import Report
+    from taskit.data.info import Report
     from taskit.methods.method import Method
     from taskit.together.plan import JointPlan
     from taskit.training.run_folder import Result

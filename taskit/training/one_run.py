@@ -13,7 +13,7 @@ from accelerate.utils import set_seed
 from taskit.backbone.heads import trained_head
 from taskit.backbone.loading import final_linear, head_names, load_model
 from taskit.data import Collator, Dataset
-from taskit.data.splitting import split
+from taskit.data.rows import split
 from taskit.memory.live import standing_tensors
 from taskit.methods import parametrization_of
 from taskit.planning.plan import Plan
