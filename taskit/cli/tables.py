@@ -7,9 +7,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from taskit.planning.budget import show_bytes
 from taskit.planning.plan import Plan
 from taskit.planning.rank_grid import rank_grid
+from taskit.terminal import show_bytes
 from taskit.training.inference import Prediction
 from taskit.training.run_folder import LIVE
 from taskit.transfer.attribution import attribution

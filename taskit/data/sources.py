@@ -16,7 +16,7 @@ from taskit.data.images import arrange, is_image, split_name
 from taskit.data.info import Dropped, drop
 from taskit.data.pictures import with_images
 from taskit.data.tables import READERS, Table, frame_of, is_table, parse_table, read_table
-from taskit.errors import DataError
+from taskit.errors import DataError, first_line
 
 PREFIX = "hub:"
 _HUB_NAME = re.compile(r"hub:(?P<name>\w[\w.-]*/\w[\w.-]*)(?::(?P<config>[\w.-]+))?")
@@ -69,9 +69,9 @@ def _read_hub(source: str) -> dict[str, DataFrame]:
     try:
         loaded = datasets.load_dataset(match["name"], match["config"])
     except Exception as error:  # of the network, of the Hub, or of any reader of files
-        reason = str(error).strip().partition("\n")[0].rstrip(".")
         raise DataError(
-            f"{source} could not be loaded ({reason}): check the name, the configuration and the connection."
+            f"{source} could not be loaded ({first_line(error)}): check the name, the configuration and the "
+            "connection."
         ) from error
     splits: dict[str, DataFrame] = {}
     for name, data in loaded.items():

@@ -11,10 +11,10 @@ import torch
 from taskit.errors import BudgetError, PlanError
 from taskit.memory.live import standing_tensors
 from taskit.memory.profile import MemoryProfile
-from taskit.planning.budget import show_bytes
 from taskit.planning.step_spec import FULL_RANK, StepSpec
 from taskit.scheduler import ANY, Constraints
 from taskit.step.parametrization import Parametrization, Ranks
+from taskit.terminal import show_bytes
 
 
 class FrozenParametrization(Parametrization):

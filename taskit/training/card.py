@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from taskit.planning.budget import show_bytes
 from taskit.planning.plan import Plan
+from taskit.terminal import show_bytes
 from taskit.zoo.adapter import CONFIG
 
 if TYPE_CHECKING:
