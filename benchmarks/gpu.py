@@ -9,8 +9,8 @@ from benchmarks.architectures import ARCHITECTURES
 from taskit.backbone.heads import head_names
 from taskit.backbone.target_modules import find_locations
 from taskit.memory.conditions import Conditions
+from taskit.memory.device import runtime_bytes
 from taskit.memory.profile import MemoryProfile
-from taskit.memory.runtime import runtime_bytes
 from taskit.memory.trace import trace
 from taskit.planning.planner import search
 from taskit.planning.step_spec import StepSpec

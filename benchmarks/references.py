@@ -12,7 +12,8 @@ from accelerate.utils import set_seed
 from peft import AdaLoraConfig, get_peft_model
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from taskit.backbone.loading import head_names, load_model
+from taskit.backbone.heads import head_names
+from taskit.backbone.loading import load_model
 from taskit.backbone.processors import make_collator
 from taskit.memory.live import standing_tensors
 from taskit.planning.plan import Plan

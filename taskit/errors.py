@@ -42,3 +42,11 @@ class HubUnavailableError(HubError):
     def __init__(self, message: str, wait: int | None = None) -> None:
         super().__init__(message)
         self.wait = wait
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of a library's error, without its full stop, to stand inside a sentence of ours.
+
+    The name of its class where it has no text.
+    """
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

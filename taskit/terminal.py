@@ -1,4 +1,4 @@
-"""What a terminal shows while something runs: a spinner, a bar, and nothing of the libraries beneath."""
+"""What a person reads: bytes in binary units, and on a terminal a spinner and a bar without output of libraries."""
 
 import os
 import sys
@@ -60,3 +60,13 @@ def quiet_libraries() -> Any:
         if not os.environ.get("TASKIT_DEBUG"):
             warnings.simplefilter("ignore")
         yield
+
+
+def show_bytes(size: int) -> str:
+    """Binary units for people: ``show_bytes(1536) == '1.5 KiB'``."""
+    amount, units = float(abs(size)), ["B", "KiB", "MiB", "GiB"]
+    while amount >= 1024 and len(units) > 1:
+        amount /= 1024
+        units.pop(0)
+    digits = f"{amount:.0f}" if units[0] == "B" else f"{amount:.3g}" if amount < 1000 else f"{amount:.0f}"
+    return f"{'-' if size < 0 else ''}{digits} {units[0]}"

@@ -19,7 +19,8 @@ from pathlib import Path
 import pandas
 from pretrain import pretrain
 
-from taskit.backbone.loading import find_backbone, load_model
+from taskit.backbone.loading import load_model
+from taskit.backbone.sources import find_backbone
 from taskit.data import load
 from taskit.planning.planner import make_collator, uniform_plan
 from taskit.planning.recipe import Recipe
@@ -141,7 +142,7 @@ def write_table(tasks: list[dict]) -> None:
 
 
 def backbone_entry() -> dict:
-    from taskit.backbone.loading import find_backbone
+    from taskit.backbone.sources import find_backbone
 
     folder = ZOO / "backbones" / VIT
     return {

@@ -12,7 +12,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from benchmarks.runs.digits import few_digits
-from taskit.backbone.loading import head_names, load_model
+from taskit.backbone.heads import head_names
+from taskit.backbone.loading import load_model
 from taskit.backbone.processors import make_collator
 from taskit.data import load
 from taskit.planning.plan import Plan

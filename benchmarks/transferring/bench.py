@@ -16,11 +16,13 @@ from torch import Tensor
 from transformers import get_cosine_schedule_with_warmup
 
 from benchmarks.transferring.families import Family
-from taskit.backbone.loading import final_linear, find_backbone, head_names, load_model
+from taskit.backbone.heads import final_linear, head_names
+from taskit.backbone.loading import load_model
 from taskit.backbone.processors import make_collator
+from taskit.backbone.sources import find_backbone
 from taskit.backbone.target_modules import Location, find_locations
 from taskit.data import load
-from taskit.data.splitting import split
+from taskit.data.rows import split
 from taskit.planning.prepared_task import PROBE_ROWS
 from taskit.planning.recipe import Recipe
 from taskit.step.lora import adapt

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.transferring.bench import Bench
-from taskit.backbone.loading import find_backbone
 from taskit.backbone.processors import make_collator
+from taskit.backbone.sources import find_backbone
 from taskit.data import load
 from taskit.planning.planner import search
 from taskit.planning.step_spec import StepSpec, build_step_spec, price

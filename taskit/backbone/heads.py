@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
+from taskit.backbone.config import WRITING
 from taskit.backbone.target_modules import find_locations
 from taskit.errors import BackboneError
 
@@ -11,9 +12,6 @@ if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedModel
 
-
-WRITING = frozenset({"text-generation", "image-text-to-text"})
-"""The tasks whose models write text, with the head that they come with."""
 
 CHECKPOINT_KEYS = "checkpoint_keys"
 """The attribute of a loaded or empty model that names the tensors of its checkpoint, set by loading.py."""

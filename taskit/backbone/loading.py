@@ -6,49 +6,21 @@ Nothing from outside is executed: no remote code, and weights from safetensors o
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from taskit.backbone.heads import CHECKPOINT_KEYS, WRITING, around_base
-from taskit.backbone.heads import final_linear as final_linear
-from taskit.backbone.heads import head_names as head_names
-from taskit.backbone.sources import Backbone as Backbone
-from taskit.backbone.sources import bundled_names as bundled_names
-from taskit.backbone.sources import find_backbone as find_backbone
-from taskit.backbone.sources import source_of as source_of
-from taskit.backbone.target_modules import Location as Location
-from taskit.backbone.target_modules import find_locations as find_locations
-from taskit.errors import BackboneError
+from taskit.backbone.config import WRITING, auto_class, modality_of, modality_of_task, quiet, read_config
+from taskit.backbone.heads import CHECKPOINT_KEYS, around_base
+from taskit.backbone.processors import load_processor
+from taskit.backbone.sources import Backbone, source_of
+from taskit.backbone.target_modules import find_locations
+from taskit.errors import BackboneError, first_line
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedConfig, PreTrainedModel
 
-TASKS = {
-    "image-classification": "image",
-    "text-classification": "text",
-    "text-generation": "text",
-    "image-text-to-text": "image-text",
-}
-"""Each task that a backbone can be loaded for, and its modality."""
-
 _HEAD_SEED = 0  # a new head starts the same in every process, so plans and runs can be compared
-
-
-def modality_of(backbone: Backbone) -> str:
-    """ "image", "text" or "image-text", by the tasks that Transformers can use the model type for.
-
-    Raises BackboneError when it can do none of TaskIT's tasks.
-    """
-    config = _read_config(backbone)
-    for task, modality in TASKS.items():
-        if _auto_class(config, task) is not None:
-            return modality
-    raise BackboneError(
-        f'"{backbone.id}" is a {config.model_type} model, which classifies no images or text and writes none: '
-        "choose another backbone."
-    )
 
 
 def require_task(backbone: Backbone, task: str) -> None:
@@ -81,7 +53,7 @@ def load_model(
             model, report = auto.from_pretrained(source, config=config, **options)
         except (OSError, ValueError, RuntimeError, ImportError) as error:
             raise BackboneError(
-                f'"{backbone.id}" cannot be loaded ({_first_line(error)}): check its files.'
+                f'"{backbone.id}" cannot be loaded ({first_line(error)}): check its files.'
             ) from error
     _require_complete(backbone, model, report)
     if not backbone.quantization:
@@ -130,23 +102,10 @@ def as_loaded(model: PreTrainedModel) -> PreTrainedModel:
     return model
 
 
-def _read_config(backbone: Backbone) -> PreTrainedConfig:
-    from transformers import AutoConfig
-
-    try:
-        with quiet():
-            return AutoConfig.from_pretrained(source_of(backbone), local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
-        raise BackboneError(
-            f'The config.json of "{backbone.id}" cannot be used ({_first_line(error)}): choose a model type that '
-            "the installed Transformers knows without remote code."
-        ) from error
-
-
 def _prepare(backbone: Backbone, task: str, labels: tuple[str, ...]) -> tuple[PreTrainedConfig, Any]:
     """The configuration for `task` and `labels`, and the Auto class that builds it."""
-    config = _read_config(backbone)
-    auto = _auto_class(config, task)
+    config = read_config(backbone)
+    auto = auto_class(config, task)
     if auto is None:
         kind = f"{modality_of(backbone)} model ({config.model_type})"
         raise BackboneError(f'"{backbone.id}" is a {kind} and cannot do {task}: choose another backbone.')
@@ -173,36 +132,9 @@ def _without_dropout(config: PreTrainedConfig) -> None:
                 setattr(part, name, 0.0)
 
 
-def _auto_class(config: PreTrainedConfig, task: str) -> Any:
-    """The Auto class for `task`, or None if Transformers has no model of this type for it."""
-    import transformers as t
-
-    modality_of_task(task)
-    kind = type(config)
-    if task == "image-classification":
-        return t.AutoModelForImageClassification if kind in t.MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING else None
-    if task == "text-classification":
-        return t.AutoModelForSequenceClassification if kind in t.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING else None
-    if task == "image-text-to-text":
-        return t.AutoModelForImageTextToText if kind in t.MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING else None
-    if config.is_encoder_decoder:
-        return t.AutoModelForSeq2SeqLM if kind in t.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING else None
-    # BERT has a causal class too, but was trained to see both sides, unless its configuration says otherwise
-    sees_both_sides = kind in t.MODEL_FOR_MASKED_LM_MAPPING and not getattr(config, "is_decoder", False)
-    return t.AutoModelForCausalLM if kind in t.MODEL_FOR_CAUSAL_LM_MAPPING and not sees_both_sides else None
-
-
-def modality_of_task(task: str) -> str:
-    if task not in TASKS:
-        raise BackboneError(f'The task "{task}" is not known: choose from {", ".join(TASKS)}.')
-    return TASKS[task]
-
-
 def _padding(backbone: Backbone, config: PreTrainedConfig) -> int | None:
     """The tokenizer's padding id, by which decoders find the last token of a row; else the end-of-text id."""
     with suppress(BackboneError):
-        from taskit.backbone.processors import load_processor
-
         processor: Any = load_processor(backbone, task="text-classification")
         return processor.pad_token_id
     end = getattr(config.get_text_config(), "eos_token_id", None)
@@ -274,23 +206,3 @@ def _checkpoint_keys(backbone: Backbone) -> frozenset[str]:
         except SafetensorError as error:
             raise BackboneError(f'The {path.name} of "{backbone.id}" is broken ({error}): get it again.') from error
     return frozenset(keys)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0].rstrip(".")
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep Transformers' load report and bars away: the user sees TaskIT's own lines only."""
-    from transformers.utils import logging
-
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()

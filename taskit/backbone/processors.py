@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from taskit.backbone.loading import modality_of_task, quiet
+from taskit.backbone.config import modality_of_task, quiet
 from taskit.backbone.sources import Backbone, source_of
 from taskit.data import Collator
 from taskit.errors import BackboneError, PlanError

@@ -57,7 +57,7 @@ def check(options: argparse.Namespace) -> None:
 
 
 def zoo(options: argparse.Namespace) -> None:
-    from taskit.backbone.loading import find_backbone
+    from taskit.backbone.sources import find_backbone
     from taskit.cli.tables import zoo_table
     from taskit.zoo.zoo import find_zoo
 

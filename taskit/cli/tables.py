@@ -7,15 +7,15 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from taskit.planning.budget import show_bytes
 from taskit.planning.plan import Plan
 from taskit.planning.rank_grid import rank_grid
+from taskit.terminal import show_bytes
 from taskit.training.inference import Prediction
 from taskit.training.run_folder import LIVE
 from taskit.transfer.importance import attribution
 
 if TYPE_CHECKING:
-    from taskit.data.report import Report
+    from taskit.data.info import Report
     from taskit.methods.method import Method
     from taskit.together.plan import JointPlan
     from taskit.training.results import Result, Scores

@@ -3,8 +3,7 @@
 from taskit.data.collate import Collator, longest_rows
 from taskit.data.dataset import Dataset, check, load
 from taskit.data.digits import write_digits
-from taskit.data.info import DataInfo
-from taskit.data.report import ClassCount, Dropped, Report, Spread
+from taskit.data.info import ClassCount, DataInfo, Dropped, Report, Spread
 
 __all__ = [
     "ClassCount",

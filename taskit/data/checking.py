@@ -5,8 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from taskit.data.info import DataInfo
-from taskit.data.report import ClassCount, Dropped, Report, Spread
+from taskit.data.info import ClassCount, DataInfo, Dropped, Report, Spread
 from taskit.data.rows import SIZE, Rows, inputs
 
 IMBALANCE = 10  # the ratio of largest to smallest class from which a report warns

@@ -7,11 +7,10 @@ from pathlib import Path
 
 import datasets
 
-from taskit.data import checking, rows, sources, splitting
+from taskit.data import checking, rows, sources
 from taskit.data.cells import is_integer
 from taskit.data.columns import Columns, has_label, recognise
-from taskit.data.info import DataInfo
-from taskit.data.report import Dropped, Report, drop
+from taskit.data.info import DataInfo, Dropped, Report, drop
 from taskit.data.rows import Rows
 from taskit.errors import DataError
 
@@ -76,7 +75,7 @@ def check(source: str | Path, *, columns: Mapping[str, str] | None = None, seed:
 
 
 def _recognise(read: sources.Source, chosen: Mapping[str, str] | None) -> Columns:
-    """Recognise the columns of the training split, once it is clear that labels do not stand elsewhere alone."""
+    """Recognise the columns of the training split, unless labels stand only in another split."""
     train = read.splits["train"]
     labelled = [name for name, frame in read.splits.items() if name != "train" and has_label(frame)]
     if labelled and not has_label(train) and not chosen:
@@ -109,15 +108,15 @@ def _without_lone_classes(train: Rows, evaluation: Rows | None) -> tuple[Rows, R
     """Leave out the classes of a single example, which cannot be both learned and evaluated."""
     both = [*train.values, *(evaluation.values if evaluation else ())]
     counts = Counter(row["label"] for row in both)
-    places = []
+    origins = []
 
     def keep(some: Rows) -> Rows:
         lone = [p for p, row in enumerate(some.values) if counts[row["label"]] == 1]
-        places.extend(f"{some.places[p]} ('{some.values[p]['label']}')" for p in lone)
+        origins.extend(f"{some.origins[p]} ('{some.values[p]['label']}')" for p in lone)
         return some.take(sorted(set(range(len(some.values))).difference(lone)))
 
     train, evaluation = keep(train), keep(evaluation) if evaluation else None
-    return train, evaluation, (drop("class with one example", places),) if places else ()
+    return train, evaluation, (drop("class with one example", origins),) if origins else ()
 
 
 def _check_classes(train: Rows, evaluation: Rows | None, dropped: tuple[Dropped, ...]) -> None:
@@ -138,7 +137,7 @@ def _check_classes(train: Rows, evaluation: Rows | None, dropped: tuple[Dropped,
 def _hold_out(train: Rows, fraction: float, seed: int) -> tuple[Rows, Rows]:
     if len(train.values) < 2:
         raise DataError(f"Only {len(train.values)} usable rows were found: give at least two.")
-    kept, held_out = splitting.split([row.get("label") for row in train.values], fraction, seed)
+    kept, held_out = rows.split([row.get("label") for row in train.values], fraction, seed)
     return train.take(kept), train.take(held_out)
 
 

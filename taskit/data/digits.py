@@ -1,4 +1,4 @@
-"""The example dataset of the demo: scikit-learn's handwritten digits, each at a size and place of its own.
+"""The example dataset of the demo: scikit-learn's handwritten digits, each at another size and position.
 
 Centred and all of one size they are too easy: a linear head reads them as well as anything.
 """
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from taskit.data.splitting import split
+from taskit.data.rows import split
 
 TILE = 32  # pixels
 SIDES = (18, 27)  # of a digit on its tile, the upper end left out
@@ -30,7 +30,7 @@ def write_digits(folder: str | Path) -> Path:
     train, test = split(digits.target.tolist(), 0.3, seed=0)
     generator = np.random.default_rng(0)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    # Written beside its place and renamed at the end, so that an interrupted call leaves no half of it.
+    # Written beside the folder and renamed at the end, so that an interrupted call leaves no half of it.
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
         made = Path(scratch, folder.name)
         for name, positions in (("train", train), ("test", test)):

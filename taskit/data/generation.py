@@ -61,7 +61,7 @@ class Encoder:
             opening = "".join(f"{turn['role']}: {turn['content']}\n" for turn in before) + "assistant:"
             return self._opening(opening), self.close(self.ids(f" {last['content']}"))
         opening, whole = self._render(before, True), self._render([*before, last], False)
-        # Some templates open the answer otherwise than they replay it; then the answer stands for itself.
+        # Some templates open the answer otherwise than they replay it; then the answer is encoded alone.
         answer = whole.removeprefix(opening) if whole.startswith(opening) else last["content"]
         return self.ids(opening), self.close(self.ids(answer))
 
@@ -76,10 +76,10 @@ class Encoder:
             ) from error
 
     def fit(self, prompt: list[int], target: list[int]) -> tuple[list[int], list[int]]:
-        """Truncate: the answer keeps at least half of the room, the prompt loses its beginning but not its BOS."""
+        """Truncate: the answer keeps at least half of `max_length`, the prompt loses its start but not its BOS."""
         target = target[: max(self.max_length - len(prompt), self.max_length // 2, 1)]
-        room = self.max_length - len(target)
-        if len(prompt) <= room:
+        left = self.max_length - len(target)
+        if len(prompt) <= left:
             return prompt, target
-        bos = [] if room < 2 or prompt[0] != self.tokenizer.bos_token_id else prompt[:1]
-        return bos + prompt[len(prompt) - room + len(bos) :], target
+        bos = [] if left < 2 or prompt[0] != self.tokenizer.bos_token_id else prompt[:1]
+        return bos + prompt[len(prompt) - left + len(bos) :], target

@@ -19,8 +19,8 @@ def names_images(values: Sequence[object]) -> bool:
     return bool(present) and all(isinstance(cell, str) and _suffix(cell) in SUFFIXES for cell in present)
 
 
-def with_images(place: PurePosixPath, table: Table, images: Images) -> DataFrame | None:
-    """The table at ``place`` with images where it names them, None where no column does.
+def with_images(path: PurePosixPath, table: Table, images: Images) -> DataFrame | None:
+    """The table at ``path`` with images where it names them, None where no column does.
 
     A name counts from the table's own folder, or from the top.  A name without a file stays as {"bytes": None,
     "path": name}, so that the row is dropped with its reason.  Raises DataError where no name at all has a file.
@@ -30,11 +30,11 @@ def with_images(place: PurePosixPath, table: Table, images: Images) -> DataFrame
         return None
     frame = table.frame.copy()
     for column in columns:
-        found = [_look_up(cell, place.parent, images) for cell in frame[column]]
+        found = [_look_up(cell, path.parent, images) for cell in frame[column]]
         if all(isinstance(cell, dict) or cell is None for cell in found):
             example = next(cell for cell in frame[column] if not is_missing(cell))
             raise DataError(
-                f"None of the images that {place.name} names in the column '{column}' is there (such as "
+                f"None of the images that {path.name} names in the column '{column}' is there (such as "
                 f"'{example}'): put them beside the table, in one folder or zip."
             )
         frame[column] = Series(found, index=frame.index, dtype=object)
@@ -45,8 +45,8 @@ def _look_up(cell: object, folder: PurePosixPath, images: Images) -> object:
     if is_missing(cell):
         return None
     name = PurePosixPath(str(cell).strip().replace("\\", "/"))
-    place = next((place for place in (folder / name, name) if place in images), None)
-    return {"bytes": None, "path": str(cell)} if place is None else images[place]
+    found = next((path for path in (folder / name, name) if path in images), None)
+    return {"bytes": None, "path": str(cell)} if found is None else images[found]
 
 
 def _suffix(cell: str) -> str:

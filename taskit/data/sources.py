@@ -7,15 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath, PurePosixPath
 from typing import TypeVar
 
+import datasets
+from datasets.table import embed_table_storage
 from pandas import DataFrame
 
 from taskit.data.archives import MAX_MEMBER_BYTES, read_zip
-from taskit.data.hub import PREFIX, read_hub
 from taskit.data.images import arrange, is_image, split_name
+from taskit.data.info import Dropped, drop
 from taskit.data.pictures import with_images
-from taskit.data.report import Dropped, drop
-from taskit.data.tables import READERS, Table, is_table, parse_table, read_table
-from taskit.errors import DataError
+from taskit.data.tables import READERS, Table, frame_of, is_table, parse_table, read_table
+from taskit.errors import DataError, first_line
+
+PREFIX = "hub:"
+_HUB_NAME = re.compile(r"hub:(?P<name>\w[\w.-]*/\w[\w.-]*)(?::(?P<config>[\w.-]+))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +34,7 @@ class Source:
 def read(source: str | Path) -> Source:
     """Read a dataset; raises DataError with one sentence where that is impossible."""
     if str(source).startswith(PREFIX):
-        return _require_train(Source(read_hub(str(source))), str(source))
+        return _require_train(Source(_read_hub(str(source))), str(source))
     path = Path(source).expanduser()
     if not path.exists():
         raise DataError(f"{source} does not exist: check the path, or write hub:OWNER/NAME for a Hub dataset.")
@@ -52,6 +56,36 @@ def _require_train(source: Source, name: str) -> Source:
         found = ", ".join(source.splits) or "none"
         raise DataError(f"{name} has no training split (splits found: {found}): add one called train.")
     return source
+
+
+def _read_hub(source: str) -> dict[str, DataFrame]:
+    """`hub:OWNER/NAME[:config]` as one table per split, under the names train, validation and test.
+
+    It is read through `datasets` only, which runs none of its code.
+    """
+    match = _HUB_NAME.fullmatch(source)
+    if match is None:
+        raise DataError(f"'{source}' is no Hub dataset: write hub:OWNER/NAME or hub:OWNER/NAME:CONFIG.")
+    try:
+        loaded = datasets.load_dataset(match["name"], match["config"])
+    except Exception as error:  # of the network, of the Hub, or of any reader of files
+        raise DataError(
+            f"{source} could not be loaded ({first_line(error)}): check the name, the configuration and the "
+            "connection."
+        ) from error
+    splits: dict[str, DataFrame] = {}
+    for name, data in loaded.items():
+        split = split_name(str(name))
+        if split and split not in splits:
+            splits[split] = frame_of(_with_bytes(data), str(name))
+    return splits
+
+
+def _with_bytes(data: datasets.Dataset) -> datasets.Dataset:
+    """The dataset with the bytes of images that are separate files in its table."""
+    if not any(isinstance(feature, datasets.Image) for feature in data.features.values()):
+        return data
+    return data.with_format("arrow").map(embed_table_storage, batched=True, keep_in_memory=True).with_format(None)
 
 
 def _read_folder(folder: Path) -> Source:

@@ -22,7 +22,7 @@ from taskit.errors import DataError
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Rows as they were read: `frame` has one object column per field and the place of each row as its index."""
+    """Rows as they were read: `frame` has one object column per field and the origin of each row as its index."""
 
     frame: DataFrame
     warnings: tuple[str, ...] = ()
@@ -59,8 +59,8 @@ def frame_of(data: datasets.Dataset, name: str) -> DataFrame:
     for column, feature in data.features.items():
         if isinstance(feature, datasets.ClassLabel):
             columns[column] = [None if v is None or v < 0 else feature.int2str(v) for v in columns[column]]
-    places = [f"{name} row {number}" for number in range(1, len(table) + 1)]
-    return DataFrame(columns, index=places, dtype=object)
+    origins = [f"{name} row {number}" for number in range(1, len(table) + 1)]
+    return DataFrame(columns, index=origins, dtype=object)
 
 
 def _strip_header(table: Table, name: str) -> Table:
@@ -116,7 +116,7 @@ def _read_tsv(content: bytes, name: str) -> Table:
 
 def _parse(text: str, name: str, delimiter: str, quoting: Any) -> DataFrame:
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, quoting=quoting, strict=True)
-    header, rows, places = None, [], []
+    header, rows, origins = None, [], []
     try:
         for row in reader:
             if not row:
@@ -131,10 +131,10 @@ def _parse(text: str, name: str, delimiter: str, quoting: Any) -> DataFrame:
                 )
             else:
                 rows.append(row)
-                places.append(f"{name} line {reader.line_num}")
+                origins.append(f"{name} line {reader.line_num}")
     except csv.Error as error:
         raise DataError(f"{name}, line {reader.line_num}: {error}; mend the quotes of that row.") from error
-    return DataFrame(rows, columns=header or [], index=places, dtype=object)
+    return DataFrame(rows, columns=header or [], index=origins, dtype=object)
 
 
 def _read_json(content: bytes, name: str) -> Table:
@@ -150,28 +150,30 @@ def _read_jsonl(content: bytes, name: str) -> Table:
     text, warnings = _decode(content, name)
     # Only \n ends a line of JSON Lines: str.splitlines would also cut at U+2028 inside a string.
     lines = [(f"{name} line {n}", line) for n, line in enumerate(text.split("\n"), start=1) if line.strip()]
-    objects = ((place, _loads(line, place, hint="mend or remove that line", numbered=False)) for place, line in lines)
+    objects = (
+        (origin, _loads(line, origin, hint="mend or remove that line", numbered=False)) for origin, line in lines
+    )
     return Table(_from_objects(objects), warnings)
 
 
-def _loads(text: str, place: str, hint: str, numbered: bool = True) -> object:
+def _loads(text: str, origin: str, hint: str, numbered: bool = True) -> object:
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        where = f"{place} line {error.lineno}" if numbered else place
+        where = f"{origin} line {error.lineno}" if numbered else origin
         raise DataError(f"{where} is not valid JSON ({error.msg}): {hint}.") from error
     except RecursionError as error:
-        raise DataError(f"{place} is nested too deeply: {hint}.") from error
+        raise DataError(f"{origin} is nested too deeply: {hint}.") from error
 
 
 def _from_objects(objects: Iterable[tuple[str, object]]) -> DataFrame:
-    places, rows = [], []
-    for place, row in objects:
+    origins, rows = [], []
+    for origin, row in objects:
         if not isinstance(row, dict):
-            raise DataError(f'{place} is not a JSON object: write each row as {{"text": ..., "label": ...}}.')
-        places.append(place)
+            raise DataError(f'{origin} is not a JSON object: write each row as {{"text": ..., "label": ...}}.')
+        origins.append(origin)
         rows.append(row)
-    return DataFrame(rows, index=places, dtype=object)
+    return DataFrame(rows, index=origins, dtype=object)
 
 
 def _read_parquet(content: bytes, name: str) -> Table:

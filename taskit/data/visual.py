@@ -17,7 +17,7 @@ Size = tuple[int, int]  # width and height in pixels
 
 
 class VisualEncoder:
-    """Encodes rows with `image` (PIL), `prompt` if there is one, and `completion` unless one is asked for.
+    """Encodes rows with `image` (PIL), `prompt` if there is one, and `completion` unless the model is to write it.
 
     The image tokens and the words around them are the processor's and its chat template's; ``max_length`` bounds the
     tokens of prompt and completion, for an image cannot be cut.
@@ -37,10 +37,10 @@ class VisualEncoder:
         encoded = []
         for position, (_, target) in enumerate(fitted):
             row = {key: tensor[position][mask[position]].tolist() for key, tensor in tokenwise.items()}
-            asked = len(row["input_ids"])
+            prompted = len(row["input_ids"])
             for key, ids in row.items():
                 ids.extend({"input_ids": target, "attention_mask": [1] * len(target)}.get(key, [0] * len(target)))
-            encoded.append({**row, "labels": [IGNORED] * asked + target})
+            encoded.append({**row, "labels": [IGNORED] * prompted + target})
         return encoded, {key: tensor for key, tensor in made.items() if key not in tokenwise}
 
     def sizes(self, data: datasets.Dataset) -> list[tuple[int, int]]:
@@ -61,7 +61,7 @@ class VisualEncoder:
         return self._costs[size]
 
     def _ids(self, row: dict) -> tuple[list[int], list[int]]:
-        """Prompt and target of a row, cut to what there is room for."""
+        """Prompt and target of a row, truncated to the maximum length."""
         prompt = self._text.ids(row.get("prompt", ""))
         target = self._text.close(self._text.ids(row["completion"])) if "completion" in row else []
         return self._text.fit(prompt, target)

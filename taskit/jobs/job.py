@@ -10,7 +10,7 @@ from taskit.errors import HubError, RunError
 from taskit.files import read_json, write_json
 from taskit.jobs.failures import job_failures
 from taskit.jobs.packing import IMAGE
-from taskit.zoo.hub.cache import token_in_use
+from taskit.zoo.hub.pulling import token_in_use
 
 FILE, ARCHIVE = "job.json", "pack.zip"
 RUN = "run"  # the run folder, inside the Job and in the repository

@@ -10,7 +10,7 @@ from zipfile import ZIP_DEFLATED, ZipFile
 
 import taskit
 from taskit.backbone.sources import source_of
-from taskit.data.hub import PREFIX
+from taskit.data.sources import PREFIX
 from taskit.errors import PlanError
 from taskit.files import as_json
 from taskit.planning.plan import Plan

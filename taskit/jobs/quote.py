@@ -15,11 +15,11 @@ from taskit.jobs.machine import Machine, find_machine
 from taskit.memory.known import KnownInputs
 from taskit.memory.rehearsal import fill_with_zeros
 from taskit.memory.simulated_device import simulated_device
-from taskit.planning.budget import show_bytes
 from taskit.planning.plan import Plan
 from taskit.planning.planner import step_spec_of
 from taskit.planning.recipe import Recipe
 from taskit.planning.step_spec import StepSpec
+from taskit.terminal import show_bytes
 
 # Floating-point operations a second that small batches in float32 reach, low on purpose: a T4 could do 8.1e12.
 GPU_SPEED, CORE_SPEED = 2e12, 5e9

@@ -47,7 +47,7 @@ class BatchShape:
         if not self.known:
             return BatchShape(tuple((name, (rows, *shape[1:]), dtype) for name, shape, dtype in self.tensors))
         if any(shape[0] % self.rows for _, shape, _ in self.tensors):
-            raise RuntimeError("rows with images of several sizes cannot be told apart in a batch")
+            raise RuntimeError("rows with images of several sizes cannot be separated in a batch")
         shapes = tuple(
             (name, (shape[0] // self.rows * rows, *shape[1:]), dtype) for name, shape, dtype in self.tensors
         )
@@ -55,7 +55,7 @@ class BatchShape:
         return BatchShape(shapes, known)
 
     def empty(self) -> "dict[str, torch.Tensor]":
-        """A batch of this shape, of zeros where it is not known: real, or on meta where ``posing`` is."""
+        """A batch of this shape, of zeros where it is not known: real, or on meta inside ``simulated_device``."""
         import torch
 
         known = dict(self.known)

@@ -1,4 +1,4 @@
-"""Compute what no weight flows into: the inputs of a vision-language model decide shapes and control flow.
+"""Compute what no weight flows into: the inputs of a vision-language model set shapes and control flow.
 
 Such a model counts image tokens, cuts images into windows and drops empty tiles before its first weight is met.
 Here the inputs hold numbers while the weights are on meta: an operator whose operands all hold numbers is computed,
@@ -24,7 +24,7 @@ class KnownInputs(LiveStorages):
     """
 
     def result(self, func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        with torch._C.DisableTorchFunction():  # who poses would not say what is on meta
+        with torch._C.DisableTorchFunction():  # inside simulated_device no tensor says that it is on meta
             kinds = {tensor.is_meta for tensor in _tensors((*args, *kwargs.values()))}
             if kinds == {False}:
                 return func(*args, **kwargs)

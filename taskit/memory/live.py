@@ -40,7 +40,7 @@ class LiveStorages(TorchDispatchMode):
 
     Args:
         granularity: every storage is counted up to a multiple of this, as an allocator hands them out.
-        rules: what to call in the place of an operator.
+        rules: what to call instead of an operator.
         scratch: bytes that an operator needs beside its results while it runs, from its arguments.
         keep: whether to keep the history.
         resized: whether storages change their size while they live, as the weights that processes share out do;

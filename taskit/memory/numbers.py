@@ -2,7 +2,7 @@
 
 Data-dependent control flow and operators without a shape rule need numbers.  Steps with two rows and with three are
 small enough for any machine that holds the weights (one row alone would spare copies: its transposes are contiguous).
-Whatever a step makes grows by the same bytes with every further row, so that two steps tell the bytes alive at each
+Whatever a step makes grows by the same bytes with every further row, so that two steps give the bytes alive at each
 moment of a third one of any size, and its peak, wherever that lies.
 
 Left out: where the control flow of the two steps differs, their moments cannot be compared; the line through their

@@ -1,7 +1,7 @@
-"""The memory profile: the training peak of every strategy, from one trace (architecture.md §4.1).
+"""The memory profile: the training peak of every strategy, from one trace.
 
-M(s) = M_con + M_w(s) + M_x(s) in the paper's symbols (Table 1): constant, module and activation bytes. M_x is the
-sum over a *union*: a storage that several inserted locations need is kept once. All sizes are whole bytes.
+M(s) = M_con + M_w(s) + M_x(s) in the symbols of the TaskIT paper (Table 1): constant, module and activation bytes.
+M_x is the sum over a *union*: a storage that several inserted locations need is kept once. All sizes are whole bytes.
 """
 
 from collections.abc import Sequence

@@ -1,13 +1,13 @@
 """Rehearse a training step of one strategy on tensors without memory and read the peak off it.
 
 Nothing is estimated here: the very functions that train (adapt, make_optimizer, train_step) run on meta tensors
-that pass for tensors on the training device, and every storage they would make is counted while it would live.
+that claim to be on the training device, and every storage they would make is counted while it would live.
 """
 
 import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 
@@ -25,8 +25,16 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 Batch = dict[str, torch.Tensor]
-# Sees the model and its batch before the step; what it returns sees the loss before the backward pass.
-Watch = Callable[[Any, Batch], Callable[[torch.Tensor], None]]
+
+
+class StepObserver:
+    """Is called at two moments of a rehearsed step that trains something; a subclass overrides what it needs."""
+
+    def before_forward(self, model: torch.nn.Module, batch: Batch) -> None:
+        """Called once, with the model and the first micro-batch, before the first forward pass."""
+
+    def before_backward(self, loss: torch.Tensor) -> None:
+        """Called with the loss of every micro-batch, whose graph is complete, before its backward pass."""
 
 
 def rehearse(
@@ -35,14 +43,15 @@ def rehearse(
     heads: Sequence[str],
     task: str,
     conditions: Conditions,
-    watch: Watch | None = None,
+    observer: StepObserver | None = None,
     parametrization: Parametrization = PLAIN,
 ) -> int:
-    """Peak bytes of training ``ranks`` (location name -> rank) in ``form`` on ``build()``, a model on meta.
+    """Peak bytes of training ``ranks`` (location name -> rank) on ``build()``, a model on meta, whose
+    locations get LoRA in the given ``parametrization``.  The ``observer`` is called while the step is taken.
 
     Raises RuntimeError (also its NotImplementedError) where the model does something that needs real numbers.
     """
-    return take_step(build, ranks, heads, task, conditions, watch, parametrization).peak + conditions.runtime_bytes
+    return take_step(build, ranks, heads, task, conditions, observer, parametrization).peak + conditions.runtime_bytes
 
 
 def take_step(
@@ -51,10 +60,10 @@ def take_step(
     heads: Sequence[str],
     task: str,
     conditions: Conditions,
-    watch: Watch | None = None,
+    observer: StepObserver | None = None,
     parametrization: Parametrization = PLAIN,
 ) -> LiveStorages:
-    """The step of ``rehearse``, and what lived during it: its history too where it was taken on numbers."""
+    """The step of ``rehearse``; returns what lived during it, with its history where it was taken on numbers."""
     with _no_collection(), torch.device("meta"):
         model = adapt(build(), ranks, heads, task, parametrization)
     if conditions.gradient_checkpointing:
@@ -63,7 +72,7 @@ def take_step(
         fill_with_zeros(model)
     # one batch more than a step takes: Accelerate's loader holds the next one already
     count = conditions.gradient_accumulation
-    return step_of(model, lambda: [conditions.batch.empty() for _ in range(count + 1)], count, conditions, watch)
+    return step_of(model, lambda: [conditions.batch.empty() for _ in range(count + 1)], count, conditions, observer)
 
 
 def step_of(
@@ -71,16 +80,17 @@ def step_of(
     make_batches: Callable[[], list[Batch]],
     count: int,
     conditions: Conditions,
-    watch: Watch | None = None,
+    observer: StepObserver | None = None,
 ) -> LiveStorages:
-    """One step of a model that is there, on meta, from the first ``count`` of the batches that are made for it; all
-    of them are alive while it lasts."""
+    """One step of ``model``, which is on meta, from the first ``count`` of ``make_batches()``, all of which stay
+    alive while it lasts."""
     model.train()
     known = bool(conditions.batch.known)
     device = nullcontext() if conditions.on_numbers else simulated_device(conditions.device, known)
     rules = {} if conditions.on_numbers else RULES
     follow = KnownInputs if known and not conditions.on_numbers else LiveStorages
     live = follow(conditions.granularity, rules, SCRATCH, keep=conditions.on_numbers)
+    observer = observer or StepObserver()
     with _no_collection(), device, live:
         live.follow(standing_tensors(model))
         batches = make_batches()
@@ -88,8 +98,13 @@ def step_of(
         if trained:
             optimizer = make_optimizer(conditions.optimizer, trained, lr=1e-3, weight_decay=0.0)
             _make_state(optimizer, trained)
-            see = watch(model, batches[0]) if watch else None
-            train_step(model, optimizer, batches[:count], backward=_backward(see))
+            observer.before_forward(model, batches[0])
+
+            def backward(loss: torch.Tensor) -> None:
+                observer.before_backward(loss)
+                loss.backward()
+
+            train_step(model, optimizer, batches[:count], backward=backward)
         else:  # without anything to train: only ever evaluated
             with torch.no_grad():
                 model(**batches[0])
@@ -98,7 +113,7 @@ def step_of(
 
 @torch.no_grad()
 def fill_with_zeros(model: torch.nn.Module) -> None:
-    """Give a model on meta real tensors; their values do not matter, but they must be numbers."""
+    """Give a model on meta real tensors of zeros: any values do, but meta tensors have none."""
     model.to_empty(device="cpu")
     cast("PreTrainedModel", model).tie_weights()  # to_empty gives each name a tensor of its own
     for tensor in (*model.parameters(), *model.buffers()):
@@ -106,20 +121,11 @@ def fill_with_zeros(model: torch.nn.Module) -> None:
 
 
 def _make_state(optimizer: torch.optim.Optimizer, trained: Sequence[torch.nn.Parameter]) -> None:
-    """Take a first step with empty gradients: the optimizer's state is there from the second step on."""
+    """Take a first step with gradients of zero: the optimizer's state exists from the second step on."""
     for parameter in trained:
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
     optimizer.zero_grad()
-
-
-def _backward(see: Callable[[torch.Tensor], None] | None) -> Callable[[torch.Tensor], None]:
-    def backward(loss: torch.Tensor) -> None:
-        if see is not None:
-            see(loss)
-        loss.backward()
-
-    return backward
 
 
 @contextmanager

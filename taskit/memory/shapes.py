@@ -1,8 +1,7 @@
-"""What PyTorch does not know of a few operators on meta tensors: their shapes, and what they need meanwhile."""
+"""Rules for operators on meta tensors that PyTorch lacks or computes slowly: result shapes, and scratch bytes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
-from math import prod
 from typing import Any
 
 import torch
@@ -12,20 +11,14 @@ aten: Any = torch.ops.aten
 
 
 def _grouped_mm(left: Tensor, right: Tensor, offs: Tensor | None = None, *_: Any, **__: Any) -> Tensor:
-    """Products of groups of rows; PyTorch's own rule knows bfloat16 only, its kernels float32 and float16 too."""
+    """Products of groups of rows; PyTorch's own rule takes bfloat16 only, its kernels float32 and float16 too."""
     groups = [] if offs is None else [offs.shape[0]] if left.dim() == right.dim() == 2 else []
     batch = [left.shape[0]] if left.dim() == right.dim() == 3 else groups
     return left.new_empty([*batch, left.shape[-2], right.shape[-1]])
 
 
 def _in_place(*_: Any, **__: Any) -> None:
-    """Changes what it is given, and makes nothing."""
-
-
-def _quantize_rows(rows: Tensor, *_: float) -> tuple[Tensor, Tensor, None]:
-    """Eight bits and a scale for each row; how many columns are outliers only numbers can tell, few in any case."""
-    scales = rows.new_empty(rows.numel() // rows.shape[-1], dtype=torch.float32)
-    return torch.empty_like(rows, dtype=torch.int8), scales, None
+    """Changes its arguments in place, and returns nothing."""
 
 
 def _elementwise(op: Any, *args: Any, **kwargs: Any) -> Tensor:
@@ -45,24 +38,7 @@ def _vector_norm(op: Any, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     return op(x, *args, **kwargs) if len(args) > 1 or kwargs else x.new_empty(())
 
 
-def _unpacked(
-    rows: Tensor,
-    _packed: Tensor,
-    shape: Sequence[int],
-    _scales: Tensor,
-    _block: int,
-    _kind: str,
-    _bias: Tensor | None = None,
-    packed_scales: Tensor | None = None,
-    *_: Any,
-) -> int:
-    """Bytes of what a product with 4-bit weights unpacks: the weight (out, in) in the dtype of the rows, and its
-    scales in float32 under double quantisation."""
-    scales = 0 if packed_scales is None else 4 * packed_scales.numel()
-    return prod(shape) * rows.element_size() + scales
-
-
-# What to call in the place of an operator on meta tensors.
+# What to call instead of an operator on meta tensors; bitsandbytes' are added by `add_bitsandbytes_rules`.
 RULES: dict[Any, Callable[..., Any]] = {
     aten._grouped_mm.default: _grouped_mm,
     aten._fused_sgd_.default: _in_place,
@@ -71,14 +47,5 @@ RULES: dict[Any, Callable[..., Any]] = {
 }
 _ELEMENTWISE = (aten.mul.Tensor, aten.add.Tensor, aten.sub.Tensor, aten.pow.Tensor_Scalar, aten.neg.default)
 RULES |= {op: partial(_elementwise, op) for op in (*_ELEMENTWISE, aten.rsqrt.default, aten.silu.default)}
-# Bytes that an operator needs beside its results while it runs.
+# Bytes that an operator needs beside its results while it runs, from its arguments.
 SCRATCH: dict[Any, Callable[..., int]] = {}
-
-
-def with_bitsandbytes() -> None:
-    """Add the rules of bitsandbytes' operators, which exist once it is imported."""
-    import bitsandbytes  # noqa: F401
-
-    own: Any = torch.ops.bitsandbytes
-    RULES[own.int8_vectorwise_quant.default] = _quantize_rows
-    SCRATCH[own.gemm_4bit.default] = _unpacked

@@ -1,7 +1,7 @@
 """Let meta tensors pass for tensors on the training device, so that code takes that device's paths.
 
 Tensors on meta have shapes, dtypes and storages of a size, but no bytes, and operators on them cost
-microseconds.  What a model does with them can still differ from a real run, since code asks for the
+microseconds.  What a model does with them can still differ from a real run, since code reads the
 device, attention picks a kernel by it, and fused optimizers accept some devices only.
 """
 
@@ -21,7 +21,7 @@ from taskit.memory.attention import attend
 _ATTENTION = torch.nn.functional.scaled_dot_product_attention
 _PROPERTIES: Any = torch.Tensor
 CODES = 256  # entries of an 8-bit code book
-_META, _HERE = torch.device("meta"), torch.device("cpu")
+_META, _CPU = torch.device("meta"), torch.device("cpu")
 _MOVES = (torch.Tensor.to, torch.Tensor.cuda, torch.Tensor.cpu)
 
 
@@ -42,11 +42,11 @@ def simulated_device(device: str, known: bool = False) -> Iterator[None]:
             return run_backward(*args, **kwargs)
 
     with (
-        # Transformers must not look into masks that hold no numbers; it spares traced tensors that
+        # Transformers must not read masks that hold no numbers, as it does not read those of a tracer
         _replaced(import_utils, "is_fake_tensor", on_meta),
-        # fused optimizers ask for the device in a place that no mode can see
+        # fused optimizers check the device in Python code that no mode can intercept
         _replaced(fused, "_get_fused_kernels_supported_devices", lambda: ["cpu", "cuda", "meta"]),
-        # a mode rests while it handles a call, and the call of backward recomputes blocks and runs Python functions
+        # a mode is off while it handles a call, and the call of backward recomputes blocks and runs Python functions
         _replaced(torch.autograd, "_engine_run_backward", run_simulated),
         _empty_code_books(),
         mode,
@@ -64,7 +64,7 @@ def on_meta(value: Any) -> bool:
 def _replaced(module: ModuleType, name: str, value: Any) -> Iterator[None]:
     """``module.name`` is ``value`` inside.
 
-    A release that lacks the name is left as it is: what then asks meta tensors for numbers raises a RuntimeError,
+    A release that lacks the name is left as it is: what then reads numbers of meta tensors raises a RuntimeError,
     and the step is taken on real ones (numbers.py).
     """
     before = getattr(module, name, None)
@@ -108,17 +108,17 @@ class _SimulatedDevice(TorchFunctionMode):
             return self.answers[func]
         if func is _ATTENTION:
             return attend(self.device, *args, **kwargs)
-        place = _META
+        actual = _META
         if self.known and args and isinstance(args[0], torch.Tensor) and not args[0].is_meta:
-            place = _HERE
+            actual = _CPU
         if func in _MOVES:
-            args = (args[0], *(place if _names_device(a) else a for a in args[1:]))
+            args = (args[0], *(actual if _names_device(a) else a for a in args[1:]))
         if func in self.constructors or kwargs.get("device") is not None:
-            kwargs["device"] = place
+            kwargs["device"] = actual
         made = func(*args, **kwargs)
         if self.known and func in self.constructors and not made.is_floating_point():
             del made
-            made = func(*args, **{**kwargs, "device": _HERE})
+            made = func(*args, **{**kwargs, "device": _CPU})
         return made
 
 

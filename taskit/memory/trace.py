@@ -1,14 +1,22 @@
-"""Trace one training step without weights and read from its autograd graph who needs which bytes.
+"""Trace one training step without weights and read from its autograd graph which locations need which bytes.
 
-The model is laid out with a LoRA at *every* candidate location and run forward once on fake
-tensors, which have shapes, storages and the CPU's own attention kernels but no memory behind them.
-Each node of the resulting autograd graph holds the tensors it saved for the backward pass:
+The model gets a LoRA at *every* candidate location and is run forward once on meta tensors, which have
+shapes, storages and the attention kernels of the training device but no memory behind them.  Each node of
+the resulting autograd graph holds the tensors it saved for the backward pass:
 
 * a node inside a LoRA branch exists if and only if its location is inserted;
-* any other node exists once a location upstream of it is inserted, which the graph itself tells.
+* any other node exists once a location upstream of it is inserted, which the edges of the graph show.
 
-So one trace gives, for every saved storage, the set of locations that need it, and with that the
-bytes of any strategy.  The short-lived rest of the peak comes from a rehearsal (rehearsal.py).
+So one trace gives, for every saved storage, the set of locations that need it, and with that the bytes of
+any strategy.  For two locations with an activation between them, x -> W0 -> h -> GELU -> g -> W1 -> loss:
+
+    x  saved by lora_A of location 0                       needed by (0,)
+    h  saved by GELU, whose only trained input is LoRA 0   needed by (0,)
+    g  saved by lora_A of location 1                       needed by (1,)
+
+LoRA at 0 alone keeps x and h, at 1 alone g, at both all three.  (What ranks size, A(x), is counted per rank.)
+
+The short-lived rest of the peak comes from the rehearsal that the trace observes (rehearsal.py).
 
 Left out: what a kernel allocates and frees inside one operator; the allocator's rounding; the
 Python process itself.
@@ -25,7 +33,7 @@ from taskit.memory.conditions import Conditions
 from taskit.memory.graph import grad_nodes, needed_by, nodes_between, saved_tensors, storage_key, upstream_masks
 from taskit.memory.live import standing_tensors
 from taskit.memory.profile import MemoryProfile, Storage
-from taskit.memory.rehearsal import rehearse
+from taskit.memory.rehearsal import Batch, StepObserver, rehearse
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -56,48 +64,46 @@ def trace(
     tracer = _Tracer(names, [location.block for location in locations], conditions)
     # a checkpointed forward has no graph inside its blocks, so that it is rehearsed without and then with
     peak = rehearse(build, full, heads, task, replace(conditions, gradient_checkpointing=False), tracer)
+    profile = tracer.profile
+    assert profile is not None
+    del tracer  # and with it the model, before another one is built
     if conditions.gradient_checkpointing:
         peak = rehearse(build, full, heads, task, conditions)
-    assert tracer.profile is not None
-    additive = tracer.profile.bytes(tuple(full.values()))
-    return replace(tracer.profile, transient_bytes=max(peak - additive, 0))
+    return replace(profile, transient_bytes=max(peak - profile.bytes(tuple(full.values())), 0))
 
 
-class _Tracer:
-    """Watches a rehearsal: follows the branches through the forward pass, then reads the graph of the loss."""
+class _Tracer(StepObserver):
+    """Notes in the forward pass what belongs to which LoRA branch and block, then reads the graph of the loss.
+
+    ``profile`` is there after the step; its transient bytes are 0.
+    """
 
     def __init__(self, names: Sequence[str], blocks: Sequence[int], conditions: Conditions) -> None:
         self.names, self.blocks, self.conditions = names, blocks, conditions
         self.profile: MemoryProfile | None = None
 
-    def __call__(self, model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> Callable[[torch.Tensor], None]:
-        branches, blocks = _Branches(model, self.names), _Blocks(model, self.names)
+    def before_forward(self, model: torch.nn.Module, batch: Batch) -> None:
+        self.model, self.batch = model, batch
+        self.branches = _Branches(model, self.names)
+        self.checkpointed = _CheckpointedBlocks(model, self.names)
 
-        def read(loss: torch.Tensor) -> None:
-            if self.profile is None:  # of several micro-batches, the first
-                self.profile = self._read(loss, model, batch, branches, blocks)
-                branches.forget()
-                blocks.inside.clear()
+    def before_backward(self, loss: torch.Tensor) -> None:
+        if self.profile is None:  # of several micro-batches, the first
+            self.profile = self._read_profile(loss)
+            self.branches.forget_graph()
+            self.checkpointed.forget_graph()
 
-        return read
-
-    def _read(
-        self,
-        loss: torch.Tensor,
-        model: torch.nn.Module,
-        batch: dict[str, torch.Tensor],
-        branches: "_Branches",
-        blocks: "_Blocks",
-    ) -> MemoryProfile:
+    def _read_profile(self, loss: torch.Tensor) -> MemoryProfile:
         count, always = len(self.names), 1 << len(self.names)
-        kept = _kept_bytes(loss, model, batch, branches, blocks if self.conditions.gradient_checkpointing else None)
-        constant = _constant_bytes(model, branches, batch, self.conditions)
+        checkpointed = self.checkpointed if self.conditions.gradient_checkpointing else None
+        kept = _kept_bytes(loss, self.model, self.batch, self.branches, checkpointed)
+        constant = _constant_bytes(self.model, self.branches, self.batch, self.conditions)
         constant += sum(size for mask, size in kept.items() if mask & always)
         return MemoryProfile(
             locations=tuple(self.names),
             blocks=tuple(self.blocks),
             constant_bytes=constant,
-            rank_bytes=tuple(branches.rank_bytes(i, self.conditions) for i in range(count)),
+            rank_bytes=tuple(self.branches.rank_bytes(i, self.conditions) for i in range(count)),
             fixed_bytes=(0,) * count,
             storages=tuple(
                 Storage(bytes=size, needed_by=tuple(i for i in range(count) if mask >> i & 1))
@@ -111,9 +117,9 @@ class _Tracer:
 def _kept_bytes(
     loss: torch.Tensor,
     model: torch.nn.Module,
-    batch: dict[str, torch.Tensor],
+    batch: Batch,
     branches: "_Branches",
-    checkpointed: "_Blocks | None",
+    checkpointed: "_CheckpointedBlocks | None",
 ) -> dict[int, int]:
     """Bytes saved for backward, by the bits of the locations that need them.
 
@@ -145,9 +151,7 @@ def _kept_bytes(
     return kept
 
 
-def _constant_bytes(
-    model: torch.nn.Module, branches: "_Branches", batch: dict[str, torch.Tensor], conditions: Conditions
-) -> int:
+def _constant_bytes(model: torch.nn.Module, branches: "_Branches", batch: Batch, conditions: Conditions) -> int:
     """Frozen weights, buffers, the runtime, all batches, and the trained heads with gradient and optimizer state."""
     lora = set(branches.leaves)
     weights = {storage_key(t): t.untyped_storage().nbytes() for t in standing_tensors(model) if id(t) not in lora}
@@ -185,12 +189,12 @@ class _Branches:
 
         return hook
 
-    def forget(self) -> None:
-        """Let go of the graph, which the backward pass is to free."""
+    def forget_graph(self) -> None:
+        """Drop the references to nodes of the graph, which the backward pass is to free."""
         self.nodes.clear()
 
     def rank_bytes(self, i: int, conditions: Conditions) -> int:
-        """Bytes that one more rank at location i costs: weights, gradients, state, its activations."""
+        """Bytes of one more rank at location i: weights, gradients, optimizer state and rank-sized activations."""
         trained = sum(
             p.numel() * (p.element_size() + _training_bytes(p, conditions.optimizer)) for p in self.parameters[i]
         )
@@ -200,8 +204,8 @@ class _Branches:
         return -(-(trained + saved) // TRACE_RANK)
 
 
-class _Blocks:
-    """Notes the inputs of the blocks that gradient checkpointing recomputes, and the nodes inside them."""
+class _CheckpointedBlocks:
+    """Notes, while the model runs, inputs and nodes of the blocks that gradient checkpointing recomputes."""
 
     def __init__(self, model: torch.nn.Module, names: Sequence[str]) -> None:
         from transformers.modeling_layers import GradientCheckpointingLayer
@@ -224,3 +228,7 @@ class _Blocks:
             self.needs[key] = self.needs.get(key, 0) | up_to_here
 
         return hook
+
+    def forget_graph(self) -> None:
+        """Drop the references to nodes of the graph, which the backward pass is to free."""
+        self.inside.clear()

@@ -1,9 +1,10 @@
-"""Memory budgets: read what a person writes, show bytes as a person reads them."""
+"""Memory budgets: parse what a person writes, and resolve it to bytes."""
 
 import re
 from dataclasses import dataclass
 
 from taskit.errors import BudgetError
+from taskit.terminal import show_bytes
 
 UNITS = {"B": 1, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 UNITS |= {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
@@ -63,13 +64,3 @@ def device_memory() -> tuple[int, int]:
 
     memory = psutil.virtual_memory()
     return memory.available, memory.total
-
-
-def show_bytes(size: int) -> str:
-    """Binary units for people: ``show_bytes(1536) == '1.5 KiB'``."""
-    amount, units = float(abs(size)), ["B", "KiB", "MiB", "GiB"]
-    while amount >= 1024 and len(units) > 1:
-        amount /= 1024
-        units.pop(0)
-    digits = f"{amount:.0f}" if units[0] == "B" else f"{amount:.3g}" if amount < 1000 else f"{amount:.0f}"
-    return f"{'-' if size < 0 else ''}{digits} {units[0]}"

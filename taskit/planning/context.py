@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from taskit.backbone.loading import Backbone
+from taskit.backbone.sources import Backbone
 from taskit.backbone.target_modules import Location
 from taskit.data import DataInfo
 from taskit.errors import PlanError

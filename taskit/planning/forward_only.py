@@ -9,10 +9,10 @@ from dataclasses import replace
 from taskit.errors import BudgetError, PlanError
 from taskit.memory.live import standing_tensors
 from taskit.memory.profile import MemoryProfile
-from taskit.planning.budget import show_bytes
 from taskit.planning.step_spec import FULL_RANK, StepSpec
 from taskit.scheduler import ANY, Constraints
 from taskit.step.parametrization import FrozenParametrization
+from taskit.terminal import show_bytes
 
 
 def forward_profile(step_spec: StepSpec, ranks: Mapping[str, int]) -> MemoryProfile:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from taskit.backbone.loading import Backbone
+from taskit.backbone.sources import Backbone
 from taskit.data.info import DataInfo
 from taskit.errors import PlanError
 from taskit.planning.recipe import Recipe

@@ -7,18 +7,19 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from taskit.backbone.loading import find_backbone
 from taskit.backbone.processors import make_collator
+from taskit.backbone.sources import find_backbone
 from taskit.data import Collator, Dataset, load
 from taskit.errors import BudgetError, PlanError
 from taskit.methods import parametrization_of
-from taskit.planning.budget import Budget, parse_budget, show_bytes
+from taskit.planning.budget import Budget, parse_budget
 from taskit.planning.context import PlanningContext, prepare
 from taskit.planning.forward_only import composition_instead, forward_profile, largest_batch
 from taskit.planning.plan import Plan, PlannedLocation
 from taskit.planning.recipe import Recipe
 from taskit.planning.step_spec import Pricing, StepSpec, build_step_spec, copied, estimate, planned_locations, price
 from taskit.scheduler import RANKS, Schedule, objective
+from taskit.terminal import show_bytes
 from taskit.transfer.importance import UNIFORM
 
 TOLERANCE = 0.005  # of the budget above no update: a plan that leaves less unspent is not searched further

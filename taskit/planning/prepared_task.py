@@ -8,8 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from taskit.backbone.loading import Backbone, final_linear, find_backbone, load_model, require_task
+from taskit.backbone.heads import final_linear
+from taskit.backbone.loading import load_model, require_task
 from taskit.backbone.processors import make_collator
+from taskit.backbone.sources import Backbone, find_backbone
 from taskit.data import Collator, Dataset, load
 from taskit.planning.recipe import Recipe
 from taskit.planning.step_spec import Pricing, StepSpec, build_step_spec, price

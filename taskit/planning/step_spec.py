@@ -5,18 +5,19 @@ from dataclasses import dataclass, replace
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from taskit.backbone.loading import Backbone, empty_model, head_names, quantization_config
+from taskit.backbone.heads import head_names
+from taskit.backbone.loading import empty_model, quantization_config
+from taskit.backbone.sources import Backbone
 from taskit.backbone.target_modules import Location, find_locations
 from taskit.data import Collator, Dataset, longest_rows
 from taskit.data.info import DataInfo
-from taskit.errors import PlanError
+from taskit.errors import PlanError, first_line
 from taskit.memory.conditions import BatchShape, Conditions
+from taskit.memory.device import runtime_bytes, sharing_bytes, training_device
 from taskit.memory.numbers import extrapolate_peak, extrapolate_profile
 from taskit.memory.profile import MemoryProfile
 from taskit.memory.quantized import quantize_empty
 from taskit.memory.rehearsal import rehearse, take_step
-from taskit.memory.runtime import runtime_bytes, training_device
-from taskit.memory.sharding import sharing_bytes
 from taskit.memory.trace import trace
 from taskit.planning.plan import MemoryEstimate, PlannedLocation
 from taskit.planning.recipe import Recipe
@@ -109,11 +110,11 @@ class StepSpec:
             if self.quantization:
                 raise PlanError(
                     f"The memory of training this backbone in {self.quantization} cannot be foreseen, because it "
-                    f"cannot be traced without numbers ({_reason(error)}) and quantised weights cannot be made up; "
-                    "plan without --quantize."
+                    f"cannot be traced without numbers ({first_line(error)}) and quantised weights cannot be made "
+                    "up; plan without --quantize."
                 ) from error
             self.on_progress(
-                f"this model cannot be traced without numbers ({_reason(error)}): taking real steps with two rows "
+                f"this model cannot be traced without numbers ({first_line(error)}): taking real steps with two rows "
                 "and with three"
             )
         try:
@@ -121,7 +122,7 @@ class StepSpec:
         except (RuntimeError, ValueError, TypeError, IndexError, KeyError) as error:
             raise PlanError(
                 "The memory of training this backbone cannot be foreseen, because a step of it fails at: "
-                f"{_reason(error)}; choose another backbone."
+                f"{first_line(error)}; choose another backbone."
             ) from error
 
     def trainable_parameters(self, ranks: Sequence[int]) -> int:
@@ -182,10 +183,6 @@ def build_step_spec(
         sharing_bytes=sharing_bytes(model, heads, recipe.shards),
         parametrization_of=parametrization_of,
     )
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
 
 
 def empty_build(backbone: Backbone, info: DataInfo, device: str) -> "PreTrainedModel":

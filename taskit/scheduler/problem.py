@@ -14,6 +14,7 @@ from taskit.errors import BudgetError, PlanError
 from taskit.memory.profile import MemoryProfile
 from taskit.scheduler.constraints import Candidate, Constraints
 from taskit.scheduler.gain import rank_gain
+from taskit.terminal import show_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,8 +129,9 @@ def check_budget(profile: MemoryProfile, constraints: Constraints, budget: int) 
     if budget < needed:
         what = "frozen base and the locations forced in need" if any(least) else "frozen base needs"
         raise BudgetError(
-            f"The budget of {_readable(budget)} is {needed - budget} bytes short of the {_readable(needed)} that the "
-            f"{what} before anything else is inserted; raise the budget or lower the batch size."
+            f"The budget of {budget} bytes ({show_bytes(budget)}) is {needed - budget} bytes short of the "
+            f"{needed} bytes ({show_bytes(needed)}) that the {what} before anything else is inserted; raise the "
+            "budget or lower the batch size."
         )
 
 
@@ -183,9 +185,3 @@ def _check_parameters(problem: Problem, found: Sequence[Candidate]) -> None:
             f"The locations forced in by {', '.join(names)} train {forced} parameters at the lowest rank, more than "
             f"the {limit} allowed; force in fewer or allow more."
         )
-
-
-def _readable(count: int) -> str:
-    """Write bytes for people: exact, with GiB or MiB beside it."""
-    size = f"{count / 2**30:.2f} GiB" if abs(count) >= 2**30 else f"{count / 2**20:.2f} MiB"
-    return f"{count} bytes ({size})"

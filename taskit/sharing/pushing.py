@@ -13,8 +13,8 @@ from huggingface_hub.utils import validate_repo_id
 from taskit.errors import HubError, HubUnavailableError
 from taskit.sharing.publishing import gather_files
 from taskit.zoo.adapter import read_config
-from taskit.zoo.hub.cache import token_in_use
 from taskit.zoo.hub.failures import TRIES, hub_failures, wait_before
+from taskit.zoo.hub.pulling import token_in_use
 
 EMPTY = {".gitattributes"}  # what a new repository holds
 CONFLICTS = (409, 412)  # created, or committed to, in the meantime

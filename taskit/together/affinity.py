@@ -12,7 +12,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from taskit.backbone.loading import Backbone, empty_model, final_linear, load_model
+from taskit.backbone.heads import final_linear
+from taskit.backbone.loading import empty_model, load_model
+from taskit.backbone.sources import Backbone
 from taskit.data import Collator, Dataset
 from taskit.planning.recipe import Recipe
 from taskit.step.step import loss_of, make_optimizer, train_step

@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from taskit.backbone.loading import Backbone, find_backbone, require_task
+from taskit.backbone.loading import require_task
 from taskit.backbone.processors import make_collator
+from taskit.backbone.sources import Backbone, find_backbone
 from taskit.backbone.target_modules import Location
 from taskit.data import Collator, DataInfo, Dataset, load
 from taskit.errors import BudgetError, PlanError
-from taskit.planning.budget import parse_budget, show_bytes
+from taskit.planning.budget import parse_budget
 from taskit.planning.plan import Plan
 from taskit.planning.planner import search
 from taskit.planning.recipe import Recipe
@@ -28,6 +29,7 @@ from taskit.planning.step_spec import (
     quiet,
 )
 from taskit.scheduler import ANY, Schedule, schedule
+from taskit.terminal import show_bytes
 from taskit.together.affinity import affinity
 from taskit.together.rehearsal import rehearse_joint
 from taskit.together.task_tree import TaskTree, cut, level_of, require_groups, usual_groups

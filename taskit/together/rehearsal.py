@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from taskit.errors import PlanError
+from taskit.errors import PlanError, first_line
 from taskit.memory.rehearsal import step_of
 from taskit.step.recompute import use_checkpointing
 from taskit.together.task_tree import TaskTree
@@ -35,10 +35,9 @@ def rehearse_joint(step_specs: "Sequence[StepSpec]", ranks: Mapping[str, int], t
 
         live = step_of(joint, make, len(step_specs), conditions)
     except RuntimeError as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise PlanError(
-            f"The memory of training this backbone on several datasets cannot be foreseen ({reason}); choose another "
-            "backbone, or train one dataset at a time with taskit plan."
+            f"The memory of training this backbone on several datasets cannot be foreseen ({first_line(error)}); "
+            "choose another backbone, or train one dataset at a time with taskit plan."
         ) from error
     return live.peak + conditions.runtime_bytes
 

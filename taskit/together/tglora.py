@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
-from taskit.backbone.loading import head_names
+from taskit.backbone.heads import head_names
 from taskit.backbone.target_modules import find_locations
 from taskit.step.lora import adapt
 from taskit.together.task_tree import TaskTree, level_of

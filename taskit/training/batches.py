@@ -12,7 +12,7 @@ from accelerate import Accelerator, skip_first_batches
 from torch.utils.data import DataLoader
 
 from taskit.data import Collator, Dataset, load, longest_rows
-from taskit.data.splitting import split
+from taskit.data.rows import split
 from taskit.errors import RunError
 from taskit.planning.plan import Plan
 from taskit.planning.recipe import Recipe

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image, ImageDraw, ImageFont
 
-from taskit.planning.budget import show_bytes
 from taskit.planning.plan import Plan
 from taskit.planning.rank_grid import rank_grid
+from taskit.terminal import show_bytes
 from taskit.zoo.adapter import CONFIG
 
 if TYPE_CHECKING:

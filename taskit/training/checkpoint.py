@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from taskit.errors import RunError
+from taskit.errors import RunError, first_line
 from taskit.files import read_json
 from taskit.training.results import Scores
 
@@ -99,7 +99,7 @@ class Checkpoints:
             part.mkdir(parents=True)
             yield part
         except (OSError, SafetensorError, RuntimeError) as error:  # torch.save reports a full disk as RuntimeError
-            reason = getattr(error, "strerror", None) or str(error).splitlines()[0].rstrip(".")
+            reason = getattr(error, "strerror", None) or first_line(error)
             raise RunError(
                 f"The checkpoint cannot be written to {self.folder} ({reason}); make room there and resume the run."
             ) from error

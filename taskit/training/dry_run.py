@@ -6,9 +6,9 @@ from dataclasses import replace
 import torch
 
 from taskit.errors import BudgetError
-from taskit.planning.budget import show_bytes
 from taskit.planning.plan import Plan
 from taskit.step.step import train_step
+from taskit.terminal import show_bytes
 from taskit.training.distributed import average_gradients
 
 TOLERANCE = 1.03  # measured over predicted, the bar of benchmarks/peaks.py

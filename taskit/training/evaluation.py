@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 from torch.nn.functional import cross_entropy
 
-from taskit.backbone.heads import WRITING
+from taskit.backbone.config import WRITING
 from taskit.step.targets import token_losses
 from taskit.training.results import HardRow, Scores
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from taskit.backbone.loading import quiet
+from taskit.backbone.config import quiet
 from taskit.data import Collator
 from taskit.training.results import HardRow, Scores
 

@@ -88,7 +88,7 @@ def compare(folder: str | Path, given: str) -> tuple[Prediction, Prediction]:
 
 
 def _predict(plan: Plan, model: Any, inputs: Sequence[str]) -> tuple[Prediction, ...]:
-    from taskit.backbone.heads import WRITING
+    from taskit.backbone.config import WRITING
     from taskit.backbone.processors import make_collator
     from taskit.training.generation import answer
 

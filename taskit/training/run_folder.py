@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-from taskit.errors import RunError, TaskITError
+from taskit.errors import RunError, TaskITError, first_line
 from taskit.files import read_json, write_json
 
 SCHEMA = 1
@@ -148,5 +148,5 @@ def sentence(error: BaseException) -> str:
     """What a person reads about an error: our own sentence, or the library's first line."""
     if isinstance(error, TaskITError):
         return str(error)
-    reason = next(iter(str(error).strip().splitlines()), "no reason given").rstrip(".")
-    return f"The training broke off ({type(error).__name__}: {reason}); see log.txt, then resume it."
+    said = first_line(error) if str(error).strip() else "no reason given"
+    return f"The training broke off ({type(error).__name__}: {said}); see log.txt, then resume it."

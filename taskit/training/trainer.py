@@ -15,8 +15,8 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 
-from taskit.backbone.heads import trained_head
-from taskit.backbone.loading import final_linear, head_names, load_model
+from taskit.backbone.heads import final_linear, head_names, trained_head
+from taskit.backbone.loading import load_model
 from taskit.backbone.processors import make_collator
 from taskit.data import Collator, Dataset
 from taskit.errors import BudgetError

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from taskit.backbone.heads import WRITING, final_linear
+from taskit.backbone.config import WRITING
+from taskit.backbone.heads import final_linear
 from taskit.step.targets import inputs_of
 from taskit.transfer.probe import example_features, frozen, text_mask, token_features
 

@@ -12,7 +12,7 @@ from gradio.events import api as endpoint
 from gradio.utils import get_upload_folder
 
 from taskit.data import load
-from taskit.data.hub import PREFIX
+from taskit.data.sources import PREFIX
 from taskit.errors import DataError, RunError, TaskITError, ZooError
 from taskit.planning.budget import parse_budget
 from taskit.planning.context import prepare

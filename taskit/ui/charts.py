@@ -1,7 +1,7 @@
 """The other pictures of the plan step: similar tasks, where the bytes go, what another byte would buy."""
 
-from taskit.planning.budget import show_bytes
 from taskit.planning.plan import Plan
+from taskit.terminal import show_bytes
 from taskit.transfer.similarity import THRESHOLDS
 from taskit.ui.frontier_view import FrontierView
 from taskit.ui.markup import empty, panel, share, text

@@ -5,7 +5,7 @@ import tempfile
 from dataclasses import fields, replace
 from pathlib import Path
 
-from taskit.data.hub import PREFIX
+from taskit.data.sources import PREFIX
 from taskit.planning.recipe import Recipe
 from taskit.ui.page import Chosen
 

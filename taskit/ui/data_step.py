@@ -7,8 +7,7 @@ import gradio as gr
 
 from taskit.data import load
 from taskit.data.columns import ROLES
-from taskit.data.hub import PREFIX
-from taskit.data.sources import READERS
+from taskit.data.sources import PREFIX, READERS
 from taskit.data.tables import read_table
 from taskit.errors import DataError, TaskITError
 from taskit.ui.examples import EXAMPLES, example

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from taskit.planning.budget import show_bytes
 from taskit.planning.plan import Plan, PlannedLocation
 from taskit.planning.rank_grid import SHADES, ink_on
+from taskit.terminal import show_bytes
 from taskit.transfer.importance import attribution
 from taskit.ui.markup import panel, text
 

@@ -8,10 +8,10 @@ import gradio as gr
 from taskit.backbone.sources import QUANTIZATIONS
 from taskit.errors import PlanError
 from taskit.methods import METHODS
-from taskit.planning.budget import show_bytes
 from taskit.planning.levers import BATCH, CHECKPOINTING, LENGTH, QUANTIZATION, Effect
 from taskit.planning.recipe import Recipe
 from taskit.step.step import OPTIMIZERS
+from taskit.terminal import show_bytes
 from taskit.ui.markup import text
 
 NO_QUANTIZATION = "none"

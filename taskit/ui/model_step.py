@@ -4,10 +4,10 @@ from pathlib import Path
 
 import gradio as gr
 
-from taskit.backbone.loading import bundled_names, find_backbone, modality_of
-from taskit.backbone.sources import PACKAGED
+from taskit.backbone.config import modality_of
+from taskit.backbone.sources import PACKAGED, bundled_names, find_backbone
 from taskit.errors import BackboneError
-from taskit.planning.budget import show_bytes
+from taskit.terminal import show_bytes
 from taskit.ui.markup import empty, notice, panel, table, text
 from taskit.ui.page import MODEL, Page, tab
 from taskit.ui.report_errors import report_errors

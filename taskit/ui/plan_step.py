@@ -7,11 +7,12 @@ from typing import Any
 import gradio as gr
 
 from taskit.errors import PlanError, TaskITError
-from taskit.planning.budget import AUTO_SHARE, Budget, device_memory, show_bytes
+from taskit.planning.budget import AUTO_SHARE, Budget, device_memory
 from taskit.planning.context import prepare
 from taskit.planning.levers import effects
 from taskit.planning.planner import decide
 from taskit.planning.recipe import Recipe
+from taskit.terminal import show_bytes
 from taskit.ui.commands import save
 from taskit.ui.frontier_view import STEPS, FrontierView, at_percent, frontier_view
 from taskit.ui.lever_fields import draw_levers, explanations, infos, read_levers

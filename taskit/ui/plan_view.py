@@ -1,7 +1,7 @@
 """The plan step's pictures, arranged."""
 
-from taskit.planning.budget import show_bytes
 from taskit.planning.plan import Plan
+from taskit.terminal import show_bytes
 from taskit.ui.charts import gain_curve, memory_bar, similarity_bars
 from taskit.ui.commands import command
 from taskit.ui.frontier_view import FrontierView

@@ -12,9 +12,9 @@ import gradio as gr
 from gradio.utils import get_space
 
 from taskit.errors import HubError
-from taskit.planning.budget import show_bytes
 from taskit.sharing.publishing import PICTURE, gather_files
 from taskit.sharing.pushing import push, require_name
+from taskit.terminal import show_bytes
 from taskit.training.runs import Run
 from taskit.ui.markup import panel, table, text
 from taskit.ui.visitors import account

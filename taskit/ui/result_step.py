@@ -10,7 +10,7 @@ import gradio as gr
 from gradio.utils import get_space
 
 from taskit.errors import DataError, RunError
-from taskit.planning.budget import show_bytes
+from taskit.terminal import show_bytes
 from taskit.training.inference import PAIR, Prediction, compare
 from taskit.training.results import Result
 from taskit.training.runs import Run

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from huggingface_hub import HfApi
 
-from taskit.data.hub import PREFIX
+from taskit.data.sources import PREFIX
 from taskit.errors import RunError, TaskITError
 from taskit.files import read_json, write_json
 from taskit.jobs.quote import Quote

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from taskit.jobs.job import Job
-from taskit.planning.budget import show_bytes
+from taskit.terminal import show_bytes
 from taskit.training.run_folder import Event
 from taskit.training.runs import Run, RunProgress
 from taskit.ui.markup import empty, figures, notice, panel, share, text

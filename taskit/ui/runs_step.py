@@ -5,7 +5,7 @@ from typing import Any
 
 import gradio as gr
 
-from taskit.planning.budget import show_bytes
+from taskit.terminal import show_bytes
 from taskit.training.run_folder import LIVE
 from taskit.training.runs import Run
 from taskit.ui.markup import empty, panel, table, text

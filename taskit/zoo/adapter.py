@@ -32,7 +32,7 @@ FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
 
 READ = {"peft_type", "base_model_name_or_path", "r", "lora_alpha", "rank_pattern", "alpha_pattern", "use_rslora"}
 READ |= {"modules_to_save", "bias", "init_lora_weights", "revision"}
-# Without effect on what an existing LoRA computes in evaluation, or (targets) told by the tensors themselves.
+# Without effect on what an existing LoRA computes in evaluation, or (targets) given by the tensors themselves.
 HARMLESS = {"target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "fan_in_fan_out"}
 HARMLESS |= {"task_type", "auto_mapping", "peft_version", "inference_mode", "lora_dropout"}
 HARMLESS |= {"megatron_core", "qalora_group_size"}  # set in every file of recent PEFT; inert without their switch
@@ -102,7 +102,7 @@ def read_config(folder: str | Path) -> AdapterConfig:
 
 
 def require_backbone(learned_on: str, backbones: Collection[str]) -> None:
-    """Raise ZooError unless ``learned_on`` is among ``backbones``, whose first is the one asked for."""
+    """Raise ZooError unless ``learned_on`` is among ``backbones``, whose first is the requested one."""
     if learned_on not in backbones:
         wanted = next(iter(backbones))
         raise ZooError(f"It was learned on {learned_on[:120]!r}, not on {wanted!r}; choose that backbone to use it.")

@@ -1,4 +1,4 @@
-"""One LoRA branch and how the base model computes with it for a while: forward hooks, nothing replaced or copied."""
+"""One LoRA branch, and forward hooks with which a base model computes with it, nothing replaced or copied."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -54,7 +54,7 @@ def current_name(model: nn.Module) -> Callable[[str], str]:
     The rules are those by which Transformers loads old checkpoints: ``vit.encoder.layer.0.attention.attention.query``
     is ``vit.layers.0.attention.q_proj`` today, and the prefix of the base model is added or removed.
     """
-    # Here, for they load the half of Transformers, which a reader of headers alone can do without.
+    # Imported here, since they load half of Transformers, which reading headers does not need.
     from transformers import PreTrainedModel
     from transformers.conversion_mapping import get_model_conversion_mapping
     from transformers.core_model_loading import WeightRenaming, rename_source_key

@@ -32,7 +32,7 @@ def shortlist(
 ) -> tuple[tuple[LearnedTask, ...], tuple[tuple[str, str], ...]]:
     """The MOST learned tasks whose updates are most like the trial's, in the order of the zoo; the others with why.
 
-    An adapter that cannot be read stays in, for whoever tries it says what is wrong.
+    An adapter that cannot be read stays in: the forward with it raises the error that names what is wrong.
     """
     if len(tasks) <= MOST:
         return tuple(tasks), ()

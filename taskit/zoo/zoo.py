@@ -12,7 +12,7 @@ from taskit.zoo.adapter import CONFIG, NOTES, AdapterConfig, read_config, read_j
 from taskit.zoo.hub.source import is_hub
 
 if TYPE_CHECKING:
-    from taskit.backbone.loading import Backbone
+    from taskit.backbone.sources import Backbone
 
 _COMMIT, _HASH = re.compile(r"[0-9a-f]{40}"), re.compile(r"sha256:[0-9a-f]{64}")
 BUNDLED = Path(__file__).parents[2] / "zoo" / "adapters"  # one folder for each backbone, by the end of its id
@@ -42,7 +42,7 @@ class LearnedTask:
 class Zoo:
     """The learned tasks that fit one backbone, and (name, reason) of each adapter that was skipped.
 
-    ``note`` is a sentence where the zoo is not what was asked for, as without a network.
+    ``note`` is a sentence where the zoo is not the one requested, as without a network.
     """
 
     tasks: tuple[LearnedTask, ...]
@@ -53,7 +53,7 @@ class Zoo:
 def open_zoo(
     source: str | Path, backbone_id: str, *, revision: str | None = None, token: str | None = None, ask: bool = False
 ) -> Zoo:
-    """Learned tasks for ``backbone_id`` in ``source``: a folder, or one of the forms of `taskit.zoo.hub.source`.
+    """Learned tasks for ``backbone_id`` in ``source``: a folder, or a source that `taskit.zoo.hub.source` parses.
 
     In a folder every folder up to two levels down with an adapter_config.json counts.  From the Hub adapters are
     pulled into a cache, from which the next call takes them without any request for an hour, unless ``ask``, and
@@ -80,8 +80,8 @@ def open_zoo(
 
 
 def _hub_zoo(source: str, backbone_id: str, revision: str | None, token: str | None, ask: bool) -> Zoo:
-    from taskit.zoo.hub.cache import token_in_use
     from taskit.zoo.hub.listing import hub_listing
+    from taskit.zoo.hub.pulling import token_in_use
 
     token = token_in_use(token)
     listing = hub_listing(source, backbone_id, token, ask=ask)

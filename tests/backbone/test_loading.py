@@ -12,18 +12,12 @@ import transformers as t
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from taskit.backbone import sources as source
-from taskit.backbone.loading import (
-    Backbone,
-    empty_model,
-    final_linear,
-    find_backbone,
-    find_locations,
-    head_names,
-    load_model,
-    modality_of,
-    source_of,
-)
+from taskit.backbone.config import modality_of
+from taskit.backbone.heads import final_linear, head_names
+from taskit.backbone.loading import empty_model, load_model
 from taskit.backbone.processors import load_processor
+from taskit.backbone.sources import Backbone, find_backbone, source_of
+from taskit.backbone.target_modules import find_locations
 from taskit.errors import BackboneError
 from tests.tiny import tiny_model
 

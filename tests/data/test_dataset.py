@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from taskit.data import DataInfo, Report, check, load
-from taskit.data.report import ClassCount
+from taskit.data.info import ClassCount
 from taskit.errors import DataError
 from tests.data.conftest import csv_text, image_files, png, write_files, write_zip
 

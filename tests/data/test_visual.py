@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from taskit.backbone.loading import find_backbone
 from taskit.backbone.processors import make_collator
+from taskit.backbone.sources import find_backbone
 from taskit.data import load, longest_rows
 from taskit.errors import DataError
 from tests.visual import FAMILIES, IMAGE_ID, TEXT, WORDS, picture, write_questions, write_visual

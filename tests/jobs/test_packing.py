@@ -9,8 +9,7 @@ from zipfile import ZipFile
 
 import pytest
 
-from taskit.backbone.loading import find_backbone
-from taskit.backbone.sources import source_of
+from taskit.backbone.sources import find_backbone, source_of
 from taskit.data import load
 from taskit.errors import PlanError
 from taskit.jobs.packing import pack, pinned_requirements

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from taskit.memory.conditions import BatchShape, Conditions
+from taskit.memory.device import runtime_bytes, training_device
 from taskit.memory.rehearsal import rehearse
-from taskit.memory.runtime import runtime_bytes, training_device
 from taskit.step.lora import adapt
 from taskit.step.step import make_optimizer, train_step
 from tests.memory.test_trace import CASES, on_meta, profile_of, without_dropout

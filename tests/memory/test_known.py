@@ -6,8 +6,9 @@ from functools import partial
 import pytest
 import torch
 
-from taskit.backbone.loading import empty_model, find_backbone, load_model
+from taskit.backbone.loading import empty_model, load_model
 from taskit.backbone.processors import make_collator
+from taskit.backbone.sources import find_backbone
 from taskit.backbone.target_modules import find_locations
 from taskit.data import load, longest_rows
 from taskit.memory.conditions import BatchShape, Conditions

@@ -10,9 +10,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig
 from taskit.backbone.target_modules import find_locations
 from taskit.memory.conditions import BatchShape, Conditions
 from taskit.memory.live import LiveStorages, standing_tensors
-from taskit.memory.quantized import quantize_empty
+from taskit.memory.quantized import add_bitsandbytes_rules, quantize_empty
 from taskit.memory.rehearsal import rehearse
-from taskit.memory.shapes import SCRATCH, with_bitsandbytes
+from taskit.memory.shapes import SCRATCH
 from taskit.planning.planner import make_plan
 from taskit.planning.recipe import Recipe
 from taskit.step.lora import adapt
@@ -84,7 +84,7 @@ def test_what_a_4_bit_product_unpacks_is_what_it_allocates():
     def work():
         torch.ops.bitsandbytes.gemm_4bit.default(rows, packed, *rest, **scales)
 
-    with_bitsandbytes()
+    add_bitsandbytes_rules()
     live = LiveStorages(scratch=SCRATCH)
     with live:
         work()

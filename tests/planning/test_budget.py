@@ -1,7 +1,8 @@
 import pytest
 
 from taskit.errors import BudgetError
-from taskit.planning.budget import device_memory, parse_budget, show_bytes
+from taskit.planning.budget import device_memory, parse_budget
+from taskit.terminal import show_bytes
 
 
 @pytest.mark.parametrize(("text", "size"), [("800MiB", 800 * 2**20), ("1.5 GiB", 3 * 2**29), ("2gb", 2 * 10**9)])

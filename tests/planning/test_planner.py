@@ -7,8 +7,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from taskit.backbone.loading import empty_model, find_backbone
+from taskit.backbone.loading import empty_model
 from taskit.backbone.processors import make_collator
+from taskit.backbone.sources import find_backbone
 from taskit.data import load, write_digits
 from taskit.errors import BackboneError, BudgetError, PlanError, RunError, ZooError
 from taskit.planning.plan import Plan

@@ -7,7 +7,8 @@ import torch
 from peft import PeftModel
 from transformers import BertConfig, BertForSequenceClassification
 
-from taskit.backbone.loading import find_locations, head_names
+from taskit.backbone.heads import head_names
+from taskit.backbone.target_modules import find_locations
 from taskit.memory.live import standing_tensors
 from taskit.step.lora import adapt
 from taskit.step.step import loss_of

@@ -6,7 +6,8 @@ import pytest
 from peft import PeftModel
 from transformers import AutoModelForImageTextToText
 
-from taskit.backbone.loading import find_backbone, load_model
+from taskit.backbone.loading import load_model
+from taskit.backbone.sources import find_backbone
 from taskit.backbone.target_modules import find_locations
 from taskit.errors import BackboneError, DataError, TaskITError
 from taskit.planning.plan import Plan

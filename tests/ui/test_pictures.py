@@ -6,9 +6,10 @@ from html.parser import HTMLParser
 
 import pytest
 
-from taskit.planning.budget import Budget, show_bytes
+from taskit.planning.budget import Budget
 from taskit.planning.rank_grid import SHADES
 from taskit.planning.recipe import Recipe
+from taskit.terminal import show_bytes
 from taskit.ui.charts import gain_curve, memory_bar, similarity_bars
 from taskit.ui.commands import command, save
 from taskit.ui.frontier_view import at_percent, frontier_view

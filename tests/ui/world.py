@@ -1,6 +1,6 @@
 """An outlook made by hand: twelve places in three blocks, two learned tasks, sizes that can be added in the head."""
 
-from taskit.backbone.loading import Backbone
+from taskit.backbone.sources import Backbone
 from taskit.backbone.target_modules import Location
 from taskit.data import DataInfo
 from taskit.memory.conditions import BatchShape, Conditions

@@ -1,29 +1,29 @@
-"""What the Hub's refusals mean, each as one sentence; and asking again where that can help."""
+"""Failures of the Hub: a timeout for every request, retries where they can help, and one sentence for each."""
 
 import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from huggingface_hub import errors
+from huggingface_hub import errors, get_session
 
 from taskit.errors import HubError, HubUnavailableError
-from taskit.zoo.hub.timeouts import limit_silence
 
 Answer = TypeVar("Answer")
 TRIES = 4
-LONGEST_WAIT = 60  # seconds; when the Hub asks for more, the user is told instead
+LONGEST_WAIT = 60  # seconds; when the Hub asks for more, the failure is raised at once
+READ_TIMEOUT, WRITE_TIMEOUT = 10, 30  # seconds without a byte; the Hub works on a commit before it answers
 BUSY = (408, 425, 429, 500, 502, 503, 504)
 
 
 @contextmanager
 def hub_failures(doing: str, repo: str) -> Iterator[None]:
-    """Turn every failure of huggingface_hub inside, silence too, into a HubError.  ``doing`` completes "while ...".
+    """Turn every failure of huggingface_hub inside, timeouts too, into a HubError.  ``doing`` completes "while ...".
 
     Raises HubUnavailableError where the same request may succeed later, HubError otherwise.
     """
-    limit_silence()
+    _set_timeouts()
     try:
         yield
     except HubError:
@@ -36,8 +36,25 @@ def hub_failures(doing: str, repo: str) -> Iterator[None]:
         raise explain(error, doing, repo) from error
 
 
+def _set_timeouts() -> None:
+    """Make every request of huggingface_hub that names no timeout end in an error after READ_ or WRITE_TIMEOUT.
+
+    huggingface_hub sets no limit for listings and commits, and would wait for ever.  Its present session is taken
+    as it is, with the proxies and certificates that a user may have given it.
+    """
+    hooks = get_session().event_hooks["request"]
+    if _set_timeout not in hooks:
+        hooks.append(_set_timeout)
+
+
+def _set_timeout(request: Any) -> None:
+    seconds = READ_TIMEOUT if request.method in ("GET", "HEAD") else WRITE_TIMEOUT
+    waits = request.extensions["timeout"]
+    request.extensions["timeout"] = {what: wait or seconds for what, wait in waits.items()}
+
+
 def patiently(call: Callable[[], Answer], doing: str, repo: str) -> Answer:
-    """``call()``, asked again up to three times while the Hub is unavailable; for requests that change nothing."""
+    """``call()``, repeated up to three times while the Hub is unavailable; for requests that change nothing."""
     for attempt in range(1, TRIES + 1):
         try:
             with hub_failures(doing, repo):
@@ -48,10 +65,10 @@ def patiently(call: Callable[[], Answer], doing: str, repo: str) -> Answer:
 
 
 def wait_before(attempt: int, failure: HubUnavailableError) -> None:
-    """Wait after the failed ``attempt`` (from 1), or raise ``failure`` when asking again is no use."""
+    """Wait after the failed ``attempt`` (from 1), or raise ``failure`` when another attempt cannot help."""
     wait = 2 ** (attempt - 1) if failure.wait is None else failure.wait + 1
     cause = failure.__cause__ and _root(failure.__cause__)
-    hopeless = isinstance(cause, errors.OfflineModeIsEnabled) or _is_silence(cause)
+    hopeless = isinstance(cause, errors.OfflineModeIsEnabled) or _is_timeout(cause)
     if attempt >= TRIES or wait > LONGEST_WAIT or hopeless:
         raise failure
     time.sleep(wait)
@@ -79,9 +96,9 @@ def explain(error: BaseException, doing: str, repo: str) -> HubError:
     if isinstance(error, ValueError) and not isinstance(error, json.JSONDecodeError):
         reason = " ".join(str(error).split())[:300].rstrip(".")
         return HubError(f"The Hub refuses {repo} ({reason}); mend that and try again.")
-    if _is_silence(error):
+    if _is_timeout(error):
         return HubUnavailableError(
-            f"The Hub fell silent while {doing}; check the network and try again in some minutes."
+            f"The Hub did not answer while {doing}; check the network and try again in some minutes."
         )
     return HubUnavailableError(f"The connection to the Hub broke while {doing}; check the network and try again.")
 
@@ -110,13 +127,13 @@ def _by_status(error: errors.HfHubHTTPError, doing: str, repo: str) -> HubError:
     return HubError(f"The Hub refuses {repo} with HTTP {status} while {doing}; see status.huggingface.co.")
 
 
-def _is_silence(error: BaseException | None) -> bool:
-    """Whether the Hub did not answer in time, which has cost the user enough of his."""
+def _is_timeout(error: BaseException | None) -> bool:
+    """Whether the Hub did not answer in time; the user has waited once and does not wait again."""
     return type(error).__name__ in ("ConnectTimeout", "ReadTimeout", "WriteTimeout")
 
 
 def _root(error: BaseException) -> BaseException:
-    """The failure beneath those that huggingface_hub wraps without naming the cause."""
+    """The failure that huggingface_hub wrapped in others."""
     wrappers = (errors.LocalEntryNotFoundError, RuntimeError)
     while isinstance(error, wrappers) and error.__cause__:
         error = error.__cause__

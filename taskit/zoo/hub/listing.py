@@ -1,4 +1,4 @@
-"""Which adapters of the Hub fit a backbone; asked once an hour, and answered from the last time without a network."""
+"""Which adapters of the Hub fit a backbone: listed at most once an hour, from the last listing without a network."""
 
 import hashlib
 import json
@@ -13,9 +13,9 @@ from typing import Any
 from huggingface_hub import HfApi
 
 from taskit.errors import HubError, HubUnavailableError, ZooError
-from taskit.zoo.hub.cache import cache_of, write_whole
+from taskit.files import write_atomically
 from taskit.zoo.hub.failures import hub_failures, patiently
-from taskit.zoo.hub.pulling import Pin, pull
+from taskit.zoo.hub.pulling import Pin, cache_of, pull
 from taskit.zoo.hub.source import HubSource, parse_source
 
 FRESH_SECONDS = 3600  # as long a listing serves plans without a request
@@ -38,8 +38,8 @@ class Listing:
 def hub_listing(source: str, backbone: str, token: str | None, *, ask: bool) -> Listing:
     """The adapters of ``source`` (see `parse_source`) for ``backbone``, every one in the cache.
 
-    Without ``ask`` a listing of the last hour is taken as it is, without any request.  Without a network an older
-    one serves, and ``note`` says so.  Raises ZooError for an unknown form of source, HubError for a refusal.
+    Without ``ask`` a listing of the last hour is returned as it is, without any request.  Without a network an older
+    one serves, and ``note`` says so.  Raises ZooError for a source that cannot be parsed, HubError for a refusal.
     """
     wanted, path = parse_source(source), _path(source, backbone, token)
     kept = _read(path, token)
@@ -108,7 +108,8 @@ def _pull_all(found: Listing, token: str | None, path: Path) -> Listing:
     skipped = (*found.skipped, *((pin.id, str(error)) for pin, error in failed.items()))
     listing = replace(found, pins=tuple(pin for pin in found.pins if pin not in failed), skipped=skipped)
     if not any(isinstance(error, HubUnavailableError) for error in failed.values()):
-        write_whole(path, json.dumps({"schema": SCHEMA, **asdict(listing)}))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, json.dumps({"schema": SCHEMA, **asdict(listing)}))
     return listing
 
 

@@ -1,4 +1,4 @@
-"""Pull one adapter of a stranger: pinned to a commit, sizes checked first, the configuration before the weights."""
+"""Pull one adapter of a stranger into the cache: pinned to a commit, sizes checked first, weights last."""
 
 import hashlib
 import shutil
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import HfApi, hf_hub_download
+from huggingface_hub import HfApi, constants, get_token, hf_hub_download
 
 from taskit.errors import ZooError
 from taskit.zoo.adapter import (
@@ -20,10 +20,24 @@ from taskit.zoo.adapter import (
     read_ranks,
     require_backbone,
 )
-from taskit.zoo.hub.cache import cache_of
 from taskit.zoo.hub.failures import patiently
 
 CAPS = {CONFIG: MAX_JSON_BYTES, NOTES: MAX_JSON_BYTES, WEIGHTS: MAX_WEIGHT_BYTES}  # nothing else is downloaded
+
+
+def token_in_use(token: str | None) -> str | None:
+    """``token``, or the one that the user logged in with, unless HF_HUB_DISABLE_IMPLICIT_TOKEN forbids it."""
+    return token or (None if constants.HF_HUB_DISABLE_IMPLICIT_TOKEN else get_token())
+
+
+def cache_of(token: str | None) -> Path:
+    """The folder of pulled adapters that ``token`` may read, or everybody without one.
+
+    What not everybody may see lies in a folder for its token only; the token itself is not written anywhere.
+    """
+    whose = "public" if token is None else hashlib.sha256(token.encode()).hexdigest()[:32]
+    hub = hashlib.sha256(constants.ENDPOINT.encode()).hexdigest()[:8]
+    return Path(constants.HF_HOME) / "taskit" / hub / whose
 
 
 @dataclass(frozen=True, slots=True)

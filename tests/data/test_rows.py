@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from taskit.data.splitting import split
+from taskit.data.rows import split
 
 
 @pytest.mark.parametrize("seed", range(20))
