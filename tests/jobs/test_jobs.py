@@ -30,7 +30,7 @@ from tests.hub.state import small_file
 
 @pytest.fixture(autouse=True)
 def often(monkeypatch):
-    monkeypatch.setattr(cli_runs, "ASK_SECONDS", 0.5)
+    monkeypatch.setattr(cli_runs, "HUB_POLL_SECONDS", 0.5)
 
 
 @pytest.fixture
