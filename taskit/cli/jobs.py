@@ -18,7 +18,7 @@ SERVICE = "hf-jobs"
 
 def train_elsewhere(options: argparse.Namespace, plan: "Plan") -> None:
     """Train ``plan`` in a Job; raises TaskITError where the user does not agree to the price, or the Hub refuses."""
-    from taskit.jobs.job import signed_in
+    from taskit.jobs.job import authenticated_api
     from taskit.jobs.quote import make_quote
     from taskit.jobs.submitting import submit
 
@@ -27,7 +27,7 @@ def train_elsewhere(options: argparse.Namespace, plan: "Plan") -> None:
         raise TaskITError(f"--on {options.on} is not understood; write for example {SERVICE}:t4-small.")
     if options.resume or options.track:
         raise TaskITError("--resume and --track are for runs on this machine; resume a Job with taskit runs resume.")
-    api = signed_in()
+    api = authenticated_api()
     with status() as on_progress:
         on_progress("looking up the machine and its price")
         quote = make_quote(plan, flavor, api, tighten=options.tighten)
