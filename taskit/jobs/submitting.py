@@ -1,4 +1,4 @@
-"""Start a run as a Job: upload an archive to a private repository, start the Job, make a run folder that follows it."""
+"""Start a run as a Job: upload an archive to a private repository, start the Job, make the run folder here."""
 
 import re
 import secrets
