@@ -60,8 +60,8 @@ def choose(name: str, source: str, request: gr.Request) -> tuple:
     token = signed_in["access_token"] if signed_in else None
     modality, zoo = modality_of(backbone), find_zoo(wanted, backbone, token, ask=True)
     summary = f"{backbone.id.rpartition('/')[2]} · {len(zoo.tasks)} tasks"
-    said = notice(zoo.note, "warning") if zoo.note else ""
-    return said + zoo_panel(zoo, modality), backbone.id, wanted, tab(MODEL, summary, done=True)
+    warning = notice(zoo.note, "warning") if zoo.note else ""
+    return warning + zoo_panel(zoo, modality), backbone.id, wanted, tab(MODEL, summary, done=True)
 
 
 @report_errors(outputs=1)

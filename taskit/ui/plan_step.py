@@ -29,7 +29,7 @@ CHANGED = empty(
     "The plan is to be made anew",
     "TaskIT reads the data, traces a training step and asks the learned tasks. Press Next in the step Data.",
 )
-PROGRESS_MESSAGES = 5  # that `prepare` reports
+PROGRESS_MESSAGES = 5  # that `prepare` and `decide` report
 
 HEAVY: dict[str, Any] = {"api_visibility": "private", "concurrency_limit": 1, "concurrency_id": "planning"}
 MEASURING = {**HEAVY, "concurrency_id": "measuring"}  # in another queue, so that it delays no plan and no training

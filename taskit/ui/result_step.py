@@ -84,8 +84,8 @@ class Results:
 
     def push(self, name: str, repo: str, private: bool, typed: str | None, request: gr.Request) -> tuple:
         """Push with the visitor's token; the field of the token is emptied, after an error too."""
-        said, link = self._push(name, repo, private, typed, request)
-        return said or link, ""
+        error, link = self._push(name, repo, private, typed, request)
+        return error or link, ""
 
     @report_errors(outputs=1)
     def _push(self, name: str, repo: str, private: bool, typed: str | None, request: gr.Request) -> tuple:

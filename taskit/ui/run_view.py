@@ -23,7 +23,7 @@ def run_view(found: Run | Ticket, run_store: RunStore) -> str:
     state, progress, events = found.state, found.progress, found.events()
     name = text(run_store.name_of(found))
     head = f'<span class="chip {_kind(state.name)}">{STATES.get(state.name, state.name)}</span> {name}'
-    said = notice(state.message) if state.message else ""
+    error = notice(state.message) if state.message else ""
     done = progress.step / progress.steps if progress.steps else 0.0
     meter = (
         f'<div class="meter" role="progressbar" aria-valuenow="{done * 100:.0f}" aria-valuemin="0" '
@@ -31,7 +31,7 @@ def run_view(found: Run | Ticket, run_store: RunStore) -> str:
     )
     values = _values(progress, state.name)
     hint = f'<p class="hint">{text(progress.message)}</p>{_rented_from(found)}'
-    top = f'<section class="card" style="height:auto"><h3>{head}</h3>{meter}{figures(values)}{hint}{said}</section>'
+    top = f'<section class="card" style="height:auto"><h3>{head}</h3>{meter}{figures(values)}{hint}{error}</section>'
     pictures = f"<div>{loss_curve(events)}</div><div>{memory_meter(found)}</div>"
     return f'{top}<div class="panels wide" style="margin-top:14px">{pictures}</div>'
 

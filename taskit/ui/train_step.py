@@ -18,7 +18,7 @@ from taskit.ui.run_view import NOTHING, STATES, run_view
 from taskit.ui.visitors import account, visitor_of
 
 TICK = 1.0  # seconds between two reads of a live run
-UNFOLLOWED = (
+NEEDS_TOKEN = (
     "This run is on a machine at Hugging Face and stands here as it was last seen: give your token in the box below, "
     "then press “Follow it”."
 )
@@ -41,13 +41,13 @@ class Watch:
         """The run as it is now: view, buttons, whether the timer goes on, and the labels of the steps."""
         if not name:
             return NOTHING, *(gr.Button(visible=False),) * 4, gr.Timer(active=False), gr.skip(), gr.skip()
-        said, view, *rest = self._seen(name, request)
-        return (said or view, *rest)
+        error, view, *rest = self._run_now(name, request)
+        return (error or view, *rest)
 
     @report_errors(outputs=7)
-    def _seen(self, name: str, request: gr.Request) -> tuple:
+    def _run_now(self, name: str, request: gr.Request) -> tuple:
         found = self.run_store.find(visitor_of(request), name)
-        said, unfollowed = self._about_rented(found, request)
+        banner, needs_token = self._rental_notice(found, request)
         waiting = isinstance(found, Ticket)
         state = ("failed" if found.error else "queued") if isinstance(found, Ticket) else found.state.name
         done = isinstance(found, Run) and found.result is not None
@@ -59,14 +59,14 @@ class Watch:
             ),
             gr.Button(visible=not waiting and state in ("stopped", "failed")),
             gr.Button(visible=done),
-            gr.Button(visible=unfollowed),
+            gr.Button(visible=needs_token),
         )
         again = gr.Timer(active=state in LIVE)
         summary = "waiting" if waiting else STATES.get(state, state)
         labels = tab(TRAIN, summary, done=done), tab(RESULT, "ready" if done else "", open=done)
-        return said + run_view(found, self.run_store), *buttons, again, *labels
+        return banner + run_view(found, self.run_store), *buttons, again, *labels
 
-    def _about_rented(self, found: Run | Ticket, request: gr.Request) -> tuple[str, bool]:
+    def _rental_notice(self, found: Run | Ticket, request: gr.Request) -> tuple[str, bool]:
         """The notice above a rented run, and whether its token is missing; that of a signed-in visitor is taken."""
         rentals, signed_in = self.run_store.rentals, account(request)
         if isinstance(found, Ticket) or not is_rented(found):
@@ -74,7 +74,7 @@ class Watch:
         if signed_in:
             rentals.follow(found, signed_in["access_token"])
         if found.state.name in LIVE and not rentals.follows(found):
-            return notice(UNFOLLOWED, "note"), True
+            return notice(NEEDS_TOKEN, "note"), True
         error = rentals.last_error(found)
         return notice(error, "warning") if error else "", False
 

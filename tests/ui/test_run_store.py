@@ -13,7 +13,7 @@ from taskit.training.run_folder import RunFolder
 from taskit.ui import run_store as module
 from taskit.ui.frontier_view import at_percent, frontier_view
 from taskit.ui.run_store import RunStore, Ticket, describe
-from tests.ui.world import make_outlook
+from tests.ui.world import make_context
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def plan(tmp_path):
     source = tmp_path / "upload" / "my photos!.zip"
     source.parent.mkdir()
     source.write_bytes(b"photos")
-    return frontier_view(make_outlook(source=str(source))).draft(at_percent(60))
+    return frontier_view(make_context(source=str(source))).draft(at_percent(60))
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def test_data_of_the_hub_is_left_where_it_is(run_store, plan):
     assert run_store.find("ann", run_store.add("ann", from_hub)).plan.data.source == "hub:ann/photos"
 
 
-def test_who_leaves_the_queue_is_gone(run_store, plan):
+def test_who_leaves_the_line_is_gone(run_store, plan):
     run_store.add("ann", plan)
     second = run_store.add("bob", plan)
     run_store.remove(run_store.find("bob", second))

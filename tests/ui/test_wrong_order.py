@@ -17,7 +17,7 @@ from taskit.ui.result_step import Results
 from taskit.ui.run_store import RunStore
 from taskit.ui.runs_step import History
 from taskit.ui.train_step import Watch
-from tests.ui.world import AUTO, make_outlook
+from tests.ui.world import AUTO, make_context
 
 FIELDS = (16, None, 10, None, "adamw", "none", AUTO, "taskit")
 ANN = SimpleNamespace(request=SimpleNamespace(scope={"visitor": "ann"}))
@@ -49,7 +49,7 @@ def test_before_there_is_anything(press, says):
 
 
 def test_a_field_that_was_emptied():
-    made = frontier_view(make_outlook())
+    made = frontier_view(make_context())
     answers = apply_levers(ANN, made, Checked("x.csv", (), ""), "tiny", None, 60, "by the slider", None, *FIELDS[1:])
     assert "fill them in" in sentence_of(answers)
 
@@ -101,8 +101,8 @@ def test_another_model_or_other_data_takes_the_plan_away():
     assert not reset(None)[-1]["interactive"]
 
 
-def test_epochs_alone_do_not_compute_the_frontier_again(monkeypatch):
-    made = frontier_view(make_outlook())
+def test_epochs_alone_do_not_look_into_the_task_again(monkeypatch):
+    made = frontier_view(make_context())
     monkeypatch.setattr(plan_step, "compute_frontier", None)  # calling it would fail
     fields = (Recipe().batch_size, None, 3, 1e-3, "adamw", "none", AUTO, "taskit")
     _, after, *_ = apply_levers(ANN, made, Checked("x.csv", (), ""), "tiny", None, 60, "by the slider", *fields)

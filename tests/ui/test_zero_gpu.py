@@ -39,7 +39,7 @@ def test_without_the_package_nothing_is_decorated(monkeypatch):
     assert run_on_zero_gpu(len) is len
 
 
-def test_the_frontier_is_computed_on_the_gpu(zero_gpu, tmp_path):
+def test_a_task_is_looked_into_on_the_lent_gpu(zero_gpu, tmp_path):
     decorated = run_on_zero_gpu(_compute_frontier)
     assert zero_gpu == [GPU_SECONDS]
     data, nothing = write_topics(tmp_path / "topics.csv", rows=40), tmp_path / "nothing"
