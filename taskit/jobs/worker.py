@@ -82,7 +82,7 @@ def _run(uploader: RunUploader, tighten: bool) -> int:
         return 130
     finally:
         if Path(RUN).exists():
-            patiently(uploader.keep, f"saving the run to {uploader.repo}", uploader.repo)
+            patiently(uploader.upload, f"saving the run to {uploader.repo}", uploader.repo)
 
 
 if __name__ == "__main__":
