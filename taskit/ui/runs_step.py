@@ -27,7 +27,7 @@ class History:
 
     @report_errors(outputs=4)
     def show(self, request: gr.Request) -> tuple:
-        """The visitor's runs, newest first, those in line before them."""
+        """The visitor's runs, newest first, those in the queue before them."""
         visitor = visitor_of(request)
         waiting = [one for one in self.run_store.tickets() if one.visitor == visitor]
         runs = self.run_store.runs(visitor)
