@@ -2,7 +2,7 @@
 
     python -m benchmarks.app [--visitors 20] [--seeds 0] [--quick] [--out FILE]
 
-Starts the app, opens it in Chromium, moves the slider to 20 places in the order that a seed draws, then lets visitors
+Starts the app, opens it in Chromium, moves the slider to 20 positions in an order drawn by a seed, then lets visitors
 plan at once through the API and looks at the app's resident memory before, and a minute after.  Times are those of a
 person in the browser: from the input to the changed picture.  One plan before the crowd pays for what is loaded once.
 Beside each time stand the processor seconds of the app, which a busy machine does not stretch, and the load average.
@@ -32,11 +32,11 @@ MINILM = "sentence-transformers/all-MiniLM-L6-v2"
 MOVES = range(2, 100, 5)
 MOVE = """async value => {
     const slider = document.querySelector('input[type=range]')
-    const board = () => document.querySelector('.board.wide + section .figures').innerText
-    const before = board(), start = performance.now()
+    const figures = () => document.querySelector('.panels.wide + section .figures').innerText
+    const before = figures(), start = performance.now()
     slider.value = value
     slider.dispatchEvent(new Event('input', {bubbles: true}))
-    while (board() == before) {
+    while (figures() == before) {
         if (performance.now() - start > 60000) throw new Error(`the plan did not follow the slider to ${value}`)
         await new Promise(requestAnimationFrame)
     }
@@ -54,7 +54,7 @@ def opened(page: Page, url: str) -> float:
 
 
 def moves(page: Page, seeds: Sequence[int]) -> list[float]:
-    """Milliseconds from each move of the slider to the changed figures, all places once for each seed."""
+    """Milliseconds from each move of the slider to the changed figures, all positions once for each seed."""
     page.get_by_role("button", name="Next: your data").click()
     page.get_by_role("button", name="Try it: handwritten").click()
     page.locator(".samples img").first.wait_for(timeout=300_000)

@@ -104,8 +104,8 @@ def _text(config: Any, counts: list[int], length: int) -> Batch:
     longest = max(counts) + length
     lengths = torch.tensor([count + length for count in counts])
     lengths[-1] -= 1
-    places = torch.arange(longest).expand(len(counts), longest)
-    ids = torch.full_like(places, 3)
-    ids[places < torch.tensor(counts)[:, None]] = config.image_token_id
-    mask = (places < lengths[:, None]).long()
+    positions = torch.arange(longest).expand(len(counts), longest)
+    ids = torch.full_like(positions, 3)
+    ids[positions < torch.tensor(counts)[:, None]] = config.image_token_id
+    mask = (positions < lengths[:, None]).long()
     return {"input_ids": ids * mask, "attention_mask": mask, "labels": ids * mask}

@@ -143,7 +143,7 @@ def _shown(found: tuple[float, float | None] | None) -> str:
 def _body(found: Found, cells: Sequence[Cell]) -> tuple[str, ...]:
     parts = [
         "Mean test accuracy ± its spread over the seeds that have all tasks; what has no budget stands in the first "
-        "column, and `uniform` is the head alone where not even rank 1 everywhere fits.  TaskIT's plans may "
+        "column, and `uniform` is the linear head only where not even rank 1 everywhere fits.  TaskIT's plans may "
         "recompute blocks in the backward pass, and so does what ends in `-checkpointing`; all else keeps its "
         "activations.  The budget is on the scale of training that keeps them, so that all have the same bytes.  "
         f"Plans of `{KEEPING}` are today's; those of `{OURS}` are of an earlier trial, and without the gains that "

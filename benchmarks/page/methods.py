@@ -59,8 +59,8 @@ def _told(found: Found, part: dict[str, Any]) -> str:
         f"{', '.join(part['tasks'])}: {part['train_rows']} rows to learn from, {part['test_rows']} to test on.  The "
         f"peak is that of a {found['budget']} budget, the parameters those of uniform LoRA of rank {found['rank']}.  "
         f"× is the learning rate, as a multiple of the usual one: of 1 and {found['faster']} what the validation "
-        "rows of the first task and seed chose.  Where a method has as many parameters as the head alone, not one "
-        "LoRA of its kind fits the budget.  DoRA, AdaLoRA, BitFit and full fine-tuning are bounded by neither."
+        "rows of the first task and seed chose.  Where a method has as many parameters as the linear head only, not "
+        "one LoRA of its kind fits the budget.  DoRA, AdaLoRA, BitFit and full fine-tuning are bounded by neither."
     )
 
 

@@ -18,5 +18,5 @@ def section(found: Found) -> Section:
         ]
         for row in rows
     ]  # fmt: skip
-    head = ("task", "share", "budget", "predicted", "measured", "error", "head alone", "accuracy")
+    head = ("task", "share", "budget", "predicted", "measured", "error", "linear head only", "accuracy")
     return Section(verdict, all(row["holds"] for row in rows), (table(head, lines),), verdict)

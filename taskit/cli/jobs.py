@@ -1,10 +1,11 @@
-"""The verb ``taskit train --on hf-jobs:FLAVOR``: what it would cost, the user's word, and the Job."""
+"""The verb ``taskit train --on hf-jobs:FLAVOR``: shows the price, asks for consent, and submits the Job."""
 
 import argparse
 import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from taskit.cli.common import show
 from taskit.errors import TaskITError
 from taskit.terminal import status
 
@@ -12,22 +13,21 @@ if TYPE_CHECKING:
     from taskit.jobs.quote import Quote
     from taskit.planning.plan import Plan
 
-PLACE = "hf-jobs"
+SERVICE = "hf-jobs"
 
 
 def train_elsewhere(options: argparse.Namespace, plan: "Plan") -> None:
-    """Raises TaskITError where the user does not agree to the price, or the Hub refuses."""
-    from taskit.cli.main import show
-    from taskit.jobs.job import signed_in
+    """Train ``plan`` in a Job; raises TaskITError where the user does not agree to the price, or the Hub refuses."""
+    from taskit.jobs.job import authenticated_api
     from taskit.jobs.quote import make_quote
     from taskit.jobs.submitting import submit
 
-    place, _, flavor = options.on.partition(":")
-    if place != PLACE or not flavor:
-        raise TaskITError(f"--on {options.on} is not understood; write for example {PLACE}:t4-small.")
+    service, _, flavor = options.on.partition(":")
+    if service != SERVICE or not flavor:
+        raise TaskITError(f"--on {options.on} is not understood; write for example {SERVICE}:t4-small.")
     if options.resume or options.track:
         raise TaskITError("--resume and --track are for runs on this machine; resume a Job with taskit runs resume.")
-    api = signed_in()
+    api = authenticated_api()
     with status() as on_progress:
         on_progress("looking up the machine and its price")
         quote = make_quote(plan, flavor, api, tighten=options.tighten)

@@ -1,24 +1,25 @@
 """The command line: one small function per verb.  stdout carries data only, everything else stderr."""
 
 import argparse
-import json
 import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from taskit.backbone.sources import DTYPES
-from taskit.cli.plan_flags import add_constraints, add_measures, constraints_of, method_options_of
+from taskit.cli.common import add_data, add_zoo, columns_of, show
+from taskit.cli.plan_flags import add_plan, constraints_of, method_options_of, recipe_of
+from taskit.cli.runs import add_runs, runs
+from taskit.cli.together import add_together, together
 from taskit.errors import TaskITError
 from taskit.terminal import progress_bar, quiet_libraries, status
 
 if TYPE_CHECKING:
     from taskit.planning.plan import Plan
 
-UNTOLD = ("folder", "embedding", "gains")  # of a learned task: of this machine, and hundreds of numbers
+UNPRINTED = ("folder", "embedding", "gains")  # fields of a learned task: a path of this machine, hundreds of numbers
 Verb = Callable[[argparse.Namespace], None]
 
 
@@ -64,7 +65,7 @@ def zoo(options: argparse.Namespace) -> None:
     found = find_zoo(options.zoo, find_backbone(options.backbone), ask=True)
     if found.note:
         print(found.note, file=sys.stderr)
-    tasks = [{name: value for name, value in asdict(task).items() if name not in UNTOLD} for task in found.tasks]
+    tasks = [{name: value for name, value in asdict(task).items() if name not in UNPRINTED} for task in found.tasks]
     show(options, {"tasks": tasks, "skipped": found.skipped}, lambda: zoo_table(found))
 
 
@@ -115,7 +116,7 @@ def _train_here(options: argparse.Namespace, chosen: "Plan") -> None:
     from taskit.cli.tables import result_tables
     from taskit.training.trainer import train as train_plan
 
-    first = os.environ.get("RANK", "0") == "0"  # of several processes that train together, it speaks for all
+    first = os.environ.get("RANK", "0") == "0"  # of several processes that train together, only this one prints
     with progress_bar() if first else nullcontext(lambda _: None) as watch:
         how = {"resume": options.resume, "tighten": options.tighten, "tracker": options.track}
         result = train_plan(chosen, options.out, watch=watch, **how)
@@ -156,9 +157,6 @@ def app(options: argparse.Namespace) -> None:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    from taskit.cli.runs import add_runs, runs
-    from taskit.cli.together import add_together, together
-
     parser = argparse.ArgumentParser(
         prog="taskit", description="Plan, train and share LoRA adapters that fit a memory budget."
     )
@@ -170,10 +168,10 @@ def build_parser() -> argparse.ArgumentParser:
         sub.add_argument("--json", action="store_true", help="print JSON instead of tables")
         return sub
 
-    _add_zoo(add(zoo, "List the learned tasks of a backbone."))
-    add(methods, "Explain the ways of training that plan --method chooses from.")
-    _add_data(add(check, "Look at a dataset: rows, classes, lengths, duplicates, what would be dropped."))
-    _add_plan(add(plan, "Plan where LoRA goes and at which rank, inside a memory budget."))
+    add_zoo(add(zoo, "List the learned tasks of a backbone."))
+    add(methods, "Explain the training methods that plan --method chooses from.")
+    add_data(add(check, "Look at a dataset: rows, classes, lengths, duplicates, what would be dropped."))
+    add_plan(add(plan, "Plan where LoRA goes and at which rank, inside a memory budget."))
     _add_train(add(train, "Train a plan into a run folder."))
     add_together(add(together, "Train several datasets at once, related ones sharing more of their LoRA (TGLoRA)."))
     add_runs(add(runs, "List the runs in a folder, or watch, stop, resume or delete one."))
@@ -196,63 +194,6 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_zoo(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument("--backbone", required=True, metavar="ID", help="a bundled name, a folder or a Hub id")
-    sub.add_argument(
-        "--zoo",
-        metavar="ZOO",
-        help="a folder of PEFT adapters, or hub, hub:AUTHOR, hub:OWNER/NAME,… or hub:collections/OWNER/SLUG "
-        "(default: the bundled ones)",
-    )
-
-
-def _add_data(sub: argparse.ArgumentParser) -> None:
-    sub.add_argument(
-        "data",
-        metavar="DATA",
-        help="a table (csv, tsv, json, jsonl, parquet), a folder or zip of images, or hub:OWNER/NAME",
-    )
-    sub.add_argument(
-        "--column",
-        action="append",
-        default=[],
-        metavar="ROLE=NAME",
-        help="name a column yourself: text, text_pair, label, image, prompt, completion or messages; may be repeated",
-    )
-    sub.add_argument("--seed", type=int, default=0, help="seed of every random choice (default %(default)s)")
-
-
-def _add_plan(sub: argparse.ArgumentParser) -> None:
-    _add_data(sub)
-    _add_zoo(sub)
-    sub.add_argument("--budget", required=True, help="6GiB, 800MiB, 60%% (from no update to full LoRA) or auto")
-    add_measures(sub)
-    sub.add_argument("--batch-size", type=int, metavar="N", help="rows that pass through the model at once")
-    sub.add_argument("--max-length", type=int, metavar="N", help="tokens after which a text is cut")
-    sub.add_argument("--epochs", type=int, metavar="N", help="passes over the training rows")
-    sub.add_argument("--learning-rate", type=float, metavar="X", help="peak of the schedule; by the ranks without it")
-    sub.add_argument("--label-smoothing", type=float, metavar="X", help="0.1 takes a tenth of each label away")
-    sub.add_argument("--mixup", type=float, metavar="ALPHA", help="blend images in pairs; 0.2 is usual")
-    sub.add_argument("--cutmix", type=float, metavar="ALPHA", help="patch images with others; 1 is usual")
-    sub.add_argument("--randaugment", type=int, metavar="M", help="distort images, by 0 to 30; 9 is usual")
-    sub.add_argument("--patience", type=int, metavar="N", help="end after so many epochs without a better one")
-    sub.add_argument(
-        "--dtype", choices=DTYPES, default=DTYPES[0], help="of backbone and adapter (default %(default)s)"
-    )
-    sub.add_argument("--quantize", choices=("8bit", "4bit"), help="load the frozen backbone in fewer bits")
-    sub.add_argument("--attention", choices=("sdpa", "eager"), help="its kernel (default: what Transformers prefers)")
-    sub.add_argument(
-        "--gradient-checkpointing",
-        action=argparse.BooleanOptionalAction,
-        help="recompute blocks instead of keeping activations (default: where that lets LoRA into more blocks)",
-    )
-    sub.add_argument("--shards", type=int, metavar="N", help="processes that share out the backbone (FSDP2)")
-    sub.add_argument("--optimizer", choices=("adamw", "adamw8bit", "sgd"), help="default adamw")
-    sub.add_argument("--out", required=True, metavar="plan.json", help="where to write the plan")
-    sub.add_argument("--explain", action="store_true", help="say of every location why it got its rank or none")
-    add_constraints(sub)
-
-
 def _add_train(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("plan", metavar="plan.json", help="a plan, edited by hand or not")
     sub.add_argument("--out", required=True, metavar="RUN", help="the run folder to make")
@@ -264,34 +205,6 @@ def _add_train(sub: argparse.ArgumentParser) -> None:
     )
     sub.add_argument("--yes", action="store_true", help="accept what --on costs without being asked")
     sub.add_argument("--track", choices=("tensorboard", "trackio", "wandb"), help="send losses and metrics there too")
-
-
-def recipe_of(options: argparse.Namespace) -> Any:
-    from taskit.planning.recipe import Recipe
-
-    names = ("batch_size", "max_length", "epochs", "learning_rate", "gradient_checkpointing", "shards", "optimizer")
-    names += ("label_smoothing", "mixup", "cutmix", "randaugment", "patience")
-    given = {name: getattr(options, name) for name in names}
-    return Recipe(**{name: value for name, value in given.items() if value is not None})
-
-
-def columns_of(options: argparse.Namespace) -> dict[str, str] | None:
-    pairs = [item.partition("=") for item in options.column]
-    for role, equals, name in pairs:
-        if not (role and equals and name):
-            raise TaskITError(f"--column {role}{equals}{name} is not understood; write for example label=intent.")
-    return {role: name for role, _, name in pairs} or None
-
-
-def show(options: argparse.Namespace, value: Any, table: Callable[[], Any]) -> None:
-    """Print ``value`` as JSON, or the table for people."""
-    if options.json:
-        json.dump(value, sys.stdout, indent=2, ensure_ascii=False)
-        print()
-        return
-    from rich.console import Console
-
-    Console(highlight=False).print(table())
 
 
 if __name__ == "__main__":

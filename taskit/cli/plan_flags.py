@@ -1,12 +1,57 @@
-"""The flags of `taskit plan` that say how importance is found, and what a plan may look like beside its memory."""
+"""The flags of `taskit plan`: the recipe, how importance is measured, and the constraints on a plan."""
 
 import argparse
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from taskit.backbone.sources import DTYPES
+from taskit.cli.common import add_data, add_zoo
 from taskit.errors import PlanError
 
 if TYPE_CHECKING:
+    from taskit.planning.recipe import Recipe
     from taskit.scheduler import Constraints
+
+
+def add_plan(sub: argparse.ArgumentParser) -> None:
+    """Give the verb all its flags."""
+    add_data(sub)
+    add_zoo(sub)
+    sub.add_argument("--budget", required=True, help="6GiB, 800MiB, 60%% (from no update to full LoRA) or auto")
+    add_measures(sub)
+    sub.add_argument("--batch-size", type=int, metavar="N", help="rows that pass through the model at once")
+    sub.add_argument("--max-length", type=int, metavar="N", help="tokens after which a text is cut")
+    sub.add_argument("--epochs", type=int, metavar="N", help="passes over the training rows")
+    sub.add_argument("--learning-rate", type=float, metavar="X", help="peak of the schedule; by the ranks without it")
+    sub.add_argument("--label-smoothing", type=float, metavar="X", help="0.1 takes a tenth of each label away")
+    sub.add_argument("--mixup", type=float, metavar="ALPHA", help="blend images in pairs; 0.2 is usual")
+    sub.add_argument("--cutmix", type=float, metavar="ALPHA", help="patch images with others; 1 is usual")
+    sub.add_argument("--randaugment", type=int, metavar="M", help="distort images, by 0 to 30; 9 is usual")
+    sub.add_argument("--patience", type=int, metavar="N", help="end after so many epochs without a better one")
+    sub.add_argument(
+        "--dtype", choices=DTYPES, default=DTYPES[0], help="of backbone and adapter (default %(default)s)"
+    )
+    sub.add_argument("--quantize", choices=("8bit", "4bit"), help="load the frozen backbone in fewer bits")
+    sub.add_argument("--attention", choices=("sdpa", "eager"), help="its kernel (default: what Transformers prefers)")
+    sub.add_argument(
+        "--gradient-checkpointing",
+        action=argparse.BooleanOptionalAction,
+        help="recompute blocks instead of keeping activations (default: where that lets LoRA into more blocks)",
+    )
+    sub.add_argument("--shards", type=int, metavar="N", help="processes that share out the backbone (FSDP2)")
+    sub.add_argument("--optimizer", choices=("adamw", "adamw8bit", "sgd"), help="default adamw")
+    sub.add_argument("--out", required=True, metavar="plan.json", help="where to write the plan")
+    sub.add_argument("--explain", action="store_true", help="say of every location why it got its rank or none")
+    add_constraints(sub)
+
+
+def recipe_of(options: argparse.Namespace) -> "Recipe":
+    """The recipe with those settings that were given; the others keep its defaults."""
+    from taskit.planning.recipe import Recipe
+
+    names = ("batch_size", "max_length", "epochs", "learning_rate", "gradient_checkpointing", "shards", "optimizer")
+    names += ("label_smoothing", "mixup", "cutmix", "randaugment", "patience")
+    given: dict[str, Any] = {name: getattr(options, name) for name in names}
+    return Recipe(**{name: value for name, value in given.items() if value is not None})
 
 
 def add_measures(sub: argparse.ArgumentParser) -> None:
@@ -42,7 +87,7 @@ def add_measures(sub: argparse.ArgumentParser) -> None:
 
 
 def method_options_of(options: argparse.Namespace) -> dict[str, str]:
-    """Raises PlanError for one that is no NAME=VALUE."""
+    """Name to value as --method-option gives them; raises PlanError for what is not NAME=VALUE."""
     pairs = [item.partition("=") for item in options.method_option]
     for name, equals, value in pairs:
         if not (name and equals and value):

@@ -1,4 +1,4 @@
-"""The verb ``taskit runs``: list, watch, stop, resume, delete; runs of Jobs like those of this machine."""
+"""The verb ``taskit runs``: list, watch, stop, resume, delete; runs of Jobs as well as those of this machine."""
 
 import argparse
 import sys
@@ -6,6 +6,7 @@ import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from taskit.cli.common import show
 from taskit.errors import HubError, RunError
 from taskit.terminal import progress_bar
 
@@ -18,11 +19,10 @@ ACTIONS = {
     "resume": "resume one run",
     "delete": "delete one run",
 }
-LOOK_SECONDS, ASK_SECONDS = 0.5, 10.0  # between two looks at a folder, and two questions to the Hub
+POLL_SECONDS, HUB_POLL_SECONDS = 0.5, 10.0  # between two reads of a run folder, and two requests to the Hub
 
 
 def runs(options: argparse.Namespace) -> None:
-    from taskit.cli.main import show
     from taskit.cli.tables import runs_table
     from taskit.jobs.remote import open_run
     from taskit.training.runs import list_runs
@@ -44,7 +44,7 @@ def watch(run: "Run") -> None:
     """Show the run's events until it has ended.
 
     Raises:
-        RunError: it has failed, with its own sentence.
+        RunError: it has failed; the message is the run's.
     """
     from taskit.jobs.remote import RemoteRun
     from taskit.training.run_folder import LIVE
@@ -54,19 +54,19 @@ def watch(run: "Run") -> None:
         while live:
             if isinstance(run, RemoteRun):
                 run.refresh()
-            state = run.state  # before the events, whose last ones it then leaves none out of
+            state = run.state  # read before the events, so that a final state has all of them
             live = state.name in LIVE
             for event in run.events(seen):
                 show_event(event)
                 seen += 1
             if live:
-                time.sleep(ASK_SECONDS if isinstance(run, RemoteRun) else LOOK_SECONDS)
+                time.sleep(HUB_POLL_SECONDS if isinstance(run, RemoteRun) else POLL_SECONDS)
     if state.name == "failed":
         raise RunError(state.message)
 
 
 def _refreshed(run: "Run") -> "Run":
-    """The run, asked after where it is a Job's; where the Hub does not answer, as it was last seen."""
+    """The run, brought up to date from the Hub if it is a Job's; unchanged where the Hub does not answer."""
     from taskit.jobs.job import FILE
     from taskit.jobs.remote import RemoteRun
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 BAR = 30
 MOST_BLOCKS = 16  # rows of the memory table
 RECOMPUTED = (
-    "Blocks are computed again in the backward pass, which leaves room for LoRA nearer the input; a step takes "
+    "Blocks are computed again in the backward pass, which leaves memory for LoRA nearer the input; a step takes "
     "longer. --no-gradient-checkpointing plans without."
 )
 MOST_CLASSES = 20  # rows of the class table, and of the confusion matrix
@@ -53,10 +53,15 @@ def explanation_table(plan: Plan) -> RenderableType:
     table = Table(title=f"Why each location got its rank; memory costs {price:.4g} a MiB", title_justify="left")
     for name in ("block", "role", "importance", "from", "adds", "why"):
         table.add_column(name, justify="right" if name in ("block", "importance", "adds") else "left")
-    for place, one in zip(plan.locations, plan.explanation.locations, strict=True):
+    for location, one in zip(plan.locations, plan.explanation.locations, strict=True):
         size = show_bytes(one.marginal_bytes)
         table.add_row(
-            str(place.block), place.role, f"{one.importance:.3g}", attribution(place.sources), size, one.reason
+            str(location.block),
+            location.role,
+            f"{one.importance:.3g}",
+            attribution(location.sources),
+            size,
+            one.reason,
         )
     return table
 
@@ -75,7 +80,7 @@ def similarity_table(plan: Plan) -> RenderableType:
 
 
 def rank_table(plan: Plan) -> RenderableType:
-    """Blocks down, roles across; each cell is the rank on a ground as bright as the importance."""
+    """Blocks down, roles across; each cell is the rank on a background as bright as the importance."""
     grid = rank_grid(plan)
     table = Table(title="Rank of each location, brighter = more important", title_justify="left")
     table.add_column("block", justify="right")
@@ -98,7 +103,7 @@ def memory_table(plan: Plan) -> RenderableType:
         "weights and batch": memory.constant_bytes,
         "adapters and optimizer": memory.module_bytes,
         "activations kept": memory.activation_bytes,
-        "momentary": memory.transient_bytes,
+        "temporary": memory.transient_bytes,
     }
     for name, size in parts.items():
         table.add_row(name, f"{size:,}", show_bytes(size), Text("█" * round(size / scale * BAR), "cyan"))
@@ -165,7 +170,7 @@ def together_table(plan: "JointPlan", results: "Sequence[Result]") -> Renderable
 
 def score_table(result: "Result", classes: bool) -> RenderableType:
     table = Table(title="Result", title_justify="left")
-    for name in ("", "linear head alone" if classes else "base model", "with the adapter"):
+    for name in ("", "linear head only" if classes else "base model", "with the adapter"):
         table.add_column(name, justify="right" if name else "left")
     rows: dict[str, tuple] = {result.metric: (result.before, result.after)}
     before, after = result.details_before, result.details_after
@@ -224,8 +229,8 @@ def methods_table(methods: "Mapping[str, Method]") -> RenderableType:
 
 def zoo_table(zoo: "Zoo") -> RenderableType:
     table = Table(title="Learned tasks", title_justify="left")
-    for name in ("task", "labels", "metric", "head alone", "with LoRA", "licence", "source"):
-        table.add_column(name, justify="right" if name in ("labels", "head alone", "with LoRA") else "left")
+    for name in ("task", "labels", "metric", "linear head only", "with LoRA", "licence", "source"):
+        table.add_column(name, justify="right" if name in ("labels", "linear head only", "with LoRA") else "left")
     for task in zoo.tasks:
         scores = ["" if x is None else f"{x:.3f}" for x in (task.head_alone, task.value)]
         table.add_row(task.task, str(len(task.labels) or ""), task.metric, *scores, task.licence, task.source)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taskit.backbone.sources import DTYPES
+from taskit.cli.common import columns_of, show
 from taskit.errors import PlanError
 from taskit.terminal import progress_bar, status
 
@@ -15,14 +16,13 @@ if TYPE_CHECKING:
 
 
 def together(options: argparse.Namespace) -> None:
-    from taskit.cli.main import show
     from taskit.cli.tables import together_table
     from taskit.together.training import train_together
     from taskit.together.tree_picture import tree_text
 
     if options.resume:
-        _require_nothing_else(options)
-        plan = _begun(options.out)
+        _require_resume_alone(options)
+        plan = _load_started(options.out)
     else:
         plan = _plan(options)
     if not options.json:
@@ -64,7 +64,6 @@ def add_together(sub: argparse.ArgumentParser) -> None:
 
 
 def _plan(options: argparse.Namespace) -> "JointPlan":
-    from taskit.cli.main import columns_of
     from taskit.planning.recipe import Recipe
     from taskit.together.plan import plan_together
 
@@ -94,13 +93,13 @@ def _groups(text: str | None) -> tuple[int, ...] | None:
         raise PlanError(f"--groups {text} is not understood; write for example 1,1,2,4.") from None
 
 
-def _begun(out: str) -> "JointPlan":
+def _load_started(out: str) -> "JointPlan":
     from taskit.together.plan import JointPlan
     from taskit.training.runs import JOINT_PLAN
 
     return JointPlan.load(Path(out) / JOINT_PLAN)
 
 
-def _require_nothing_else(options: argparse.Namespace) -> None:
+def _require_resume_alone(options: argparse.Namespace) -> None:
     if options.data or options.groups:
         raise PlanError(f"The run in {options.out} goes on by its own plan; give --resume and --out alone.")

@@ -1,15 +1,18 @@
-"""One Job: what is needed to find it again, to ask after it, and to start it anew."""
+"""One Job: what is needed to find it again, to inspect it and to restart it; and what the service's errors mean."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 
 from huggingface_hub import HfApi, JobInfo
+from huggingface_hub.errors import HfHubHTTPError
 
-from taskit.errors import HubError, RunError
+from taskit.errors import HubError, HubUnavailableError, RunError
 from taskit.files import read_json, write_json
-from taskit.jobs.failures import job_failures
 from taskit.jobs.packing import IMAGE
+from taskit.zoo.hub.failures import hub_failures
 from taskit.zoo.hub.pulling import token_in_use
 
 FILE, ARCHIVE = "job.json", "pack.zip"
@@ -20,6 +23,12 @@ SCRIPT = (
     f"python -m zipfile -e {ARCHIVE} .; pip install --quiet --requirement requirements.txt; "
     'exec python -m taskit.jobs.worker "$@"'
 )
+REFUSALS = {  # by the status code of the answer
+    402: "{who} has no credit for Jobs; add some at https://huggingface.co/settings/billing and start again.",
+    403: "The token may not use Jobs as {who}; make one with the permission job.write at "
+    "https://huggingface.co/settings/tokens and log in with it (hf auth login).",
+    404: "The Job is no longer known to Hugging Face; resume the run to start another one.",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +58,11 @@ class Job:
     def write(self, folder: Path) -> None:
         write_json(folder / FILE, asdict(self))
 
-    def started(self, api: HfApi) -> "Job":
-        """Start it; the token goes as a secret, nowhere else.
+    def start(self, api: HfApi) -> "Job":
+        """Start it, and return it with its id and address; the token is passed as a secret, nowhere else.
 
         Raises:
-            HubError: the service refuses, for want of credit or of a permission, say.
+            HubError: the service refuses, for example because credit or a permission is missing.
         """
         with job_failures("starting the Job", self.namespace):
             info = api.run_job(
@@ -86,8 +95,8 @@ class Job:
             return list(api.fetch_job_logs(job_id=self.id, namespace=self.namespace))
 
 
-def signed_in(token: str | None = None) -> HfApi:
-    """The Hub with the user's own token; None is the one that he logged in with.
+def authenticated_api(token: str | None = None) -> HfApi:
+    """The client of the Hub with the user's token; None is the one that he logged in with.
 
     Raises:
         HubError: nobody is logged in.
@@ -96,3 +105,19 @@ def signed_in(token: str | None = None) -> HfApi:
     if token is None:
         raise HubError("Jobs need a token with the permission job.write; run hf auth login, or set HF_TOKEN.")
     return HfApi(token=token)
+
+
+@contextmanager
+def job_failures(doing: str, who: str) -> Iterator[None]:
+    """Raise every failure of the Jobs service inside as a HubError; ``who`` is the account of the Job."""
+    try:
+        with hub_failures(doing, who):
+            yield
+    except HubUnavailableError:
+        raise
+    except HubError as failure:
+        cause = failure.__cause__
+        status = cause.response.status_code if isinstance(cause, HfHubHTTPError) else None
+        if status in REFUSALS:
+            raise HubError(REFUSALS[status].format(who=who)) from cause
+        raise

@@ -1,4 +1,4 @@
-"""The machines on offer, by the Hub's own list."""
+"""The machines on offer, as the Hub lists them."""
 
 import re
 from dataclasses import dataclass
@@ -14,9 +14,9 @@ GB = 10**9  # in which the list counts memory
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """One flavor; ``device`` is "cuda" or "cpu", ``title`` what a person calls it.
+    """One flavor; ``device`` is "cuda" or "cpu", ``title`` a description for people.
 
-    ``memory_bytes`` is the device's, 0 where the list does not say it.
+    ``memory_bytes`` is the device's, 0 where the list does not state it.
     """
 
     flavor: str
@@ -35,7 +35,7 @@ def list_machines(api: HfApi) -> tuple[Machine, ...]:
     """All machines that a run can use, the cheapest first.
 
     Raises:
-        HubError: the Hub cannot be asked.
+        HubError: the Hub does not answer.
     """
     return tuple(sorted(map(_machine, _usable(_offered(api))), key=lambda one: one.dollars_per_second))
 

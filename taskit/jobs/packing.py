@@ -1,4 +1,4 @@
-"""All that a run needs elsewhere, in one archive: plan, data, a local backbone, and TaskIT as it is here."""
+"""All that a run needs on another machine, in one archive: plan, data, a local backbone, and this copy of TaskIT."""
 
 import re
 import sys

@@ -1,4 +1,4 @@
-"""What a run would take on a rented machine, before anything is paid: hours and dollars."""
+"""The time and the price of a run on a rented machine, estimated before anything is paid."""
 
 import math
 from contextlib import nullcontext
@@ -23,7 +23,7 @@ from taskit.terminal import show_bytes
 
 # Floating-point operations a second that small batches in float32 reach, low on purpose: a T4 could do 8.1e12.
 GPU_SPEED, CORE_SPEED = 2e12, 5e9
-BACKWARD = 2  # times the forward pass, at most: next to nothing is owed to the weights, which are frozen
+BACKWARD = 2  # times the forward pass, at most: frozen weights need almost no gradient products
 EVALUATIONS = 1.3  # validation and the evaluation before and after, beside the steps
 SETUP_SECONDS = 600  # image, packages, weights
 MARGIN = 2  # of the timeout over the estimate
@@ -31,7 +31,7 @@ MARGIN = 2  # of the timeout over the estimate
 
 @dataclass(frozen=True, slots=True)
 class Quote:
-    """``seconds`` is the estimate, setup included; after ``timeout_seconds`` the Job is ended whatever it does."""
+    """``seconds`` is the estimate, setup included; after ``timeout_seconds`` the service ends the Job."""
 
     machine: Machine
     seconds: int
@@ -47,7 +47,7 @@ class Quote:
 
 
 def make_quote(plan: Plan, flavor: str, api: HfApi, *, tighten: bool = False) -> Quote:
-    """Price ``plan`` on the machine ``flavor``.
+    """Estimate time and price of ``plan`` on the machine ``flavor``.
 
     Raises:
         HubError: there is no such machine.
@@ -62,7 +62,7 @@ def make_quote(plan: Plan, flavor: str, api: HfApi, *, tighten: bool = False) ->
     collator = make_collator(plan.backbone, plan.data.task, plan.training.max_length)
     step_spec = step_spec_of(plan, data, collator)
     step_spec = replace(step_spec, conditions=replace(step_spec.conditions, device=machine.device))
-    peak = step_spec.rehearse([plan.ranks.get(place.name, 0) for place in step_spec.locations])
+    peak = step_spec.rehearse([plan.ranks.get(location.name, 0) for location in step_spec.locations])
     if peak > plan.budget_bytes and not tighten:
         raise BudgetError(
             f"On {flavor} the plan needs {show_bytes(peak)}, {peak - plan.budget_bytes} bytes more than its budget; "
@@ -87,16 +87,17 @@ def micro_batches(recipe: Recipe, data: Dataset) -> int:
 
 
 def forward_operations(step_spec: StepSpec) -> int:
-    """Floating-point operations of the longest batch's forward pass, counted without weights where that can be.
+    """Floating-point operations of the longest batch's forward pass, counted without weights where possible.
 
-    Those with weights: the products inside attention, fewer up to thousands of tokens, are left to the margin.
+    Only products with weights are counted; those inside attention, fewer up to thousands of tokens, are left to the
+    margin.
     """
     conditions, model = step_spec.conditions, step_spec.build()
     known = bool(conditions.batch.known)
     try:
         with simulated_device("cpu", known), KnownInputs() if known else nullcontext():
             return _count(model, conditions.batch.empty())
-    except RuntimeError:  # it wants numbers: those of one row
+    except RuntimeError:  # the model reads values: count one row of real tensors
         fill_with_zeros(model)
         return conditions.batch.rows * _count(model, conditions.batch.with_rows(1).empty())
 

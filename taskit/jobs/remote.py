@@ -1,4 +1,4 @@
-"""A run whose process is a Job: the same folder, brought up to date from the Hub whenever somebody asks."""
+"""A run whose process is a Job: the same folder, brought up to date from the Hub by `refresh`."""
 
 import shutil
 import tempfile
@@ -10,7 +10,7 @@ from huggingface_hub import JobInfo, JobStage, snapshot_download
 
 from taskit.errors import RunError
 from taskit.files import read_json, write_atomically
-from taskit.jobs.job import FILE, RUN, Job, signed_in
+from taskit.jobs.job import FILE, RUN, Job, authenticated_api
 from taskit.training.run_folder import LIVE
 from taskit.training.runs import Run
 from taskit.zoo.hub.failures import hub_failures, patiently
@@ -20,9 +20,9 @@ EVENT = '{"kind"'  # how the worker's lines about events begin
 
 
 class RemoteRun(Run):
-    """Reads like any other run; ``refresh`` asks the Hub, all else looks at the folder.
+    """Has the interface of any other run; ``refresh`` sends requests to the Hub, all else reads the folder.
 
-    ``token`` is the user's own; None is the one that he logged in with.
+    ``token`` is the user's; None is the one that he logged in with.
 
     Raises:
         RunError: ``path`` is no run folder, or its Job cannot be found again.
@@ -37,24 +37,23 @@ class RemoteRun(Run):
         """Bring events, log, state and, at the end, the adapter and the result up to what the Job has done.
 
         Raises:
-            HubError: the Hub cannot be asked.
+            HubError: the Hub does not answer.
         """
         if self.state.name not in LIVE:
             return
-        api = signed_in(self.token)
+        api = authenticated_api(self.token)
         info = self.job.inspect(api)
-        stage = info.status.stage
-        if stage == JobStage.SCHEDULING:
+        if info.status.stage == JobStage.SCHEDULING:
             return
         lines = self.job.log(api)
         self._write_log(lines)
-        if stage != JobStage.RUNNING:
+        if info.status.stage != JobStage.RUNNING:
             self._end(info, lines, str(api.token))
         elif self.state.name == "queued":
             self.folder.set_state("running")
 
     def stop(self) -> None:
-        """Ask the service to end the Job; what it has kept on the Hub stays, for ``resume``.
+        """Ask the service to end the Job; what it has saved on the Hub stays, for ``resume``.
 
         Raises:
             RunError: it is not running.
@@ -63,7 +62,7 @@ class RemoteRun(Run):
         self.refresh()
         if self.state.name not in LIVE:
             raise RunError(f"The run in {self.path} is {self.state.name}; only a running one can be stopped.")
-        self.job.cancel(signed_in(self.token))
+        self.job.cancel(authenticated_api(self.token))
         self.folder.set_state("stopping")
 
     def resume(self) -> None:
@@ -78,7 +77,7 @@ class RemoteRun(Run):
             raise RunError(f"The run in {self.path} is finished; start a new one in another folder.")
         if self.state.name in LIVE:
             raise RunError(f"The run in {self.path} is {self.state.name} already; wait for it or stop it first.")
-        self.job = replace(self.job, events_before=len(self.events())).started(signed_in(self.token))
+        self.job = replace(self.job, events_before=len(self.events())).start(authenticated_api(self.token))
         self.job.write(self.path)
         self.folder.set_state("queued")
 
@@ -92,7 +91,7 @@ class RemoteRun(Run):
         self.refresh()
         if self.state.name not in LIVE:
             with hub_failures(f"removing {self.job.repo}", self.job.repo):
-                signed_in(self.token).delete_repo(self.job.repo, repo_type="dataset", missing_ok=True)
+                authenticated_api(self.token).delete_repo(self.job.repo, repo_type="dataset", missing_ok=True)
         super().delete()
 
     def _write_log(self, lines: list[str]) -> None:
@@ -104,7 +103,7 @@ class RemoteRun(Run):
         write_atomically(self.folder.log, rest)
 
     def _end(self, info: JobInfo, lines: list[str], token: str) -> None:
-        """Fetch what is left of the run, the result last, and say how it ended."""
+        """Fetch what the Job saved of the run, the result last, and set the final state."""
         with tempfile.TemporaryDirectory() as scratch:
 
             def fetch() -> str:
@@ -128,18 +127,18 @@ class RemoteRun(Run):
         self.folder.set_state(state, message)
 
     def _ending(self, info: JobInfo, lines: list[str], kept: Path) -> tuple[str, str]:
-        """(state, sentence) of a Job that has ended."""
+        """(state, message) of a Job that has ended."""
         if (self.path / "result.json").exists():
             return "done", ""
         if info.status.stage == JobStage.CANCELED:
             return "stopped", ""
-        with suppress(RunError):  # the trainer's own last word, where it had one
-            said = read_json(kept / "state.json")
-            if said.get("state") == "failed" and said.get("message"):
-                return "failed", said["message"]
-        sentence = next((line for line in reversed(lines) if line.startswith("taskit: ")), None)
-        if sentence:
-            return "failed", sentence.removeprefix("taskit: ").strip()
+        with suppress(RunError):  # the message of the trainer, where it wrote one
+            state = read_json(kept / "state.json")
+            if state.get("state") == "failed" and state.get("message"):
+                return "failed", state["message"]
+        message = next((line for line in reversed(lines) if line.startswith("taskit: ")), None)
+        if message:
+            return "failed", message.removeprefix("taskit: ").strip()
         reason = (info.status.message or next((line for line in reversed(lines) if line.strip()), "")).strip()
         limit = self.job.timeout_seconds
         if "timeout" in reason.lower() or (info.durations and (info.durations.running_secs or 0) >= limit):

@@ -1,4 +1,4 @@
-"""Start a run elsewhere: an archive in a private repository of the user, a Job that trains it, a folder here."""
+"""Start a run as a Job: upload an archive to a private repository, start the Job, make the run folder here."""
 
 import re
 import secrets
@@ -29,9 +29,9 @@ def submit(
     tighten: bool = False,
     on_progress: Callable[[str], None] = lambda _: None,
 ) -> RemoteRun:
-    """Train ``plan`` on the machine of ``quote`` into the run folder ``out``, which holds what finds the Job again.
+    """Train ``plan`` on the machine of ``quote`` into the run folder ``out``, which records the Job.
 
-    Where anything is refused, neither the folder nor the repository stays behind.
+    After any error, neither the folder nor the repository is left behind.
 
     Raises:
         RunError: the folder is taken or cannot be written.
@@ -47,7 +47,7 @@ def submit(
         on_progress(f"uploading plan and data to the private {repo}")
         revision = _upload(plan, repo, api)
         on_progress("starting the Job")
-        job = Job(namespace, repo, revision, quote.machine.flavor, quote.timeout_seconds, tighten).started(api)
+        job = Job(namespace, repo, revision, quote.machine.flavor, quote.timeout_seconds, tighten).start(api)
         folder.write_json("plan.json", plan.to_dict())
         job.write(folder.path)
         folder.set_state("queued")

@@ -1,6 +1,6 @@
 """Inside a Job: train the plan in the archive, and keep the run folder on the Hub, checkpoints included.
 
-Events go to stdout, one JSON line each, which is what whoever follows the Job reads in its log.
+Events go to stdout, one JSON line each; who follows the Job reads them in its log.
 """
 
 import argparse
@@ -21,33 +21,33 @@ from taskit.training.trainer import train
 from taskit.zoo.hub.failures import hub_failures, patiently
 
 UPLOAD_SECONDS = 300.0
-LEFT_HERE = ("lock", NOTE)
+NOT_UPLOADED = ("lock", NOTE)
 
 
-class Keeper:
-    """Commits the run folder as it is: a trainer waits for its watcher, so that nothing is half done meanwhile."""
+class RunUploader:
+    """Commits the run folder to the Hub; the trainer waits for its watcher, so no file changes during a commit."""
 
     def __init__(self, api: HfApi, repo: str) -> None:
         self.api, self.repo = api, repo
-        self.kept: float | None = None  # when, None before the first time
+        self.uploaded: float | None = None  # time of the last upload, None before the first
 
     def watch(self, event: Event) -> None:
         print(event_line(event), flush=True)
-        if event.kind == "step" and (self.kept is None or time.monotonic() - self.kept >= UPLOAD_SECONDS):
+        if event.kind == "step" and (self.uploaded is None or time.monotonic() - self.uploaded >= UPLOAD_SECONDS):
             try:
-                self.keep()
-            except HubError as error:  # the next time may be better, and the last one must be
+                self.upload()
+            except HubError as error:  # a later upload may succeed; the last one has to
                 print(f"taskit: {error}", flush=True)
-            self.kept = time.monotonic()
+            self.uploaded = time.monotonic()
 
-    def keep(self) -> None:
-        """One commit: what is here is added, what is no longer here is deleted.
+    def upload(self) -> None:
+        """Make one commit that adds the files of the folder and deletes those that are no longer in it.
 
         Raises:
-            HubError: the Hub does not take it.
+            HubError: the Hub refuses the commit.
         """
         here = {
-            path.as_posix(): path for path in Path(RUN).rglob("*") if path.is_file() and path.name not in LEFT_HERE
+            path.as_posix(): path for path in Path(RUN).rglob("*") if path.is_file() and path.name not in NOT_UPLOADED
         }
         with hub_failures(f"saving the run to {self.repo}", self.repo):
             there = self.api.list_repo_files(self.repo, repo_type="dataset")
@@ -58,31 +58,31 @@ class Keeper:
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("repo", help="the dataset repository that holds the archive and keeps the run")
+    parser.add_argument("repo", help="the dataset repository that holds the archive and the run")
     parser.add_argument("--tighten", action="store_true")
     options = parser.parse_args(argv)
-    keeper = Keeper(HfApi(), options.repo)
+    uploader = RunUploader(HfApi(), options.repo)
     try:
         with quiet_libraries():
-            return _run(keeper, options.tighten)
+            return _run(uploader, options.tighten)
     except TaskITError as error:
         print(f"taskit: {error}", flush=True)
         return 1
 
 
-def _run(keeper: Keeper, tighten: bool) -> int:
+def _run(uploader: RunUploader, tighten: bool) -> int:
     def earlier() -> str:
-        return snapshot_download(keeper.repo, repo_type="dataset", allow_patterns=f"{RUN}/*", local_dir=".")
+        return snapshot_download(uploader.repo, repo_type="dataset", allow_patterns=f"{RUN}/*", local_dir=".")
 
-    patiently(earlier, f"looking for an earlier part of the run in {keeper.repo}", keeper.repo)
+    patiently(earlier, f"looking for an earlier part of the run in {uploader.repo}", uploader.repo)
     try:
-        train(Plan.load("plan.json"), RUN, resume=Path(RUN).exists(), tighten=tighten, watch=keeper.watch)
+        train(Plan.load("plan.json"), RUN, resume=Path(RUN).exists(), tighten=tighten, watch=uploader.watch)
         return 0
     except KeyboardInterrupt:  # the service ends Jobs with SIGTERM
         return 130
     finally:
         if Path(RUN).exists():
-            patiently(keeper.keep, f"saving the run to {keeper.repo}", keeper.repo)
+            patiently(uploader.upload, f"saving the run to {uploader.repo}", uploader.repo)
 
 
 if __name__ == "__main__":

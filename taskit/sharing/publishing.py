@@ -31,12 +31,12 @@ HUB_DATA = "hub:"
 def gather_files(run: str | Path, repo: str, token: str, folder: Path) -> None:
     """Write everything that a push of ``run`` uploads into the empty ``folder``.
 
-    Raises RunError for a run that is not finished, HubError for a backbone that nobody else can have.
+    Raises RunError for a run that is not finished, HubError for a backbone that is not public.
     """
     plan, result, adapter = _finished(Run(run))
     for name in (CONFIG, WEIGHTS):
         shutil.copyfile(adapter / name, folder / name)
-    read_ranks(folder, read_config(folder))  # what strangers must be able to read
+    read_ranks(folder, read_config(folder))  # raises for what others could not read
     publication = _publication(plan, repo, token)
     public = publishable(plan, publication)
     more: dict[str, Any] = {"licence": str(publication.licence or ""), "source": publication.dataset or ""}
@@ -100,7 +100,7 @@ def _publication(plan: Plan, repo: str, token: str) -> Publication:
 
 
 def _public_dataset(source: str) -> str | None:
-    """The id in "hub:OWNER/NAME[:config]" if somebody without a token may know it, else None."""
+    """The id in "hub:OWNER/NAME[:config]" if it is public, else None."""
     name = source.removeprefix(HUB_DATA).partition(":")[0]
     return name if source.startswith(HUB_DATA) and _is_public(name, "dataset") else None
 
@@ -120,7 +120,7 @@ def _only_public(ids: Iterable[str]) -> tuple[str, ...]:
 
 
 def _is_public(id: str, kind: str = "model") -> bool:
-    """Whether the Hub shows it to somebody without a token; when in doubt it is not."""
+    """Whether the Hub shows it without a token; False after an error."""
     with suppress(HubError):
         info = patiently(lambda: HfApi(token=False).repo_info(id, repo_type=kind), f"looking at {id}", id)
         return info.private is False
@@ -128,7 +128,7 @@ def _is_public(id: str, kind: str = "model") -> bool:
 
 
 def _licence(base: str, token: str) -> Licence | None:
-    """The licence that the base model states on the Hub, None where it says nothing or is gone."""
+    """The licence that the base model states on the Hub, None where it states none or cannot be read."""
     with suppress(HubError):
         info = patiently(lambda: HfApi(token=token).model_info(base), f"looking at {base}", base)
         card = info.card_data.to_dict() if info.card_data else {}
@@ -144,7 +144,7 @@ def _bundled_licence(base: str) -> Licence | None:
 
 
 def _require_no_leak(folder: Path, secrets: Iterable[str]) -> None:
-    """A last look at every text: a defect above must not publish a path or the token."""
+    """Raise HubError if a file holds one of ``secrets``: a defect above must not publish a path or the token."""
     for path in folder.iterdir():
         content = path.read_bytes()
         for secret in secrets:

@@ -74,7 +74,7 @@ def push(
 
 
 def publish(folder: Path, repo: str, private: bool, api: HfApi) -> Pushed:
-    """Upload ``folder`` in one commit on top of a head that was looked at, so that nothing is overwritten."""
+    """Upload ``folder`` in one commit on top of the head that was checked, so that nothing is overwritten."""
     base = read_config(folder).backbone
     for attempt in count(1):
         try:
@@ -84,7 +84,7 @@ def publish(folder: Path, repo: str, private: bool, api: HfApi) -> Pushed:
                 additions = [CommitOperationAdd(path.name, path) for path in sorted(folder.iterdir())]
                 made = api.create_commit(repo, additions, commit_message=TITLE, parent_commit=remote.head)
                 return Pushed(repo, made.oid, private, f"{api.endpoint}/{repo}")
-        except HubUnavailableError as failure:  # also a lost answer: the next look finds what was committed
+        except HubUnavailableError as failure:  # also a lost answer: the next attempt finds what was committed
             wait_before(attempt, failure)
         except HubError as failure:
             if attempt >= TRIES or not _is_conflict(failure):

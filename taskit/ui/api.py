@@ -1,8 +1,10 @@
-"""The same road for programs: endpoints of the HTTP API, and tools for MCP clients.
+"""The same steps for programs: endpoints of the HTTP API, which are tools for MCP clients too.
 
-Runs started here are named so that nobody can guess them; who knows the name may ask for the run.
+Runs started here get names that cannot be guessed; whoever has the name can query the run.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,10 +22,9 @@ from taskit.planning.plan import Plan
 from taskit.planning.planner import decide
 from taskit.planning.recipe import Recipe
 from taskit.ui.commands import public_source
-from taskit.ui.examples import EXAMPLES, example
-from taskit.ui.report_errors import sentence
+from taskit.ui.data_step import EXAMPLES, example
+from taskit.ui.decorators import error_message, trim_memory
 from taskit.ui.run_store import RunStore, Ticket, describe
-from taskit.ui.trim_memory import trim_memory
 from taskit.ui.visitors import visitor_of
 from taskit.zoo.hub.source import is_hub
 
@@ -41,7 +42,7 @@ class Endpoints:
             data: an uploaded file (zip of image folders, csv, tsv, json, jsonl, parquet), hub:OWNER/NAME, or the name
                 of an example, "handwritten digits (images)" or "requests to a shop (text)".
         """
-        with _spoken():
+        with _client_errors():
             report = asdict(load(self._source(data)).report)
         report["info"]["source"] = public_source(report["info"]["source"])
         return report
@@ -64,7 +65,7 @@ class Endpoints:
             epochs: passes over the training rows.
             batch_size: rows that pass through the model at once.
         """
-        with _spoken():
+        with _client_errors():
             wanted = parse_budget(budget)
             recipe = Recipe(epochs=epochs, batch_size=batch_size)
             made = decide(prepare(self._source(data), backbone, recipe=recipe), wanted)
@@ -77,19 +78,19 @@ class Endpoints:
             plan: what plan answered, perhaps with other ranks.
             data: the same data again, as for check.
         """
-        with _spoken():
+        with _client_errors():
             whole = Plan.from_dict({**plan, "data": {**plan["data"], "source": self._source(data)}}, "the plan")
             _require_public_zoo(whole)
             name = self.run_store.add(visitor_of(request), whole)
             return describe(self.run_store.find(None, name), self.run_store)
 
     def status(self, run: str) -> dict[str, Any]:
-        """Say how far a run is: its state, step, loss, validation metric, time left, and its place in the line.
+        """Say how far a run is: its state, step, loss, validation metric, time left, and the runs ahead of it.
 
         Args:
             run: the name that train answered.
         """
-        with _spoken():
+        with _client_errors():
             return describe(self.run_store.find(None, run), self.run_store)
 
     def result(self, run: str) -> dict[str, Any]:
@@ -98,7 +99,7 @@ class Endpoints:
         Args:
             run: the name that train answered.
         """
-        with _spoken():
+        with _client_errors():
             found = self.run_store.find(None, run)
             given = None if isinstance(found, Ticket) else found.result
             if given is None:
@@ -106,7 +107,7 @@ class Endpoints:
             return asdict(given)
 
     def _source(self, given: str | dict[str, Any]) -> str:
-        """Only what was uploaded, is on the Hub or comes with TaskIT: no other file of this machine."""
+        """The source of an upload, a Hub dataset or an example; raises DataError for other files of this machine."""
         data: str = given["path"] if isinstance(given, dict) else given  # a dict where gradio_client has uploaded it
         if data in EXAMPLES:
             return str(example(data, self.run_store.root))
@@ -124,18 +125,17 @@ def _require_public_zoo(plan: Plan) -> None:
         raise ZooError("The plan mixes adapters of a folder; put them on the Hub and plan with --zoo hub:OWNER/NAME.")
 
 
-class _spoken:  # noqa: N801 - reads as a statement
-    """Every error reaches the client as one sentence."""
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, TaskITError | KeyError | TypeError):
-            raise gr.Error(sentence(error), print_exception=False) from error
+@contextmanager
+def _client_errors() -> Iterator[None]:
+    """Raise what the client's input caused as a ``gr.Error`` of one sentence."""
+    try:
+        yield
+    except (TaskITError, KeyError, TypeError) as error:
+        raise gr.Error(error_message(error), print_exception=False) from error
 
 
 def api(run_store: RunStore) -> None:
-    """Name the endpoints."""
+    """Register the endpoints."""
     one = Endpoints(run_store)
     heavy: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "planning"}
     endpoint(one.check, api_name="check", concurrency_limit=2, concurrency_id="reading")

@@ -19,16 +19,16 @@ from taskit.ui.together_box import together_box
 from taskit.ui.train_step import train_step
 from taskit.ui.visitors import VisitorCookie, read_secret
 
-SESSIONS = 200  # whose choices are kept: Gradio never forgets a session of the API by itself
+SESSIONS = 200  # kept at most: Gradio never drops a session of the API by itself
 HEADING = '<div class="title"><h1>TaskIT</h1><p>Fine-tune inside your memory. See why.</p></div>'
 
 
 def build(run_store: RunStore) -> gr.Blocks:
-    """The whole app over the runs of a shelf."""
+    """The whole app over the runs of a run store."""
     with gr.Blocks(
         title="TaskIT", analytics_enabled=False, fill_width=True, delete_cache=(3600, 24 * 3600)
     ) as blocks:
-        api(run_store)  # before the page's own handlers, one of which would else take a name
+        api(run_store)  # before the handlers of the page, one of which would take a name otherwise
         with gr.Row(elem_classes="heading"):
             gr.HTML(HEADING, elem_classes="bare")
             sign_in()

@@ -4,17 +4,17 @@ from taskit.planning.plan import Plan
 from taskit.terminal import show_bytes
 from taskit.transfer.similarity import THRESHOLDS
 from taskit.ui.frontier_view import FrontierView
-from taskit.ui.markup import empty, panel, share, text
+from taskit.ui.markup import bar, empty, panel, share, text
 
-CROWDED = 1.35  # a budget beyond this many times everything else is drawn at the edge, with an arrow
+CROWDED = 1.35  # times everything else: a larger budget is drawn at the edge, with an arrow
 CURVE = (320, 130)  # width and height of the curve in its own units
 
 
 def similarity_bars(plan: Plan) -> str:
     """One bar for each learned task, from zero to its similarity; the used ones in colour."""
-    title, hint = "Which learned tasks this one resembles", "Only those beyond the threshold lend their importance."
+    title, hint = "Which learned tasks this one resembles", "Only those beyond the threshold add to the importance."
     if not plan.similarity:
-        nothing = empty("No learned task for this model", "Every place counts alike, until you train the first one.")
+        nothing = empty("No learned task for this model", "Every module counts alike, until you train the first one.")
         return panel(title, hint, nothing)
     threshold = THRESHOLDS[plan.similarity_measure]
     phis = [one.phi for one in plan.similarity]
@@ -23,14 +23,18 @@ def similarity_bars(plan: Plan) -> str:
     rows = []
     for one in sorted(plan.similarity, key=lambda one: -one.phi):
         start, end = sorted((0.0, one.phi))
-        bar = f"left:{share(start - low, width)};width:{share(end - start, width)}"
+        length = f"left:{share(start - low, width)};width:{share(end - start, width)}"
+        mark = f"left:{share(threshold - low, width)}"
         note = "" if one.used else " · not used"
-        meaning = "lends its importance" if one.used else "is too far from the new task to lend anything"
+        meaning = "adds to the importance" if one.used else "is too far from the new task to be used"
         rows.append(
-            f'<div class="bar{"" if one.used else " unused"}" title="{text(one.task)} {meaning}">'
-            f'<span class="name">{text(one.task)}</span>'
-            f'<span class="track"><i style="{bar}"></i><b style="left:{share(threshold - low, width)}"></b></span>'
-            f'<span class="value">{one.phi:+.4f}{note}</span></div>'
+            bar(
+                text(one.task),
+                f'<i style="{length}"></i><b style="{mark}"></b>',
+                f"{one.phi:+.4f}{note}",
+                muted=not one.used,
+                tip=f"{one.task} {meaning}",
+            )
         )
     key = f'<p class="hint">┆ threshold {threshold:g}; similarity of updates, from −1 to 1.</p>'
     return panel(title, hint, f'<div class="bars">{"".join(rows)}</div>{key}{_skipped(plan)}')
@@ -47,7 +51,7 @@ PARTS = (
     ("base", "weights, head and batch", "constant_bytes"),
     ("kept", "activations kept", "activation_bytes"),
     ("lora", "LoRA, gradients, optimizer", "module_bytes"),
-    ("brief", "momentary", "transient_bytes"),
+    ("brief", "temporary", "transient_bytes"),
 )
 
 
@@ -107,7 +111,7 @@ def gain_curve(view: FrontierView, plan: Plan) -> str:
         f'<circle cx="{x:.1f}" cy="{y:.1f}" r="6"/></svg>'
         f'<div class="ends"><span>{low}</span><span>{high}</span></div>'
     )
-    hint = f"{show_bytes(plan.budget_bytes)} reach {reached:.0%} of the importance that the scale has room for."
+    hint = f"{show_bytes(plan.budget_bytes)} reach {reached:.0%} of the highest importance on the scale."
     if any(view.recomputing) and not view.recomputing[-1]:
         hint += " Where the line falls, LoRA fits in every block without computing any again: steps are shorter."
     return panel("What more memory would buy", hint, picture)

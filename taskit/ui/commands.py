@@ -13,7 +13,7 @@ FLAGS = ("batch_size", "max_length", "epochs", "learning_rate", "optimizer", "gr
 
 
 def save(chosen: Chosen) -> Path:
-    """Write plan.json for the visitor, who has the data under its own name and not where this machine keeps it."""
+    """Write plan.json for the visitor, with the data's name in place of its path on this machine."""
     path = Path(tempfile.mkdtemp(prefix="taskit-plan-"), "plan.json")
     plan = chosen.plan
     replace(plan, data=replace(plan.data, source=public_source(plan.data.source))).save(path)

@@ -1,23 +1,23 @@
-"""Step 2: the visitor's own data, looked at before anything is planned."""
+"""Step 2: the visitor's data or an example that comes with the app, checked before anything is planned."""
 
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from taskit.data import load
+from taskit.data import load, write_digits
 from taskit.data.columns import ROLES
 from taskit.data.sources import PREFIX, READERS
 from taskit.data.tables import read_table
 from taskit.errors import DataError, TaskITError
-from taskit.ui.examples import EXAMPLES, example
+from taskit.ui.decorators import report_errors
 from taskit.ui.markup import empty
 from taskit.ui.page import DATA, PLAN, Checked, Page, tab
-from taskit.ui.report_errors import report_errors
 from taskit.ui.samples import data_view
 
+EXAMPLES = ("handwritten digits (images)", "requests to a shop (text)")  # to try with one click, without a network
 MAX_UPLOAD = "2 GB"  # Gradio refuses what is larger, in the browser already
-NAMED = tuple(role for role in ROLES if role != "image")  # roles that a person may give to a column of a table
+NAMED = tuple(role for role in ROLES if role != "image")  # roles that can be given to a column of a table by hand
 NOTHING = empty(
     "No data yet",
     "A zip with a folder of images for each class, or a table (csv, tsv, json, jsonl, parquet) with a label column.",
@@ -91,11 +91,18 @@ def look(source: str, columns: dict[str, str]) -> tuple:
     return data_view(data), checked, tab(DATA, summary, done=True), tab(PLAN), gr.Button(interactive=True)
 
 
+def example(name: str, root: Path) -> Path:
+    """The path of an example; the digits are written below ``root``, so that a run can resume after a restart."""
+    if name == EXAMPLES[0]:
+        return write_digits(root / "examples" / "digits")
+    return Path(__file__).with_name("requests.csv")
+
+
 def columns_to_name(path: str) -> tuple:
     """The pickers of the column roles, filled where the upload is a table that can be read."""
     try:
         columns = list(read_table(Path(path)).frame.columns) if Path(path).suffix.lower() in READERS else []
-    except TaskITError:  # said when it is looked at
+    except TaskITError:  # reported by look_at_upload
         columns = []
     choices = [gr.Dropdown(choices=["", *columns], value=None) for _ in NAMED]
     return gr.Accordion(visible=bool(columns)), *choices

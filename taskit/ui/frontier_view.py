@@ -1,6 +1,7 @@
-"""A plan for any budget at once: the frontier of an outlook, computed when the visitor opens the plan step.
+"""The plans for all budgets: the frontier of a planning context, computed when the visitor opens the plan step.
 
-Its answers are drafts by the additive profile, a few per cent off; the one that is kept is rehearsed by `decide`.
+Its plans are drafts by the additive profile, a few per cent off; the one that is saved or trained is rehearsed by
+`decide`.
 """
 
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ STEPS = 100  # of the slider, from no update to full LoRA
 class FrontierView:
     """The best schedule at every per cent of the way from no update to full LoRA; ``budgets`` are bytes.
 
-    ``recomputing`` says of each whether it recomputes blocks where planning decides that.
+    ``recomputing`` is whether each recomputes blocks, where planning decides that.
     """
 
     context: PlanningContext
@@ -27,7 +28,7 @@ class FrontierView:
     recomputing: tuple[bool, ...]
 
     def draft(self, budget: Budget) -> Plan:
-        """The plan at a budget, not rehearsed; at once for a per cent of the slider."""
+        """The plan at a budget, not rehearsed; for a per cent of the slider nothing is computed anew."""
         pricing = self.context.pricing
         limit = budget.resolve(pricing.no_update_bytes, pricing.full_lora_bytes)
         known = self if limit in self.budgets else _frontier_view(self.context, (limit,))
@@ -49,7 +50,7 @@ def at_percent(percent: float) -> Budget:
 
 
 def frontier_view(context: PlanningContext) -> FrontierView:
-    """The frontier of an outlook at every per cent."""
+    """The frontier of a planning context at every per cent."""
     low, high = context.pricing.no_update_bytes, context.pricing.full_lora_bytes
     return _frontier_view(context, tuple(at_percent(percent).resolve(low, high) for percent in range(STEPS + 1)))
 

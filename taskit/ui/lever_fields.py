@@ -1,4 +1,4 @@
-"""The fields of the plan step beside the budget, each with what turning it would do to the memory."""
+"""The levers of the plan step: fields beside the budget, each with the effect of other values on the memory."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,13 +14,21 @@ from taskit.step.step import OPTIMIZERS
 from taskit.terminal import show_bytes
 from taskit.ui.markup import text
 
+TITLE = "Other levers: batch, length, epochs, optimizer, quantization, checkpointing, method"
+HINT = (
+    "<p class='hint'>Under a lever: what another value would do to the peak of the plan that you saw when you opened "
+    "this, or applied the last change.</p>"
+)
 NO_QUANTIZATION = "none"
 RECOMPUTING = {"auto": None, "on": True, "off": False}
 
 
 @dataclass(frozen=True, slots=True)
 class Levers:
-    """What a visitor may turn beside the budget; the order is that of the handlers' arguments."""
+    """The fields in the order of the handlers' arguments, and what stands around them in ``box``.
+
+    ``note`` shows an error of `measure_levers`, ``effect`` what the applied levers did.
+    """
 
     batch: gr.Number
     length: gr.Number
@@ -30,6 +38,10 @@ class Levers:
     quantization: gr.Dropdown
     checkpointing: gr.Dropdown
     method: gr.Dropdown
+    box: gr.Accordion
+    note: gr.HTML
+    apply: gr.Button
+    effect: gr.HTML
 
     @property
     def fields(self) -> list[Any]:
@@ -40,27 +52,35 @@ class Levers:
 
     @property
     def measured(self) -> list[Any]:
-        """The fields that `infos` tells the effect of."""
+        """The fields that `infos` has a line for."""
         return [self.batch, self.length, self.quantization, self.checkpointing]
 
 
 def draw_levers() -> Levers:
+    """Draw the closed box with all fields."""
     recipe = Recipe()
-    with gr.Row(elem_classes="levers"):
-        return Levers(
-            batch=gr.Number(recipe.batch_size, label="Batch size", precision=0, minimum=1),
-            length=gr.Number(0, label="Longest text, tokens; 0 is whole", precision=0, minimum=0),
-            epochs=gr.Number(recipe.epochs, label="Epochs", precision=0, minimum=1),
-            rate=gr.Number(0, label="Learning rate; 0 is by the ranks"),
-            optimizer=gr.Dropdown([*OPTIMIZERS], value=recipe.optimizer, label="Optimizer"),
-            quantization=gr.Dropdown([NO_QUANTIZATION, *filter(None, QUANTIZATIONS)], label="Quantization"),
-            checkpointing=gr.Dropdown([*RECOMPUTING], label="Checkpointing"),
-            method=gr.Dropdown([*METHODS], value=next(iter(METHODS)), label="Method"),
-        )
+    with gr.Accordion(TITLE, open=False) as box:
+        gr.HTML(HINT, elem_classes="bare")
+        note = gr.HTML(elem_classes=["bare", "measured"])
+        with gr.Row(elem_classes="levers"):
+            fields: dict[str, Any] = {
+                "batch": gr.Number(recipe.batch_size, label="Batch size", precision=0, minimum=1),
+                "length": gr.Number(0, label="Longest text, tokens; 0 is whole", precision=0, minimum=0),
+                "epochs": gr.Number(recipe.epochs, label="Epochs", precision=0, minimum=1),
+                "rate": gr.Number(0, label="Learning rate; 0 is by the ranks"),
+                "optimizer": gr.Dropdown([*OPTIMIZERS], value=recipe.optimizer, label="Optimizer"),
+                "quantization": gr.Dropdown([NO_QUANTIZATION, *filter(None, QUANTIZATIONS)], label="Quantization"),
+                "checkpointing": gr.Dropdown([*RECOMPUTING], label="Checkpointing"),
+                "method": gr.Dropdown([*METHODS], value=next(iter(METHODS)), label="Method"),
+            }
+        gr.HTML(explanations(), elem_classes="bare")
+        apply = gr.Button("Apply, and see what it does to the memory")
+        effect = gr.HTML(elem_classes="bare")
+    return Levers(**fields, box=box, note=note, apply=apply, effect=effect)
 
 
 def explanations() -> str:
-    """What each method does, behind one line."""
+    """What each method does, in a closed box (HTML)."""
     entries = "".join(f"<dt>{text(name)}</dt><dd>{text(one.explanation)}</dd>" for name, one in METHODS.items())
     return f'<details class="why"><summary>What each method does</summary><dl>{entries}</dl></details>'
 
@@ -90,7 +110,7 @@ def read_levers(
 
 
 def infos(found: tuple[Effect, ...]) -> tuple[str, ...]:
-    """A line under each field of `weighed`: what another value would do to the peak."""
+    """A line under each field of `Levers.measured`: what another value would do to the peak."""
     fields = (BATCH, LENGTH, QUANTIZATION, CHECKPOINTING)
     return tuple(" · ".join(_line(one) for one in found if one.lever == field) for field in fields)
 

@@ -16,7 +16,7 @@ def notice(message: object, kind: str = "error") -> str:
 
 
 def empty(title: str, hint: str) -> str:
-    """What stands where there is nothing yet: what it will be, and what to do for it."""
+    """The placeholder of an empty view: what will be there, and what to do for it."""
     return f'<div class="empty"><strong>{text(title)}</strong><span>{text(hint)}</span></div>'
 
 
@@ -37,6 +37,18 @@ def table(head: Iterable[str], rows: Iterable[Iterable[str]], caption: str = "")
     lines = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
     title = f"<caption>{text(caption)}</caption>" if caption else ""
     return f'<div class="scroll"><table class="plain">{title}<tr>{columns}</tr>{lines}</table></div>'
+
+
+def bar(name: str, track: str, value: str, *, muted: bool = False, tip: str = "") -> str:
+    """A row of a bar chart, to be put into ``<div class="bars">``; all but ``tip`` is HTML already.
+
+    ``track`` holds the bar, ``<i style="left:0;width:40%"></i>``, and marks such as ``<b style="left:50%"></b>``.
+    """
+    title = f' title="{text(tip)}"' if tip else ""
+    return (
+        f'<div class="bar{" unused" if muted else ""}"{title}><span class="name">{name}</span>'
+        f'<span class="track">{track}</span><span class="value">{value}</span></div>'
+    )
 
 
 def share(part: float, whole: float) -> str:

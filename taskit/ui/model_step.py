@@ -1,4 +1,4 @@
-"""Step 1: the base model, and what was already learned on it."""
+"""Step 1: the base model, and the learned tasks on it."""
 
 from pathlib import Path
 
@@ -8,9 +8,9 @@ from taskit.backbone.config import modality_of
 from taskit.backbone.sources import PACKAGED, bundled_names, find_backbone
 from taskit.errors import BackboneError
 from taskit.terminal import show_bytes
+from taskit.ui.decorators import report_errors
 from taskit.ui.markup import empty, notice, panel, table, text
 from taskit.ui.page import MODEL, Page, tab
-from taskit.ui.report_errors import report_errors
 from taskit.ui.visitors import account
 from taskit.zoo.hub.failures import hub_failures
 from taskit.zoo.zoo import LearnedTask, Zoo, find_zoo
@@ -54,14 +54,14 @@ def model_step(page: Page) -> None:
 
 @report_errors(outputs=4)
 def choose(name: str, source: str, request: gr.Request) -> tuple:
-    """Find a backbone and list what was learned on it; the Hub is asked anew."""
+    """Find a backbone and list the learned tasks on it; a listing of the Hub is fetched anew."""
     backbone, signed_in = find_backbone((name or "").strip()), account(request)
     wanted = "hub" if source == HUB else None
     token = signed_in["access_token"] if signed_in else None
     modality, zoo = modality_of(backbone), find_zoo(wanted, backbone, token, ask=True)
     summary = f"{backbone.id.rpartition('/')[2]} · {len(zoo.tasks)} tasks"
-    said = notice(zoo.note, "warning") if zoo.note else ""
-    return said + zoo_panel(zoo, modality), backbone.id, wanted, tab(MODEL, summary, done=True)
+    warning = notice(zoo.note, "warning") if zoo.note else ""
+    return warning + zoo_panel(zoo, modality), backbone.id, wanted, tab(MODEL, summary, done=True)
 
 
 @report_errors(outputs=1)
@@ -77,7 +77,7 @@ def search(words: str) -> tuple:
 
 
 def zoo_panel(zoo: Zoo, modality: str) -> str:
-    """The learned tasks as a table, with what each reached and how large it is."""
+    """The learned tasks as a table, with the metric and the size of each."""
     title, hint = (
         "Learned tasks",
         f"Adapters on this {modality} model; the plan takes what they know about each layer.",
@@ -94,7 +94,7 @@ def _row(task: LearnedTask) -> tuple[str, ...]:
     size = sum(file.stat().st_size for file in Path(task.folder).glob("*.safetensors"))
     gain = "" if task.value is None else f"{task.value:.3f}"
     if task.head_alone is not None:
-        gain += f" <span class='chip'>head alone {task.head_alone:.3f}</span>"
+        gain += f" <span class='chip'>linear head only {task.head_alone:.3f}</span>"
     web = task.source.startswith("https://")
     source = f'<a href="{text(task.source)}" target="_blank" rel="noreferrer">data</a>' if web else text(task.source)
     return text(task.task), gain, show_bytes(size), text(task.licence or "not stated"), source

@@ -1,4 +1,4 @@
-"""What the steps share: the stepper, and the choices that one step leaves for the next."""
+"""What the steps share: the tabs, and the state that one step passes to the next."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ MODEL, DATA, PLAN, TRAIN, RESULT, RUNS = range(len(STEPS))
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A dataset that was looked at: where it is, which columns were named by hand, and what it is, in a few words."""
+    """A dataset that was checked: its source, the columns (role, name) named by hand, and a short summary."""
 
     source: str
     columns: tuple[tuple[str, str], ...]
@@ -35,7 +35,7 @@ class Chosen:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The shared components.  The states hold two strs, a Checked, a Sketch, a Chosen and a run's name, or None."""
+    """The shared components; the states hold str, str, Checked, FrontierView, Chosen and a run's name, or None."""
 
     blocks: gr.Blocks
     root: Path
@@ -53,7 +53,7 @@ class Page:
         self.blocks.load(handler, inputs, outputs, api_visibility="private", show_progress="hidden")
 
     def go(self, event: Callable[..., Any], step: int) -> Any:
-        """Turn to a step as soon as ``event`` (``button.click``, ``job.then``) comes."""
+        """Open a step on ``event`` (``button.click``, ``job.then``)."""
         return event(lambda: gr.Tabs(selected=step), outputs=self.tabs, queue=False, api_visibility="private")
 
 

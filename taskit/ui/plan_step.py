@@ -1,4 +1,4 @@
-"""Step 3: the budget, and the plan that follows it at once."""
+"""Step 3: the budget, and the plan that is computed as it changes."""
 
 from dataclasses import replace
 from functools import partial
@@ -14,15 +14,13 @@ from taskit.planning.planner import decide
 from taskit.planning.recipe import Recipe
 from taskit.terminal import show_bytes
 from taskit.ui.commands import save
+from taskit.ui.decorators import report_errors, run_on_zero_gpu, trim_memory
 from taskit.ui.frontier_view import STEPS, FrontierView, at_percent, frontier_view
-from taskit.ui.lever_fields import draw_levers, explanations, infos, read_levers
+from taskit.ui.lever_fields import draw_levers, infos, read_levers
 from taskit.ui.markup import empty
 from taskit.ui.page import PLAN, Checked, Chosen, Page, tab
 from taskit.ui.plan_view import effect, plan_view
-from taskit.ui.report_errors import report_errors
-from taskit.ui.trim_memory import trim_memory
 from taskit.ui.visitors import account
-from taskit.ui.zero_gpu import lend_gpu
 
 CARDS = (8, 12, 16, 24, 48, 80)  # GB on the box, which are GiB
 START = 60  # per cent, where the slider stands at first
@@ -32,15 +30,10 @@ CHANGED = empty(
     "The plan is to be made anew",
     "TaskIT reads the data, traces a training step and asks the learned tasks. Press Next in the step Data.",
 )
-LEVERS = (
-    "<p class='hint'>Under a lever: what another value would do to the peak of the plan that you saw when you opened "
-    "this, or applied the last change.</p>"
-)
-STAGES = 5  # sentences that `prepare` and `decide` tell
-
+PROGRESS_MESSAGES = 5  # that `prepare` and `decide` report
 
 HEAVY: dict[str, Any] = {"api_visibility": "private", "concurrency_limit": 1, "concurrency_id": "planning"}
-WEIGHING = {**HEAVY, "concurrency_id": "weighing"}  # in a line of its own: nobody waits for it to train
+MEASURING = {**HEAVY, "concurrency_id": "measuring"}  # in another queue, so that it delays no plan and no training
 LIGHT: dict[str, Any] = {
     "api_visibility": "private",
     "queue": False,
@@ -52,7 +45,7 @@ LIGHT: dict[str, Any] = {
 def plan_step(page: Page, forward: gr.Button) -> tuple[gr.Button, gr.Button, gr.HTML]:
     """Draw the step and wire it; ``forward`` leads here from the data.
 
-    Returns the buttons that train here and elsewhere, and where the step says what was wrong.
+    Returns the buttons that train here and elsewhere, and where the step shows errors.
     """
     note = gr.HTML(elem_classes="bare")
     with gr.Column(elem_classes="box", visible=False) as controls:
@@ -61,14 +54,7 @@ def plan_step(page: Page, forward: gr.Button) -> tuple[gr.Button, gr.Button, gr.
         card = gr.Radio(presets(), value=BEHIND_SLIDER, label="Card", elem_classes="pills")
         slider = gr.Slider(0, STEPS, START, step=1, label="Budget, % of the way from no update to LoRA everywhere")
         ends = gr.HTML(elem_classes="bare")
-        with gr.Accordion("Other levers: batch, length, epochs, optimizer, quantization, checkpointing, method",
-                          open=False) as others:  # fmt: skip
-            gr.HTML(LEVERS, elem_classes="bare")
-            measured = gr.HTML(elem_classes=["bare", "weighed"])
-            levers = draw_levers()
-            gr.HTML(explanations(), elem_classes="bare")
-            apply = gr.Button("Apply, and see what it does to the memory")
-            result = gr.HTML(elem_classes="bare")
+        levers = draw_levers()
     view = gr.HTML(NOTHING, elem_classes=["bare", "waiting"])
     with gr.Row(visible=False) as actions:
         train = gr.Button("Train this plan", variant="primary", scale=2)
@@ -84,35 +70,27 @@ def plan_step(page: Page, forward: gr.Button) -> tuple[gr.Button, gr.Button, gr.
     slider.input(lambda: BEHIND_SLIDER, None, card, **LIGHT)
     slider.input(redraw, moved, [note, *redrawn], **LIGHT)
     card.input(pick_card, [page.frontier_view, card, slider], [note, slider, *redrawn], **LIGHT)
-    weighing = {
-        "fn": measure_levers,
-        "inputs": [page.frontier_view, page.chosen],
-        "outputs": [measured, *levers.measured],
-    }
-    others.expand(**weighing, **WEIGHING, show_progress_on=measured)
-    apply.click(turn, [page.frontier_view, *inputs], [note, page.frontier_view, result, *redrawn], **heavy).then(
-        **weighing, **WEIGHING, show_progress_on=measured
+    measure = (measure_levers, [page.frontier_view, page.chosen], [levers.note, *levers.measured])
+    levers.box.expand(*measure, **MEASURING, show_progress_on=levers.note)
+    applied = [note, page.frontier_view, levers.effect, *redrawn]
+    levers.apply.click(apply_levers, [page.frontier_view, *inputs], applied, **heavy).then(
+        *measure, **MEASURING, show_progress_on=levers.note
     )
     changed = [page.checked.change, page.backbone.change, page.zoo.change]
-    gr.on(
-        changed,
-        forget,
-        page.checked,
-        [page.frontier_view, page.chosen, view, controls, actions, page.steps[PLAN]],
-        **LIGHT,
-    )
+    hidden = [page.frontier_view, page.chosen, view, controls, actions, page.steps[PLAN]]
+    gr.on(changed, reset, page.checked, hidden, **LIGHT)
     rehearse.click(rehearse_plan, [page.frontier_view, page.chosen], [note, page.chosen, view, file], **heavy)
     return train, elsewhere, note
 
 
 def presets() -> list[str]:
-    """This machine, then the usual cards."""
+    """The choices of a card: the slider, this machine, then the usual cards."""
     free, _ = device_memory()
     return [BEHIND_SLIDER, f"this machine, {show_bytes(free)} free", *(f"{size} GB card" for size in CARDS)]
 
 
 def budget_of(card: str, percent: float) -> Budget:
-    """The budget that the controls name; of a card, what is left beside its driver and fragments."""
+    """The budget of the controls; of a card, AUTO_SHARE of its memory, the rest is for driver and fragments."""
     if card.startswith("this machine"):
         return Budget("auto", bytes=int(AUTO_SHARE * device_memory()[0]))
     if card.endswith("GB card"):
@@ -132,13 +110,13 @@ def open_plan(
     *levers: Any,
     progress: gr.Progress = gr.Progress(),  # noqa: B008 - how Gradio hands it in
 ) -> tuple:
-    """Look into the task once, and draw the plan of the present budget."""
-    made = look_into(checked, backbone, zoo, *read_levers(*levers), request, progress)
+    """Compute the frontier, and draw the plan of the present budget."""
+    made = compute_frontier(checked, backbone, zoo, *read_levers(*levers), request, progress)
     return made, *_draw(made, budget_of(card, percent)), gr.Column(visible=True), gr.Row(visible=True)
 
 
 @trim_memory
-def look_into(
+def compute_frontier(
     checked: Checked | None,
     backbone: str,
     zoo: str | None,
@@ -148,11 +126,11 @@ def look_into(
     request: gr.Request,
     progress: gr.Progress,
 ) -> FrontierView:
-    """Read, price and compare, all once; then the frontier."""
+    """Read the data, measure memory and similarity, all once; then compute the frontier."""
     if checked is None:
         raise PlanError("There is no data to plan for yet; choose some in the step before.")
     signed_in = account(request)
-    found = _frontier_view(
+    found = _compute_frontier(
         checked.source,
         backbone,
         {
@@ -170,15 +148,15 @@ def look_into(
     return found
 
 
-@lend_gpu
-def _frontier_view(
+@run_on_zero_gpu
+def _compute_frontier(
     source: str, backbone: str, options: dict[str, Any], progress: gr.Progress
 ) -> FrontierView | TaskITError:
-    """The frontier, or what was wrong.  It no longer tells: this visitor's progress ends here."""
-    step = iter(range(1, STAGES + 1))
+    """The frontier, or the error; its context no longer reports progress, which is this visitor's."""
+    step = iter(range(1, PROGRESS_MESSAGES + 1))
 
     def on_progress(message: str) -> None:
-        progress((next(step, STAGES), STAGES), desc=message.capitalize())
+        progress((next(step, PROGRESS_MESSAGES), PROGRESS_MESSAGES), desc=message.capitalize())
 
     try:
         made = frontier_view(prepare(source, backbone, **options, on_progress=on_progress))
@@ -187,8 +165,8 @@ def _frontier_view(
     return replace(made, context=made.context.quiet)
 
 
-def forget(checked: Checked | None) -> tuple:
-    """A plan for another model or other data is no plan any more."""
+def reset(checked: Checked | None) -> tuple:
+    """Clear the plan after another model, zoo or dataset was chosen."""
     hidden = gr.Column(visible=False), gr.Row(visible=False)
     return None, None, CHANGED if checked else NOTHING, *hidden, tab(PLAN, open=checked is not None)
 
@@ -208,7 +186,7 @@ def pick_card(made: FrontierView | None, card: str, percent: float) -> tuple:
 
 
 @report_errors(outputs=7)
-def turn(
+def apply_levers(
     request: gr.Request,
     before: FrontierView | None,
     checked: Checked | None,
@@ -219,20 +197,20 @@ def turn(
     *levers: Any,
     progress: gr.Progress = gr.Progress(),  # noqa: B008
 ) -> tuple:
-    """Plan again with other levers, and say what that did to the memory."""
+    """Plan again with other levers, and show what that did to the memory."""
     before, (recipe, bits, method) = _required(before), read_levers(*levers)
     was = before.context
     free = replace(was.recipe, epochs=recipe.epochs, learning_rate=recipe.learning_rate)
     if (free, was.backbone.quantization, was.method) == (recipe, bits, method):
-        made = replace(before, context=replace(was, recipe=recipe))  # these two cost no byte
+        made = replace(before, context=replace(was, recipe=recipe))  # epochs and learning rate change no byte
     else:
-        made = look_into(checked, backbone, zoo, recipe, bits, method, request, progress)
+        made = compute_frontier(checked, backbone, zoo, recipe, bits, method, request, progress)
     return made, effect(before, made), *_draw(made, budget_of(card, percent))
 
 
 @report_errors(outputs=4)
 def measure_levers(made: FrontierView | None, chosen: Chosen | None) -> tuple:
-    """What turning each lever would do to the peak of the plan on the screen."""
+    """What other values of each lever would do to the peak of the plan on the screen."""
     if chosen is None:
         raise PlanError("There is no plan yet; open the plan step first.")
     context = _required(made).context
@@ -252,7 +230,7 @@ def rehearse_plan(made: FrontierView | None, chosen: Chosen | None) -> tuple:
 
 
 def rehearsed(made: FrontierView | None, chosen: Chosen | None) -> Chosen:
-    """The plan as it would be trained: a whole step of it was rehearsed, so that its peak is known."""
+    """The plan as it would be trained; a whole step of it is rehearsed, if that was not done, for its peak."""
     made = _required(made)
     if chosen is None:
         raise PlanError("There is no plan yet; open the plan step first.")

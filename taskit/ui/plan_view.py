@@ -10,13 +10,13 @@ from taskit.ui.markup import figures, notice, panel, table, text
 from taskit.ui.page import Chosen
 
 RECOMPUTED = (
-    "Blocks are computed again in the backward pass (gradient checkpointing), which leaves room for LoRA nearer the "
-    "input; a step takes longer. Other levers, Checkpointing: off plans without."
+    "Blocks are computed again in the backward pass (gradient checkpointing), which leaves memory for LoRA nearer "
+    "the input; a step takes longer. Other levers, Checkpointing: off plans without."
 )
 
 
 def plan_view(made: FrontierView, chosen: Chosen) -> str:
-    """Everything that a plan decides and why, as HTML."""
+    """The pictures and figures of a plan, as HTML."""
     plan = chosen.plan
     parts = (
         heatmap(plan),
@@ -25,7 +25,7 @@ def plan_view(made: FrontierView, chosen: Chosen) -> str:
         gain_curve(made, plan),
     )
     cells = "".join(f"<div>{part}</div>" for part in parts)
-    return f'{_shortfall(plan)}<div class="board wide">{cells}</div>{_summary(chosen)}'
+    return f'{_shortfall(plan)}<div class="panels wide">{cells}</div>{_summary(chosen)}'
 
 
 def _shortfall(plan: Plan) -> str:
@@ -49,7 +49,7 @@ def _summary(chosen: Chosen) -> str:
     words = text(command(chosen))
     lines = f'<details class="why"><summary>The same as commands</summary><pre tabindex="0">{words}</pre></details>'
     again = f"<p class='hint'>{RECOMPUTED}</p>" if plan.training.gradient_checkpointing else ""
-    return f'<section class="card">{figures(values)}{again}{_reasons(plan)}{lines}</section>'
+    return f'<section class="card">{figures(values)}{again}{_explanations(plan)}{lines}</section>'
 
 
 def _steps(plan: Plan) -> int:
@@ -64,26 +64,26 @@ def _short(count: int) -> str:
     return str(count)
 
 
-def _reasons(plan: Plan) -> str:
-    """Every reason as a table too: a tooltip is for a mouse only."""
+def _explanations(plan: Plan) -> str:
+    """The explanations as a table too: a tooltip needs a mouse."""
     if plan.explanation is None:
         return ""
     rows = [
         (
-            str(place.block),
-            text(place.role),
-            str(place.rank or "none"),
+            str(location.block),
+            text(location.role),
+            str(location.rank or "none"),
             show_bytes(one.marginal_bytes),
             text(one.reason),
         )
-        for place, one in zip(plan.locations, plan.explanation.locations, strict=True)
+        for location, one in zip(plan.locations, plan.explanation.locations, strict=True)
     ]
     lines = table(("block", "role", "rank", "adds", "why"), rows)
-    return f'<details class="why"><summary>Why each place got its rank</summary>{lines}</details>'
+    return f'<details class="why"><summary>Why each module got its rank</summary>{lines}</details>'
 
 
 def effect(before: FrontierView, after: FrontierView) -> str:
-    """What other levers did to both ends of the budget scale."""
+    """The change of both ends of the budget scale by other levers, as HTML."""
     rows = [
         (name, show_bytes(old), show_bytes(new), f"{'+' if new >= old else '−'}{show_bytes(abs(new - old))}")
         for name, old, new in (

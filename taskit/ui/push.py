@@ -1,6 +1,6 @@
-"""Sharing: the visitor signs in, sees the card, and pushes with his own token, which is never kept.
+"""Sharing from the page: sign-in, preview of the card, and push with the visitor's token, which is never stored.
 
-On a Space the token is the one of the sign-in.  Elsewhere there is no sign-in, and the visitor types one.
+On a Space the token is that of the sign-in.  Elsewhere there is no sign-in, and the visitor types one.
 """
 
 import base64
@@ -51,7 +51,7 @@ def push_run(run: Run, repo: str, private: bool, token: str) -> str:
 
 
 def preview(run: Run, repo: str, token: str) -> tuple[str, str]:
-    """What a push would publish; sends nothing: its files (HTML), and the card without its metadata (Markdown)."""
+    """What a push would publish, without sending it: the files (HTML) and the card without metadata (Markdown)."""
     repo = repo.strip()
     require_name(repo)
     with tempfile.TemporaryDirectory() as scratch:

@@ -1,6 +1,6 @@
-"""In step 4: train on a machine rented from Hugging Face, its price first.
+"""In step 4: train on a machine rented from Hugging Face; its price is shown first.
 
-On a Space the visitor's sign-in pays; elsewhere he gives a token, which is kept in memory as long as the app runs.
+On a Space the account of the sign-in pays; elsewhere the visitor gives a token, kept in memory while the app runs.
 """
 
 import time
@@ -11,16 +11,16 @@ import gradio as gr
 from gradio.utils import get_space
 
 from taskit.errors import HubError, RunError
-from taskit.jobs.job import signed_in
+from taskit.jobs.job import authenticated_api
 from taskit.jobs.machine import Machine, list_machines
 from taskit.jobs.quote import Quote, make_quote
 from taskit.planning.plan import Plan
+from taskit.ui.decorators import report_errors
 from taskit.ui.frontier_view import FrontierView
 from taskit.ui.markup import figures, panel
 from taskit.ui.page import Chosen, Page
 from taskit.ui.plan_step import rehearsed
 from taskit.ui.push import token_of
-from taskit.ui.report_errors import report_errors
 from taskit.ui.run_store import RunStore, Ticket
 from taskit.ui.run_view import duration
 from taskit.ui.visitors import account, visitor_of
@@ -36,14 +36,14 @@ WHY = "Renting a machine"
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What the visitor was quoted, and for which plan."""
+    """The price that was shown, and the plan that it is for."""
 
     plan: Plan
     quote: Quote
 
 
 class Rent:
-    """The handlers of the box, over one shelf."""
+    """The handlers of the box, over a run store."""
 
     def __init__(self, run_store: RunStore) -> None:
         self.run_store = run_store
@@ -51,15 +51,15 @@ class Rent:
     @report_errors(outputs=1)
     def machines(self, typed: str | None, request: gr.Request) -> tuple:
         """The machines on offer with their price, none chosen yet."""
-        found = list_machines(signed_in(token_of(request, typed, WHY)))
+        found = list_machines(authenticated_api(token_of(request, typed, WHY)))
         return (gr.Dropdown(choices=[(_label(one), one.flavor) for one in found], value=None, visible=True),)
 
     @report_errors(outputs=4)
     def price(
         self, made: FrontierView | None, chosen: Chosen | None, flavor: str, typed: str | None, request: gr.Request
     ) -> tuple:
-        """What the plan on the screen would take there."""
-        api = signed_in(token_of(request, typed, WHY))
+        """Time and price of the plan on the screen on that machine."""
+        api = authenticated_api(token_of(request, typed, WHY))
         chosen = rehearsed(made, chosen)
         quote = make_quote(chosen.plan, flavor, api, tighten=True)
         require_lasting_sign_in(quote, request)
@@ -68,7 +68,7 @@ class Rent:
 
     @report_errors(outputs=7)
     def start(self, offer: Offer | None, chosen: Chosen | None, typed: str | None, request: gr.Request) -> tuple:
-        """Rent the machine at the price that was shown; then there is no price any more."""
+        """Rent the machine at the price that was shown, which is then cleared."""
         if offer is None:
             raise RunError("There is no price yet; choose a machine first.")
         if chosen is None or chosen.plan != offer.plan:
@@ -84,7 +84,7 @@ class Rent:
         """Take the visitor's token for a run that was started before the app was."""
         found = self.run_store.find(visitor_of(request), name)
         if not isinstance(found, Ticket):
-            self.run_store.rentals.lend(found, token_of(request, typed, "Following this run"))
+            self.run_store.rentals.follow(found, token_of(request, typed, "Following this run"))
             self.run_store.rentals.refresh()
         return ("",)
 

@@ -1,6 +1,6 @@
-"""Runs on machines rented from Hugging Face: whose token asks after which run, and how it goes.
+"""Runs on machines rented from Hugging Face: the token of each, and the thread that updates their folders.
 
-The folder of such a run lies beside the others; a thread keeps it up to date, so that the page only reads it.
+The folder of such a run lies beside the others; the page only reads it.
 """
 
 import threading
@@ -12,7 +12,7 @@ from taskit.jobs.job import FILE
 from taskit.jobs.remote import RemoteRun
 from taskit.training.runs import Run
 
-ASK_SECONDS = 5.0  # between two questions to the Hub
+POLL_SECONDS = 5.0  # between two requests to the Hub
 
 
 def is_rented(run: Run) -> bool:
@@ -20,28 +20,28 @@ def is_rented(run: Run) -> bool:
 
 
 class Rentals:
-    """The visitors' tokens by the run that each is for, in memory alone: after a restart he lends it again."""
+    """The visitors' tokens by run, in memory only: after a restart the visitor gives his again."""
 
     def __init__(self) -> None:
         self._tokens: dict[Path, str] = {}
-        self._troubles: dict[Path, str] = {}
+        self._errors: dict[Path, str] = {}
 
-    def lend(self, run: Run, token: str) -> None:
+    def follow(self, run: Run, token: str) -> None:
         """Follow a run with its visitor's token."""
         self._tokens[run.path] = token
 
     def follows(self, run: Run) -> bool:
         return run.path in self._tokens
 
-    def trouble(self, run: Run) -> str:
-        """Why the Hub could not be asked the last time, empty where it could."""
-        return self._troubles.get(run.path, "")
+    def last_error(self, run: Run) -> str:
+        """The error of the last request to the Hub, empty where it succeeded."""
+        return self._errors.get(run.path, "")
 
     def opened(self, run: Run) -> Run:
-        """The run, to be stopped, resumed or deleted.
+        """The run as one that can be stopped, resumed or deleted.
 
         Raises:
-            HubError: it is rented, and its token is not here.
+            HubError: it is rented, and its token is not known.
         """
         if not is_rented(run):
             return run
@@ -54,7 +54,7 @@ class Rentals:
         return RemoteRun(run.path, token)
 
     def refresh(self) -> None:
-        """Ask once after every run that is followed."""
+        """Bring every run that is followed up to date, once."""
         for path, token in list(self._tokens.items()):
             if not (path / FILE).exists():  # deleted
                 del self._tokens[path]
@@ -62,16 +62,16 @@ class Rentals:
             try:
                 RemoteRun(path, token).refresh()
             except (TaskITError, OSError) as error:
-                self._troubles[path] = str(error)
+                self._errors[path] = str(error)
             else:
-                self._troubles.pop(path, None)
+                self._errors.pop(path, None)
 
     def watch(self) -> None:
-        """Keep asking for as long as the app runs."""
+        """Refresh in a thread for as long as the app runs."""
 
         def forever() -> None:
             while True:
-                time.sleep(ASK_SECONDS)
+                time.sleep(POLL_SECONDS)
                 self.refresh()
 
         threading.Thread(target=forever, daemon=True, name="taskit-rentals").start()

@@ -1,4 +1,4 @@
-"""Step 5: what a run gave, to look at, to try, to take away and to share."""
+"""Step 5: the result of a run, to look at, to try, to download and to share."""
 
 import math
 import shutil
@@ -14,10 +14,10 @@ from taskit.terminal import show_bytes
 from taskit.training.inference import PAIR, Prediction, compare
 from taskit.training.results import Result
 from taskit.training.runs import Run
-from taskit.ui.markup import empty, figures, panel, share
+from taskit.ui.decorators import report_errors
+from taskit.ui.markup import bar, empty, figures, panel, share
 from taskit.ui.page import RESULT, Page
 from taskit.ui.push import preview, push_run, token_of
-from taskit.ui.report_errors import report_errors
 from taskit.ui.run_store import RunStore, Ticket
 from taskit.ui.run_view import duration, memory_meter
 from taskit.ui.score_view import scores_view
@@ -37,7 +37,7 @@ NOTHING = empty("No result yet", "It appears here when a run is done.")
 
 
 class Results:
-    """The handlers of the step, over one shelf."""
+    """The handlers of the step, over a run store."""
 
     def __init__(self, run_store: RunStore) -> None:
         self.run_store = run_store
@@ -83,9 +83,9 @@ class Results:
         return files, card, gr.Accordion(visible=True, open=True)
 
     def push(self, name: str, repo: str, private: bool, typed: str | None, request: gr.Request) -> tuple:
-        """Push with the visitor's own token; the field is emptied, whatever came of it."""
-        said, link = self._push(name, repo, private, typed, request)
-        return said or link, ""
+        """Push with the visitor's token; the field of the token is emptied, after an error too."""
+        error, link = self._push(name, repo, private, typed, request)
+        return error or link, ""
 
     @report_errors(outputs=1)
     def _push(self, name: str, repo: str, private: bool, typed: str | None, request: gr.Request) -> tuple:
@@ -134,22 +134,22 @@ def result_step(page: Page, run_store: RunStore) -> None:
     previewed = [pushed, files, card, shown_card]
     page.run.change(results.show, page.run, shown, show_progress="hidden", **options)
     page.steps[RESULT].select(results.show, page.run, shown, show_progress="hidden", **options)
-    page.run.change(forget, None, [answer, file, pushed, shown_card], queue=False, **options)
+    page.run.change(clear, None, [answer, file, pushed, shown_card], queue=False, **options)
     ask.click(results.ask, [page.run, image, words], [note, answer], show_progress_on=answer, **heavy)
     look.click(results.preview, [page.run, repo, token], previewed, concurrency_limit=4, **options)
     push.click(results.push, [page.run, repo, private, token], [pushed, token], concurrency_limit=4, **options)
     pack.click(results.pack, page.run, [note, file], **options)
 
 
-def forget() -> tuple:
-    """What was asked, packed and pushed of the run that was open before."""
+def clear() -> tuple:
+    """Clear the answer, the zip and the push of the run that was open before."""
     return UNASKED, gr.DownloadButton(visible=False), "", gr.Accordion(visible=False)
 
 
 def result_view(run: Run, result: Result) -> str:
     """Before and after, the cost, and the peak against its prediction."""
     values = {
-        f"{result.metric} with the head alone": f"{result.before:.3f}",
+        f"{result.metric} with the linear head only": f"{result.before:.3f}",
         f"{result.metric} with the adapter": f"{result.after:.3f}",
         "trained parameters": f"{result.trainable_parameters:,}",
         "time": duration(result.train_seconds),
@@ -157,10 +157,10 @@ def result_view(run: Run, result: Result) -> str:
     top = panel(f"{run.path.name}: {_gain(result)}", _how_sure(result, run.plan.data.eval_rows), figures(values))
     top_of_scale = max(1.0, result.before, result.after)
     bars = "".join(
-        f'<div class="bar{extra}"><span class="name">{name}</span><span class="track">'
-        f'<i style="left:0;width:{share(value, top_of_scale)}"></i></span>'
-        f'<span class="value">{value:.3f}</span></div>'
-        for name, value, extra in (("before", result.before, " unused"), ("after", result.after, ""))
+        bar(
+            name, f'<i style="left:0;width:{share(value, top_of_scale)}"></i>', f"{value:.3f}", muted=name == "before"
+        )
+        for name, value in (("before", result.before), ("after", result.after))
     )
     change = panel(
         "Before and after",
@@ -168,13 +168,15 @@ def result_view(run: Run, result: Result) -> str:
         f'<div class="bars">{bars}</div>',
     )
     scores = scores_view(run.plan.data.labels, result.details_before, result.details_after)
-    plan_view = f'<div class="board"><div>{change}</div><div>{memory_meter(run)}</div>{scores}</div>'
-    return f'<div class="stacked">{top}{plan_view}</div>'
+    pictures = f'<div class="panels"><div>{change}</div><div>{memory_meter(run)}</div>{scores}</div>'
+    return f'<div class="stacked">{top}{pictures}</div>'
 
 
 def _best(result: Result) -> str:
     if result.best_epoch == 0:
-        return "no epoch was better than the head alone, which was kept: try more epochs or another learning rate"
+        return (
+            "no epoch was better than the linear head only, which was kept: try more epochs or another learning rate"
+        )
     return f"the best epoch was {result.best_epoch}"
 
 
@@ -185,7 +187,7 @@ def _gain(result: Result) -> str:
 
 
 def _how_sure(result: Result, rows: int) -> str:
-    """The evaluation rows, and for a share of them what chance alone moves it by: two standard errors."""
+    """The number of evaluation rows, and for an accuracy two standard errors."""
     measured = f"On {rows:,} rows kept aside."
     if result.metric != "accuracy":
         return measured
@@ -196,7 +198,7 @@ def _how_sure(result: Result, rows: int) -> str:
 def answer_view(adapted: Prediction, bare: Prediction) -> str:
     """Two answers side by side, and for a class how sure the model is of it."""
     cards = (_answer("with the adapter", adapted), _answer("without the LoRA", bare))
-    return f'<div class="board two">{"".join(cards)}</div>'
+    return f'<div class="panels two">{"".join(cards)}</div>'
 
 
 def _answer(who: str, prediction: Prediction) -> str:

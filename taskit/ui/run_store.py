@@ -1,11 +1,11 @@
-"""Where runs are kept: a folder for each visitor, and a line of those that wait for their turn.
+"""The runs on disk: a folder for each visitor, and a queue of those that have not started.
 
     ROOT/VISITOR/RUN/          a run folder as the CLI makes it
     ROOT/VISITOR/RUN/TASK/     that of one dataset of several that were trained together
     ROOT/VISITOR/data/HASH/    the visitor's uploads that runs were started on
     ROOT/waiting/TIME RUN.json a run that has not started: its visitor, name and plan, or joint plan
 
-All of it lies on the disk, so that an app that was killed finds runs and line as they were.
+All state is on disk, so that an app that was killed finds runs and queue again.
 """
 
 import json
@@ -31,13 +31,13 @@ from taskit.training.run_folder import LIVE
 from taskit.training.runs import JOINT_PLAN, Run, list_runs, start
 from taskit.ui.rentals import Rentals, is_rented
 
-SLOTS = 1  # runs that train at the same time: a second one would not have the memory that its plan counts on
-PATIENCE = 1.0  # seconds between two looks at the line
+SLOTS = 1  # runs that train at the same time: each plan counts on the whole memory
+POLL_SECONDS = 1.0  # between two reads of the queue
 
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """A run in the line; ``error`` is why it could not be started, empty while it waits."""
+    """A run in the queue; ``error`` is why it could not be started, empty while it waits."""
 
     path: Path
     visitor: str
@@ -50,24 +50,24 @@ class RunStore:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.line = root / "waiting"
-        self.moving = threading.Lock()
+        self.queue = root / "waiting"
+        self.lock = threading.Lock()
         self.rentals = Rentals()
 
     def add(self, visitor: str, plan: Plan) -> str:
-        """Put a plan into the line; returns the name of the run that it will be."""
-        plan, name = self._with_own_data(visitor, plan), _name_for(plan)
-        return self._queue(visitor, name, {"plan": plan.to_dict()})
+        """Put a plan into the queue; returns the name of the run that it will be."""
+        plan, name = self._with_kept_data(visitor, plan), _name_for(plan)
+        return self._enqueue(visitor, name, {"plan": plan.to_dict()})
 
     def add_together(self, visitor: str, plan: JointPlan) -> str:
-        """Put the plan of several datasets into the line; returns the name of the run that it will be."""
-        plan = replace(plan, plans=tuple(self._with_own_data(visitor, one) for one in plan.plans))
-        return self._queue(visitor, f"together-{secrets.token_hex(6)}", {"together": plan.to_dict()})
+        """Put the plan of several datasets into the queue; returns the name of the run that it will be."""
+        plan = replace(plan, plans=tuple(self._with_kept_data(visitor, one) for one in plan.plans))
+        return self._enqueue(visitor, f"together-{secrets.token_hex(6)}", {"together": plan.to_dict()})
 
-    def _queue(self, visitor: str, name: str, planned: dict[str, object]) -> str:
-        self.line.mkdir(parents=True, exist_ok=True)
+    def _enqueue(self, visitor: str, name: str, planned: dict[str, object]) -> str:
+        self.queue.mkdir(parents=True, exist_ok=True)
         write_json(
-            self.line / f"{time.time_ns()} {name}.json", {"visitor": visitor, "name": name, "error": "", **planned}
+            self.queue / f"{time.time_ns()} {name}.json", {"visitor": visitor, "name": name, "error": "", **planned}
         )
         self.advance()
         return name
@@ -76,21 +76,21 @@ class RunStore:
         """Train a plan on a machine rented with ``token``, at once; returns the name of the run.
 
         Raises:
-            HubError: the Hub or its Jobs service refuses; then nothing stays behind.
+            HubError: the Hub or its Jobs service refuses; then nothing is left behind.
         """
-        plan, name = self._with_own_data(visitor, plan), _name_for(plan)
+        plan, name = self._with_kept_data(visitor, plan), _name_for(plan)
         api = HfApi(token=token)
-        self.rentals.lend(submit(plan, self.root / visitor / name, quote, api, tighten=True), token)
+        self.rentals.follow(submit(plan, self.root / visitor / name, quote, api, tighten=True), token)
         return name
 
     def tickets(self) -> list[Ticket]:
-        """The line, first come first."""
-        found = [(path, read_json(path)) for path in sorted(self.line.glob("*.json"))]
+        """The queue, the first one first."""
+        found = [(path, read_json(path)) for path in sorted(self.queue.glob("*.json"))]
         return [Ticket(path, one["visitor"], one["name"], one["error"]) for path, one in found]
 
     def advance(self) -> None:
-        """Start whoever is next, as long as there is a free slot."""
-        with self.moving:
+        """Start the next runs of the queue, as long as there is a free slot."""
+        with self.lock:
             for ticket in [one for one in self.tickets() if not one.error]:
                 if len(self.live()) >= SLOTS:
                     return
@@ -126,7 +126,7 @@ class RunStore:
         return "/".join(run.path.relative_to(self.root).parts[1:])
 
     def find(self, visitor: str | None, name: str) -> Run | Ticket:
-        """A visitor's run, or with None anybody's, by its name, which nobody can guess.
+        """A visitor's run, or with None anybody's, by its name, which cannot be guessed.
 
         Raises:
             RunError: there is none.
@@ -134,38 +134,38 @@ class RunStore:
         for ticket in self.tickets():
             if ticket.name == name and visitor in (None, ticket.visitor):
                 return ticket
-        whole = (name or "").partition("/")[0]
-        if re.fullmatch(r"[\w-]+", whole):
-            for state in self.root.glob(f"{visitor or '*'}/{whole}/state.json"):
+        top = (name or "").partition("/")[0]
+        if re.fullmatch(r"[\w-]+", top):
+            for state in self.root.glob(f"{visitor or '*'}/{top}/state.json"):
                 run = Run(state.parent)
-                for one in (run, *(self.parts(run) if whole != name else ())):
+                for one in (run, *(self.parts(run) if top != name else ())):
                     if self.name_of(one) == name:
                         return one
         raise RunError(f"There is no run called {name or '(none)'} here; choose one of your runs.")
 
-    def place(self, ticket: Ticket) -> int:
-        """How many runs come before a ticket's, those that train now included."""
+    def runs_ahead(self, ticket: Ticket) -> int:
+        """How many runs come before a ticket's, those in training included."""
         ahead = [one for one in self.tickets() if not one.error and one.path.name < ticket.path.name]
         return len(ahead) + len(self.live())
 
     def remove(self, found: Run | Ticket) -> None:
-        """Delete a run, or take a ticket out of the line."""
+        """Delete a run, or take a ticket out of the queue."""
         found.path.unlink(missing_ok=True) if isinstance(found, Ticket) else found.delete()
 
     def watch(self) -> None:
-        """Move the line, and follow rented runs, for as long as the app runs."""
+        """Advance the queue, and update rented runs, in threads for as long as the app runs."""
 
         def forever() -> None:
             while True:
-                time.sleep(PATIENCE)
-                if any(self.line.glob("*.json")):
+                time.sleep(POLL_SECONDS)
+                if any(self.queue.glob("*.json")):
                     self.advance()
 
-        threading.Thread(target=forever, daemon=True, name="taskit-line").start()
+        threading.Thread(target=forever, daemon=True, name="taskit-queue").start()
         self.rentals.watch()
 
-    def _with_own_data(self, visitor: str, plan: Plan) -> Plan:
-        """An upload is copied out of Gradio's cache, which is emptied from time to time."""
+    def _with_kept_data(self, visitor: str, plan: Plan) -> Plan:
+        """The plan with its upload copied out of Gradio's cache, which is emptied from time to time."""
         source = plan.data.source
         if source.startswith(PREFIX) or self.root in Path(source).parents or not Path(source).is_file():
             return plan
@@ -179,16 +179,16 @@ class RunStore:
 
 
 def _name_for(plan: Plan) -> str:
-    """A name that says what the run is, and that nobody can guess."""
+    """A name made from the data's, with a suffix that cannot be guessed."""
     stem = re.sub(r"[^\w-]+", "-", Path(plan.data.source).stem).strip("-")[:40] or "run"
     return f"{stem}-{secrets.token_hex(6)}"
 
 
 def describe(found: Run | Ticket, run_store: RunStore) -> dict[str, object]:
-    """The state of a run for a program: name, state, message, place in the line, step, steps, loss, metric."""
+    """The state of a run for a program: name, state, message, runs ahead of it, step, steps, loss, metric."""
     if isinstance(found, Ticket):
         state = "failed" if found.error else "queued"
-        return {"run": found.name, "state": state, "message": found.error, "ahead": run_store.place(found)}
+        return {"run": found.name, "state": state, "message": found.error, "ahead": run_store.runs_ahead(found)}
     state, progress = found.state, found.progress
     summary = {"run": run_store.name_of(found), "state": state.name, "message": state.message or progress.message}
     numbers = {name: getattr(progress, name) for name in ("epoch", "step", "steps", "loss", "metric", "seconds_left")}

@@ -1,4 +1,4 @@
-"""One run as a picture: its state, how far it is, its loss, and its memory beside what was planned."""
+"""The view of one run: its state, its progress, its loss, and its memory beside the planned one."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,7 @@ from taskit.jobs.job import Job
 from taskit.terminal import show_bytes
 from taskit.training.run_folder import Event
 from taskit.training.runs import Run, RunProgress
-from taskit.ui.markup import empty, figures, notice, panel, share, text
+from taskit.ui.markup import bar, empty, figures, notice, panel, share, text
 from taskit.ui.rentals import is_rented
 from taskit.ui.run_store import RunStore, Ticket
 
@@ -23,21 +23,21 @@ def run_view(found: Run | Ticket, run_store: RunStore) -> str:
     state, progress, events = found.state, found.progress, found.events()
     name = text(run_store.name_of(found))
     head = f'<span class="chip {_kind(state.name)}">{STATES.get(state.name, state.name)}</span> {name}'
-    said = notice(state.message) if state.message else ""
+    error = notice(state.message) if state.message else ""
     done = progress.step / progress.steps if progress.steps else 0.0
     meter = (
         f'<div class="meter" role="progressbar" aria-valuenow="{done * 100:.0f}" aria-valuemin="0" '
         f'aria-valuemax="100" aria-label="training"><i style="width:{share(done, 1)}"></i></div>'
     )
     values = _values(progress, state.name)
-    hint = f'<p class="hint">{text(progress.message)}</p>{_place(found)}'
-    top = f'<section class="card" style="height:auto"><h3>{head}</h3>{meter}{figures(values)}{hint}{said}</section>'
+    hint = f'<p class="hint">{text(progress.message)}</p>{_rented_from(found)}'
+    top = f'<section class="card" style="height:auto"><h3>{head}</h3>{meter}{figures(values)}{hint}{error}</section>'
     pictures = f"<div>{loss_curve(events)}</div><div>{memory_meter(found)}</div>"
-    return f'{top}<div class="board wide" style="margin-top:14px">{pictures}</div>'
+    return f'{top}<div class="panels wide" style="margin-top:14px">{pictures}</div>'
 
 
-def _place(run: Run) -> str:
-    """Where a rented run is trained, and where it is kept."""
+def _rented_from(run: Run) -> str:
+    """Where a rented run is trained, and where it is stored."""
     if not is_rented(run):
         return ""
     job = Job.read(run.path)
@@ -51,7 +51,7 @@ def _place(run: Run) -> str:
 def _waiting(ticket: Ticket, run_store: RunStore) -> str:
     if ticket.error:
         return notice(ticket.error)
-    ahead = run_store.place(ticket)
+    ahead = run_store.runs_ahead(ticket)
     first = "It starts as soon as the present run is done." if ahead <= 1 else f"{ahead} runs come before it."
     return empty(f"{ticket.name} waits for its turn", f"{first} You may close this page.")
 
@@ -118,10 +118,13 @@ def memory_meter(run: Run) -> str:
     if measured:
         rows["measured"] = measured
     bars = "".join(
-        f'<div class="bar{" unused" if name == "LoRA everywhere" else ""}"><span class="name">{name}</span>'
-        f'<span class="track"><i style="left:0;width:{share(size, scale)}"></i>'
-        f'<b class="budget" style="left:{share(budget, scale)}"></b></span>'
-        f'<span class="value">{show_bytes(size)}</span></div>'
+        bar(
+            name,
+            f'<i style="left:0;width:{share(size, scale)}"></i>'
+            f'<b class="budget" style="left:{share(budget, scale)}"></b>',
+            show_bytes(size),
+            muted=name == "LoRA everywhere",
+        )
         for name, size in rows.items()
     )
     hint = f"┆ budget {show_bytes(budget)}."

@@ -1,4 +1,4 @@
-"""Step 6: everything that the visitor has trained."""
+"""Step 6: the visitor's runs."""
 
 from datetime import datetime
 from typing import Any
@@ -8,9 +8,9 @@ import gradio as gr
 from taskit.terminal import show_bytes
 from taskit.training.run_folder import LIVE
 from taskit.training.runs import Run
+from taskit.ui.decorators import report_errors
 from taskit.ui.markup import empty, panel, table, text
 from taskit.ui.page import RUNS, TRAIN, Page, tab
-from taskit.ui.report_errors import report_errors
 from taskit.ui.run_store import RunStore, Ticket
 from taskit.ui.run_view import STATES
 from taskit.ui.visitors import visitor_of
@@ -20,14 +20,14 @@ HINT = "Only you see these. They stay as long as this machine keeps its disk: do
 
 
 class History:
-    """The handlers of the step, over one shelf."""
+    """The handlers of the step, over a run store."""
 
     def __init__(self, run_store: RunStore) -> None:
         self.run_store = run_store
 
     @report_errors(outputs=4)
     def show(self, request: gr.Request) -> tuple:
-        """The visitor's runs, newest first, those in line before them."""
+        """The visitor's runs, newest first, those in the queue before them."""
         visitor = visitor_of(request)
         waiting = [one for one in self.run_store.tickets() if one.visitor == visitor]
         runs = self.run_store.runs(visitor)

@@ -1,4 +1,4 @@
-"""A look at the data: its figures, its classes, and real examples."""
+"""The view of a dataset: its figures, its classes, and a few rows."""
 
 import base64
 import io
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from taskit.data import Dataset, Report
-from taskit.ui.markup import figures, notice, panel, share, table, text
+from taskit.ui.markup import bar, figures, notice, panel, share, table, text
 
 EXAMPLES = 12
 LONGEST = 240  # characters shown of a text
@@ -15,10 +15,10 @@ CLASSES = 20  # drawn; the rest is counted
 
 
 def data_view(data: Dataset) -> str:
-    """Everything about a dataset that a visitor should see before he trains on it."""
+    """All that is shown of a dataset before training, as HTML."""
     warnings = "".join(notice(warning, "warning") for warning in data.report.warnings)
     left = facts(data.report) + balance(data.report)
-    return f'{warnings}<div class="board"><div class="stacked">{left}</div><div>{examples(data)}</div></div>'
+    return f'{warnings}<div class="panels"><div class="stacked">{left}</div><div>{examples(data)}</div></div>'
 
 
 def facts(report: Report) -> str:
@@ -44,9 +44,7 @@ def balance(report: Report) -> str:
         return ""
     largest = max(one.train for one in report.classes) or 1
     bars = "".join(
-        f'<div class="bar"><span class="name">{text(one.label)}</span>'
-        f'<span class="track"><i style="left:0;width:{share(one.train, largest)}"></i></span>'
-        f'<span class="value">{one.train:,}</span></div>'
+        bar(text(one.label), f'<i style="left:0;width:{share(one.train, largest)}"></i>', f"{one.train:,}")
         for one in report.classes[:CLASSES]
     )
     more = len(report.classes) - CLASSES
@@ -55,8 +53,8 @@ def balance(report: Report) -> str:
 
 
 def examples(data: Dataset) -> str:
-    """A few training rows, of as many classes as there is room for."""
-    rows = [data.train[place] for place in _spread_over_classes(data)]
+    """A few training rows, of as many classes as fit."""
+    rows = [data.train[index] for index in _spread_over_classes(data)]
     labels = data.info.labels
     if "image" in data.info.modality:
         items = "".join(
@@ -73,15 +71,15 @@ def examples(data: Dataset) -> str:
 def _spread_over_classes(data: Dataset) -> list[int]:
     if not data.info.labels:
         return list(range(min(EXAMPLES, len(data.train))))
-    places: dict[int, list[int]] = {}
-    for place, label in enumerate(data.train["label"]):
-        places.setdefault(label, []).append(place)
+    by_class: dict[int, list[int]] = {}
+    for index, label in enumerate(data.train["label"]):
+        by_class.setdefault(label, []).append(index)
 
     def rounds() -> Iterator[int]:
         for turn in range(EXAMPLES):
-            yield from (some[turn] for _, some in sorted(places.items()) if turn < len(some))
+            yield from (some[turn] for _, some in sorted(by_class.items()) if turn < len(some))
 
-    return [place for place, _ in zip(rounds(), range(EXAMPLES), strict=False)]
+    return [index for index, _ in zip(rounds(), range(EXAMPLES), strict=False)]
 
 
 def thumbnail(image: Any) -> str:

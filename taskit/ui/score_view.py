@@ -1,11 +1,11 @@
-"""What an evaluation found, as pictures: which classes were taken for which, and the scores beside the metric."""
+"""Views of an evaluation: the confusion matrix, the most frequent mistakes, and the scores beside the metric."""
 
 from collections.abc import Sequence
 
 from taskit.training.results import Scores
 from taskit.ui.markup import empty, panel, table, text
 
-MOST_CLASSES = 30  # of a matrix; with more nobody finds a cell
+MOST_CLASSES = 30  # of a matrix; a larger one cannot be read
 MISTAKES = 8  # listed at most
 STRONGEST = 50  # per cent of the accent in a cell: one hue from light to dark, on which the ink can always be read
 FURTHER = {"macro_f1": "macro F1", "perplexity": "perplexity", "exact_match": "exact match", "rouge_l": "ROUGE-L"}
@@ -45,7 +45,7 @@ def _row(labels: Sequence[str], true: int, counts: Sequence[int]) -> str:
 
 
 def _mistakes(labels: Sequence[str], scores: Scores) -> str:
-    """The confusions that came most often: also what a screen reader gets instead of the colours."""
+    """The most frequent confusions, also for screen readers, which cannot read the colours."""
     if scores.confusion is None:
         return ""
     found = [

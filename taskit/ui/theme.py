@@ -1,4 +1,4 @@
-"""The look: a calm theme in light and dark on Gradio's own variables; style.css draws what is TaskIT's."""
+"""The theme, light and dark, by Gradio's variables; style.css has the classes of TaskIT's HTML."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Several datasets at once (TGLoRA): in the step of the data, what they would share, and the start of their run."""
+"""Several datasets at once (TGLoRA): a box in the data step that plans what they share and starts their run."""
 
 from collections.abc import Sequence
 
@@ -10,10 +10,10 @@ from taskit.together.plan import JointPlan, plan_together
 from taskit.together.tree_picture import draw_tree
 from taskit.training.runs import Run
 from taskit.ui.charts import memory_bar
+from taskit.ui.decorators import report_errors
 from taskit.ui.heatmap import heatmap
 from taskit.ui.markup import panel, table, text
 from taskit.ui.page import TRAIN, Page
-from taskit.ui.report_errors import report_errors
 from taskit.ui.run_store import RunStore
 from taskit.ui.visitors import visitor_of
 
@@ -26,7 +26,7 @@ SHARING = "From left to right through the depth of the model: who has one LoRA t
 
 
 class Together:
-    """The handlers of the box, over one shelf."""
+    """The handlers of the box, over a run store."""
 
     def __init__(self, run_store: RunStore) -> None:
         self.run_store = run_store
@@ -81,18 +81,18 @@ def together_box(page: Page, run_store: RunStore) -> None:
 
 
 def plan_view(made: JointPlan) -> str:
-    """Who shares with whom, at which ranks, and what it takes; ranks and memory are those of all datasets."""
+    """Who shares with whom, the ranks and the memory, as HTML; ranks and memory are those of all datasets."""
     tree, shared = panel("Who shares with whom", SHARING, draw_tree(made.tree)), made.plans[0]
     parts = (heatmap(shared), memory_bar(shared, rehearsed=True))
-    return f'{tree}<div class="board wide">{"".join(f"<div>{part}</div>" for part in parts)}</div>'
+    return f'{tree}<div class="panels wide">{"".join(f"<div>{part}</div>" for part in parts)}</div>'
 
 
 def together_view(parts: Sequence[Run]) -> str:
-    """What came of each dataset."""
+    """The result of each dataset, as HTML."""
     rows = [
         (text(run.path.name), result.metric, f"{result.before:.3f}", f"{result.after:.3f}")
         for run in parts
         if (result := run.result)
     ]
     hint = "Each dataset has an adapter of its own: open its run in the step Runs to try, download or push it."
-    return panel("Trained together", hint, table(("dataset", "metric", "head alone", "with the adapter"), rows))
+    return panel("Trained together", hint, table(("dataset", "metric", "linear head only", "with the adapter"), rows))

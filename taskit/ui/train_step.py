@@ -1,4 +1,4 @@
-"""Step 4: a run, watched.  It is a process of its own; this page only reads its folder and signals it."""
+"""Step 4: a run in training.  It is another process; the page only reads its folder and signals it."""
 
 from typing import Any
 
@@ -6,48 +6,48 @@ import gradio as gr
 
 from taskit.training.run_folder import LIVE
 from taskit.training.runs import Run
+from taskit.ui.decorators import report_errors
 from taskit.ui.frontier_view import FrontierView
 from taskit.ui.markup import notice
 from taskit.ui.page import RESULT, TRAIN, Chosen, Page, tab
 from taskit.ui.plan_step import rehearsed
 from taskit.ui.rent_box import Rent, rent_box
 from taskit.ui.rentals import is_rented
-from taskit.ui.report_errors import report_errors
 from taskit.ui.run_store import RunStore, Ticket
 from taskit.ui.run_view import NOTHING, STATES, run_view
 from taskit.ui.visitors import account, visitor_of
 
-TICK = 1.0  # seconds between two looks at a live run
-UNFOLLOWED = (
+TICK = 1.0  # seconds between two reads of a live run
+NEEDS_TOKEN = (
     "This run is on a machine at Hugging Face and stands here as it was last seen: give your token in the box below, "
     "then press “Follow it”."
 )
 
 
 class Watch:
-    """The handlers of the step, over one shelf."""
+    """The handlers of the step, over a run store."""
 
     def __init__(self, run_store: RunStore) -> None:
         self.run_store = run_store
 
     @report_errors(outputs=3)
     def train(self, made: FrontierView | None, chosen: Chosen | None, request: gr.Request) -> tuple:
-        """Rehearse the plan if that was not done, and put it into the line."""
+        """Rehearse the plan if that was not done, and put it into the queue."""
         chosen = rehearsed(made, chosen)
         name = self.run_store.add(visitor_of(request), chosen.plan)
         return chosen, name, gr.Tabs(selected=TRAIN)
 
     def look(self, name: str | None, request: gr.Request) -> tuple:
-        """The run as it is now: picture, buttons, whether to look again, and the labels of the steps."""
+        """The run as it is now: view, buttons, whether the timer goes on, and the labels of the steps."""
         if not name:
             return NOTHING, *(gr.Button(visible=False),) * 4, gr.Timer(active=False), gr.skip(), gr.skip()
-        said, view, *rest = self._seen(name, request)
-        return (said or view, *rest)
+        error, view, *rest = self._run_now(name, request)
+        return (error or view, *rest)
 
     @report_errors(outputs=7)
-    def _seen(self, name: str, request: gr.Request) -> tuple:
+    def _run_now(self, name: str, request: gr.Request) -> tuple:
         found = self.run_store.find(visitor_of(request), name)
-        said, unfollowed = self._about_rented(found, request)
+        banner, needs_token = self._rental_notice(found, request)
         waiting = isinstance(found, Ticket)
         state = ("failed" if found.error else "queued") if isinstance(found, Ticket) else found.state.name
         done = isinstance(found, Run) and found.result is not None
@@ -59,24 +59,24 @@ class Watch:
             ),
             gr.Button(visible=not waiting and state in ("stopped", "failed")),
             gr.Button(visible=done),
-            gr.Button(visible=unfollowed),
+            gr.Button(visible=needs_token),
         )
         again = gr.Timer(active=state in LIVE)
         summary = "waiting" if waiting else STATES.get(state, state)
         labels = tab(TRAIN, summary, done=done), tab(RESULT, "ready" if done else "", open=done)
-        return said + run_view(found, self.run_store), *buttons, again, *labels
+        return banner + run_view(found, self.run_store), *buttons, again, *labels
 
-    def _about_rented(self, found: Run | Ticket, request: gr.Request) -> tuple[str, bool]:
-        """What the page says above a rented run, and whether its token is wanted; who has signed in gives his."""
+    def _rental_notice(self, found: Run | Ticket, request: gr.Request) -> tuple[str, bool]:
+        """The notice above a rented run, and whether its token is missing; that of a signed-in visitor is taken."""
         rentals, signed_in = self.run_store.rentals, account(request)
         if isinstance(found, Ticket) or not is_rented(found):
             return "", False
         if signed_in:
-            rentals.lend(found, signed_in["access_token"])
+            rentals.follow(found, signed_in["access_token"])
         if found.state.name in LIVE and not rentals.follows(found):
-            return notice(UNFOLLOWED, "note"), True
-        trouble = rentals.trouble(found)
-        return notice(trouble, "warning") if trouble else "", False
+            return notice(NEEDS_TOKEN, "note"), True
+        error = rentals.last_error(found)
+        return notice(error, "warning") if error else "", False
 
     @report_errors(outputs=0)
     def stop(self, name: str, request: gr.Request) -> tuple:
@@ -92,7 +92,7 @@ class Watch:
         return ()
 
     def latest(self, request: gr.Request) -> tuple:
-        """After a reload: the visitor's live run, else the one before; its step opens if it is live."""
+        """After a reload: the visitor's live run, or else his newest; the step opens if it is live."""
         visitor = visitor_of(request)
         waiting = [one.name for one in self.run_store.tickets() if one.visitor == visitor]
         runs = self.run_store.runs(visitor)

@@ -1,6 +1,6 @@
-"""Who is asking: a signed cookie for everyone, the Hugging Face name for who has signed in.
+"""The identity of a visitor: a signed cookie, or the Hugging Face name after a sign-in.
 
-Each visitor has a folder of runs of his own, named by this; a cookie that nobody here signed counts as none.
+It names the visitor's folder of runs; a cookie with a wrong signature counts as none.
 """
 
 import re

@@ -30,9 +30,9 @@ def test_gradio_client_goes_from_check_to_result(app, photos):
     assert plan["memory"]["peak_bytes"] <= plan["budget_bytes"]
     assert plan["data"]["source"] == "photos.zip"
     run = client.predict(plan, handle_file(photos), api_name="/train")["run"]
-    while (told := client.predict(run, api_name="/status"))["state"] not in ("done", "failed"):
+    while (status := client.predict(run, api_name="/status"))["state"] not in ("done", "failed"):
         time.sleep(0.5)
-    assert told["state"] == "done", told["message"]
+    assert status["state"] == "done", status["message"]
     result = client.predict(run, api_name="/result")
     assert result["measured_peak_bytes"] <= plan["budget_bytes"]
 
@@ -80,9 +80,9 @@ async def road(use, data):
     report = await use("check", data=data)
     plan = await use("plan", data=data, budget="50%", epochs=1)
     run = (await use("train", plan=plan, data=data))["run"]
-    while (told := await use("status", run=run))["state"] not in ("done", "failed"):
+    while (status := await use("status", run=run))["state"] not in ("done", "failed"):
         await asyncio.sleep(0.5)
-    assert told["state"] == "done", told["message"]
+    assert status["state"] == "done", status["message"]
     return report, plan, await use("result", run=run)
 
 

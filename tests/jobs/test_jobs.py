@@ -19,7 +19,7 @@ from taskit.jobs.job import Job
 from taskit.jobs.quote import make_quote
 from taskit.jobs.remote import RemoteRun, open_run
 from taskit.jobs.submitting import submit
-from taskit.jobs.worker import Keeper
+from taskit.jobs.worker import RunUploader
 from taskit.training.inference import predict
 from taskit.training.run_folder import LIVE
 from taskit.training.runs import Run
@@ -30,7 +30,7 @@ from tests.hub.state import small_file
 
 @pytest.fixture(autouse=True)
 def often(monkeypatch):
-    monkeypatch.setattr(cli_runs, "ASK_SECONDS", 0.5)
+    monkeypatch.setattr(cli_runs, "HUB_POLL_SECONDS", 0.5)
 
 
 @pytest.fixture
@@ -79,8 +79,8 @@ def test_a_job_that_is_stopped_and_resumed_ends_as_a_run_here(ask, hub, plan, to
     status, out, err = ask(*START, "--yes", "--json")
     assert status == 0, err
     assert "at most $" in err
-    told = json.loads(out)
-    assert told["job"]["url"].endswith(told["job"]["id"])
+    printed = json.loads(out)
+    assert printed["job"]["url"].endswith(printed["job"]["id"])
     job, repo = job_of(hub), repo_of(hub)
     assert job.spec["timeoutSeconds"] > 600
     assert job.spec["secrets"] == {"HF_TOKEN": token}
@@ -222,13 +222,13 @@ def test_the_hub_keeps_the_run_as_it_is(hub, token, tmp_path, monkeypatch):
     Path("run/checkpoints/epoch-0001-step-00000001/trained.safetensors").write_bytes(b"1")
     Path("run/lock").touch()
     Path("run/owner.json").write_text("{}")
-    keeper = Keeper(HfApi(token=token), "ann/run")
-    keeper.keep()
+    uploader = RunUploader(HfApi(token=token), "ann/run")
+    uploader.upload()
     kept = "run/checkpoints/epoch-0001-step-00000001"
     assert set(repo.tree("main")) == {".gitattributes", "pack.zip", f"{kept}/trained.safetensors"}
     Path(kept).rename("run/checkpoints/epoch-0002-step-00000009")
     Path("run/state.json").write_text("{}")
-    keeper.keep()
+    uploader.upload()
     whole = {"run/checkpoints/epoch-0002-step-00000009/trained.safetensors", "run/state.json"}
     assert set(repo.tree("main")) == {".gitattributes", "pack.zip", *whole}
     assert len(repo.commits) == 4, "two of our own: a checkpoint comes and goes in one piece"

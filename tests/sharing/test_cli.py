@@ -42,6 +42,6 @@ def test_push_and_push_again(taskit, hub, lab):
 
 def test_push_without_a_token_is_one_sentence(hub, lab, capsys):  # noqa: ARG001
     assert main(["push", str(lab.topics), "ann/topics"]) == 1
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert told.err.splitlines()[-1].startswith("taskit: Pushing needs a token")
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.splitlines()[-1].startswith("taskit: Pushing needs a token")

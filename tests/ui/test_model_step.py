@@ -25,7 +25,7 @@ def test_the_bundled_model_comes_with_its_learned_tasks():
     said, view, backbone, zoo, tab = choose("vit-mini-tiny32", BUNDLED, GUEST)
     assert said == ""
     assert (backbone, zoo) == ("vit-mini-tiny32", None)
-    for words in ("mnist", "head alone", "Apache-2.0", "KiB"):
+    for words in ("mnist", "linear head only", "Apache-2.0", "KiB"):
         assert words in view
     assert "7 tasks" in tab["label"]
 

@@ -16,7 +16,7 @@ from taskit.ui.frontier_view import at_percent, frontier_view
 from taskit.ui.heatmap import cividis, heatmap
 from taskit.ui.page import Chosen
 from taskit.ui.plan_view import effect, plan_view
-from tests.ui.world import make_outlook
+from tests.ui.world import make_context
 
 VOID = {"br", "img", "input", "line", "circle", "polyline", "polygon"}
 
@@ -48,7 +48,7 @@ def well_formed(html):
 
 @pytest.fixture(scope="module")
 def made():
-    return frontier_view(make_outlook())
+    return frontier_view(make_context())
 
 
 @pytest.fixture(scope="module")
@@ -60,16 +60,16 @@ def test_the_heatmap_has_a_cell_for_each_place_with_its_rank_and_reason(chosen):
     html = well_formed(heatmap(chosen.plan))
     cells = re.findall(r'<td class="(?:left|right)(?: first)? (on|off)"[^>]*data-tip="([^"]*)">(.*?)</td>', html)
     assert len(cells) == 12
-    ranks = [place.rank for place in chosen.plan.locations]
+    ranks = [location.rank for location in chosen.plan.locations]
     assert sorted(int(text) for state, _, text in cells if state == "on") == sorted(r for r in ranks if r)
-    for place, reason in zip(chosen.plan.locations, chosen.plan.explanation.locations, strict=True):
-        told = next(tip for _, tip, _ in cells if tip.startswith(f"{place.name}:"))
-        assert reason.reason in told
-        assert "From " in told
+    for location, reason in zip(chosen.plan.locations, chosen.plan.explanation.locations, strict=True):
+        found = next(tip for _, tip, _ in cells if tip.startswith(f"{location.name}:"))
+        assert reason.reason in found
+        assert "From " in found
 
 
 def test_the_first_block_that_is_kept_is_marked_once_a_role(chosen):
-    first = min(place.block for place in chosen.plan.locations if place.rank)
+    first = min(location.block for location in chosen.plan.locations if location.rank)
     assert heatmap(chosen.plan).count(" first ") == 4
     assert f"block {first}" in heatmap(chosen.plan) or first == 0
 
@@ -98,7 +98,7 @@ def test_similarity_says_who_is_used(chosen):
 
 
 def test_similarity_without_a_zoo_is_designed():
-    plan = frontier_view(make_outlook(similarity=())).draft(at_percent(50))
+    plan = frontier_view(make_context(similarity=())).draft(at_percent(50))
     assert "No learned task" in similarity_bars(plan)
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from taskit.errors import DataError
-from taskit.ui.report_errors import report_errors
+from taskit.ui.decorators import report_errors
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Runs on the disk: the line, whose turn it is, and whose run is whose."""
+"""Runs on the disk: the queue, which run is next, and whose run is whose."""
 
 import json
 from dataclasses import replace
@@ -10,10 +10,10 @@ from taskit.errors import RunError
 from taskit.together.plan import JointPlan
 from taskit.together.task_tree import TaskTree
 from taskit.training.run_folder import RunFolder
-from taskit.ui import run_store as room
+from taskit.ui import run_store as module
 from taskit.ui.frontier_view import at_percent, frontier_view
 from taskit.ui.run_store import RunStore, Ticket, describe
-from tests.ui.world import make_outlook
+from tests.ui.world import make_context
 
 
 @pytest.fixture
@@ -21,12 +21,12 @@ def plan(tmp_path):
     source = tmp_path / "upload" / "my photos!.zip"
     source.parent.mkdir()
     source.write_bytes(b"photos")
-    return frontier_view(make_outlook(source=str(source))).draft(at_percent(60))
+    return frontier_view(make_context(source=str(source))).draft(at_percent(60))
 
 
 @pytest.fixture
 def run_store(tmp_path, monkeypatch):
-    """A shelf whose runs are made, but never trained."""
+    """A run store whose runs are made, but never trained."""
 
     def start(plan, folder):
         made = RunFolder(folder)
@@ -38,8 +38,8 @@ def run_store(tmp_path, monkeypatch):
         start(plan.plans[0], folder)
         (folder / "together.json").write_text("{}")
 
-    monkeypatch.setattr(room, "start", start)
-    monkeypatch.setattr(room, "start_together", start_together)
+    monkeypatch.setattr(module, "start", start)
+    monkeypatch.setattr(module, "start_together", start_together)
     return RunStore(tmp_path / "runs")
 
 
@@ -47,7 +47,7 @@ def test_the_first_starts_at_once_and_the_others_wait_in_order(run_store, plan):
     names = [run_store.add(visitor, plan) for visitor in ("ann", "bob", "ann")]
     assert run_store.find("ann", names[0]).state.name == "running"
     waiting = [run_store.find(None, name) for name in names[1:]]
-    assert [run_store.place(one) for one in waiting] == [1, 2]
+    assert [run_store.runs_ahead(one) for one in waiting] == [1, 2]
     assert [describe(one, run_store)["state"] for one in waiting] == ["queued", "queued"]
 
 
@@ -124,7 +124,7 @@ def test_a_run_that_cannot_start_says_why_and_lets_the_next_one_pass(run_store, 
     def refuse(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(room, "start", refuse)
+    monkeypatch.setattr(module, "start", refuse)
     name = run_store.add("ann", plan)
     found = run_store.find("ann", name)
     assert isinstance(found, Ticket)

@@ -6,7 +6,7 @@ from typing import get_type_hints
 import psutil
 import pytest
 
-from taskit.ui.trim_memory import trim_memory
+from taskit.ui.decorators import trim_memory
 
 
 def freed(decorate):

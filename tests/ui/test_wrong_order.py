@@ -12,12 +12,12 @@ from taskit.ui import plan_step
 from taskit.ui.data_step import look_at_upload
 from taskit.ui.frontier_view import frontier_view
 from taskit.ui.page import Checked
-from taskit.ui.plan_step import forget, measure_levers, open_plan, pick_card, redraw, rehearse_plan, turn
+from taskit.ui.plan_step import apply_levers, measure_levers, open_plan, pick_card, redraw, rehearse_plan, reset
 from taskit.ui.result_step import Results
 from taskit.ui.run_store import RunStore
 from taskit.ui.runs_step import History
 from taskit.ui.train_step import Watch
-from tests.ui.world import AUTO, make_outlook
+from tests.ui.world import AUTO, make_context
 
 FIELDS = (16, None, 10, None, "adamw", "none", AUTO, "taskit")
 ANN = SimpleNamespace(request=SimpleNamespace(scope={"visitor": "ann"}))
@@ -38,7 +38,7 @@ def sentence_of(answers):
         (lambda: open_plan(ANN, None, "tiny", None, 60, "by the slider", *FIELDS), "no data to plan for"),
         (lambda: redraw(None, 60), "no plan to change"),
         (lambda: pick_card(None, "8 GB card", 60), "no plan to change"),
-        (lambda: turn(ANN, None, None, "tiny", None, 60, "by the slider", *FIELDS), "no plan to change"),
+        (lambda: apply_levers(ANN, None, None, "tiny", None, 60, "by the slider", *FIELDS), "no plan to change"),
         (lambda: measure_levers(None, None), "no plan yet"),
         (lambda: rehearse_plan(None, None), "no plan to change"),
         (lambda: look_at_upload(None), "no file any more"),
@@ -49,8 +49,8 @@ def test_before_there_is_anything(press, says):
 
 
 def test_a_field_that_was_emptied():
-    made = frontier_view(make_outlook())
-    answers = turn(ANN, made, Checked("x.csv", (), ""), "tiny", None, 60, "by the slider", None, *FIELDS[1:])
+    made = frontier_view(make_context())
+    answers = apply_levers(ANN, made, Checked("x.csv", (), ""), "tiny", None, 60, "by the slider", None, *FIELDS[1:])
     assert "fill them in" in sentence_of(answers)
 
 
@@ -92,18 +92,18 @@ def test_a_finished_run_is_neither_stopped_nor_read_by_another(run_store):
 
 
 def test_another_model_or_other_data_takes_the_plan_away():
-    none, chosen, view, controls, actions, tab = forget(Checked("x.csv", (), ""))
+    none, chosen, view, controls, actions, tab = reset(Checked("x.csv", (), ""))
     assert none is chosen is None
     assert "to be made anew" in view
     assert not controls.visible
     assert not actions.visible
     assert tab["interactive"]
-    assert not forget(None)[-1]["interactive"]
+    assert not reset(None)[-1]["interactive"]
 
 
 def test_epochs_alone_do_not_look_into_the_task_again(monkeypatch):
-    made = frontier_view(make_outlook())
-    monkeypatch.setattr(plan_step, "look_into", None)  # calling it would fail
+    made = frontier_view(make_context())
+    monkeypatch.setattr(plan_step, "compute_frontier", None)  # calling it would fail
     fields = (Recipe().batch_size, None, 3, 1e-3, "adamw", "none", AUTO, "taskit")
-    _, after, *_ = turn(ANN, made, Checked("x.csv", (), ""), "tiny", None, 60, "by the slider", *fields)
+    _, after, *_ = apply_levers(ANN, made, Checked("x.csv", (), ""), "tiny", None, 60, "by the slider", *fields)
     assert (after.context.recipe.epochs, after.context.pricing) == (3, made.context.pricing)

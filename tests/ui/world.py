@@ -1,4 +1,4 @@
-"""An outlook made by hand: twelve places in three blocks, two learned tasks, sizes that can be added in the head."""
+"""A planning context made by hand: twelve locations in three blocks, two learned tasks, sizes easy to add."""
 
 from taskit.backbone.sources import Backbone
 from taskit.backbone.target_modules import Location
@@ -18,10 +18,10 @@ AUTO = next(iter(RECOMPUTING))  # what the field of checkpointing stands at firs
 ROLES = ("q", "k", "v", "<o>")  # a role from outside may hold anything
 
 
-def make_outlook(importance=None, similarity=None, method="taskit", source="/tmp/secret/photos.zip"):
-    places = tuple(Location(f"location.{k}", k // 4, ROLES[k % 4], 8, 8) for k in range(12))
-    storages = {tuple(range(k + 1)): MIB for k in range(len(places))} | {(k,): MIB for k in range(len(places))}
-    blocks = [place.block for place in places]
+def make_context(importance=None, similarity=None, method="taskit", source="/tmp/secret/photos.zip"):
+    locations = tuple(Location(f"location.{k}", k // 4, ROLES[k % 4], 8, 8) for k in range(12))
+    storages = {tuple(range(k + 1)): MIB for k in range(len(locations))} | {(k,): MIB for k in range(len(locations))}
+    blocks = [location.block for location in locations]
     profile = make_profile([MIB // 8] * 12, storages, blocks, constant=10 * MIB, transient=MIB)
     full = profile.bytes((8,) * 12)
     if similarity is None:
@@ -30,7 +30,7 @@ def make_outlook(importance=None, similarity=None, method="taskit", source="/tmp
         backbone=Backbone("tiny", None),
         data=DataInfo(source, "f" * 64, "image", "image-classification", (("image", "image"),), ("x", "y"), 100, 20),
         recipe=Recipe(),
-        step_spec=StepSpec(None, places, ("head",), 18, "image-classification", Conditions(BatchShape(()))),
+        step_spec=StepSpec(None, locations, ("head",), 18, "image-classification", Conditions(BatchShape(()))),
         pricing=Pricing(profile, profile.bytes((0,) * 12), full),
         again=None,
         similarity_measure="delta",
