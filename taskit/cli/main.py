@@ -156,6 +156,7 @@ def app(options: argparse.Namespace) -> None:
 
 
 def build_parser() -> argparse.ArgumentParser:
+    from taskit.cli.demo import add_demo
     from taskit.cli.runs import add_runs, runs
     from taskit.cli.together import add_together, together
 
@@ -170,6 +171,7 @@ def build_parser() -> argparse.ArgumentParser:
         sub.add_argument("--json", action="store_true", help="print JSON instead of tables")
         return sub
 
+    add_demo(verbs)
     _add_zoo(add(zoo, "List the learned tasks of a backbone."))
     add(methods, "Explain the ways of training that plan --method chooses from.")
     _add_data(add(check, "Look at a dataset: rows, classes, lengths, duplicates, what would be dropped."))
