@@ -6,7 +6,7 @@ READY := .venv/.ready
 .PHONY: demo app test benchmarks clean
 
 demo: $(READY)          ## the whole road on the bundled backbone, zoo and an example dataset
-	$(BIN)/python -m taskit.cli.demo
+	$(BIN)/taskit demo
 
 app: $(READY)           ## the web app
 	$(BIN)/python app.py

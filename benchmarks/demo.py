@@ -2,7 +2,7 @@
 
     python -m benchmarks.demo [--out FILE]
 
-Runs `python -m taskit.cli.demo` (what `make demo` runs) in an empty folder, and keeps the ranks, the bytes and the
+Runs `taskit demo` (what `make demo` runs) in an empty folder, and keeps the ranks, the bytes and the
 accuracy that it shows.  There is nothing to make shorter and no seed to choose: a demo is what it is.
 """
 
@@ -28,7 +28,7 @@ def main() -> None:
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
-        words = [sys.executable, "-m", "taskit.cli.demo"]
+        words = [sys.executable, "-m", "taskit", "demo"]
         subprocess.run(words, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
         found = shown(Path(folder, "demo-run")) | {"seconds": time.perf_counter() - began}
     chosen.out.parent.mkdir(parents=True, exist_ok=True)

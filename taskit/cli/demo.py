@@ -1,18 +1,19 @@
-"""The whole road in one command: the CLI's own verbs on the bundled backbone, zoo and handwritten digits."""
+"""The verb ``taskit demo``: the CLI's own verbs in turn, on the bundled backbone, zoo and handwritten digits."""
 
+import argparse
 import shutil
-import sys
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from taskit.cli.main import main
-from taskit.data import write_digits
-
-FOLDER = Path("demo-run")
+FOLDER = Path("demo-run")  # in the folder where it is run
 BACKBONE = "vit-mini-tiny32"
 
 
-def demo() -> int:
-    """Run each verb in turn, its command shown first; stops at the first one that fails."""
+def demo(parser: argparse.ArgumentParser, _: argparse.Namespace) -> None:
+    """Run each verb, its command shown first; an error of one ends the demo as it would end the verb."""
+    from taskit.data import write_digits
+
     data, plan, run = FOLDER / "digits", FOLDER / "plan.json", FOLDER / "run"
     write_digits(data)
     shutil.rmtree(run, ignore_errors=True)
@@ -25,11 +26,11 @@ def demo() -> int:
         f"predict {run} {image}",
     ):
         print(f"\n$ taskit {line}", flush=True)
-        status = main(line.split())
-        if status:
-            return status
-    return 0
+        options = parser.parse_args(line.split())
+        options.verb(options)
 
 
-if __name__ == "__main__":
-    sys.exit(demo())
+def add_demo(verbs: Any, parser: argparse.ArgumentParser) -> None:
+    """Add the verb to the command line; it prints what other verbs print, so it has no --json of its own."""
+    help_text = f"Check, plan, train and predict on bundled models and data, in the folder {FOLDER}."
+    verbs.add_parser("demo", help=help_text, description=help_text).set_defaults(verb=partial(demo, parser))

@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from taskit.cli.common import add_data, add_zoo, columns_of, show
+from taskit.cli.demo import add_demo
 from taskit.cli.plan_flags import add_plan, constraints_of, method_options_of, recipe_of
 from taskit.cli.runs import add_runs, runs
 from taskit.cli.together import add_together, together
@@ -168,6 +169,7 @@ def build_parser() -> argparse.ArgumentParser:
         sub.add_argument("--json", action="store_true", help="print JSON instead of tables")
         return sub
 
+    add_demo(verbs, parser)
     add_zoo(add(zoo, "List the learned tasks of a backbone."))
     add(methods, "Explain the training methods that plan --method chooses from.")
     add_data(add(check, "Look at a dataset: rows, classes, lengths, duplicates, what would be dropped."))

@@ -12,14 +12,14 @@ import taskit
 from taskit.backbone.sources import source_of
 from taskit.data.sources import PREFIX
 from taskit.errors import PlanError
-from taskit.files import as_json
+from taskit.files import INSTALLED_ZOO, as_json
 from taskit.planning.plan import Plan
 from taskit.zoo.hub.source import is_hub
 from taskit.zoo.zoo import find_zoo
 
 IMAGE = f"python:{sys.version_info.major}.{sys.version_info.minor}-slim"  # the wheels of PyTorch bring CUDA along
 LOCAL_ONLY = ("gradio",)  # no run needs the web app
-SKIPPED = ("__pycache__", "ui")
+SKIPPED = ("__pycache__", "ui", INSTALLED_ZOO)
 
 
 def pack(plan: Plan, archive: Path) -> None:

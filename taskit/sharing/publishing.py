@@ -11,8 +11,9 @@ from typing import Any
 
 from huggingface_hub import HfApi
 
-from taskit.backbone.sources import BUNDLED, PACKAGED, bundled_names
+from taskit.backbone.sources import PACKAGED, bundled_names
 from taskit.errors import HubError, RunError
+from taskit.files import BUNDLED_ZOO
 from taskit.planning.plan import Plan
 from taskit.training.card import Licence, Publication, draw_plan, write_card
 from taskit.training.export import write_notes
@@ -138,7 +139,7 @@ def _licence(base: str, token: str) -> Licence | None:
 
 
 def _bundled_licence(base: str) -> Licence | None:
-    catalog = json.loads((BUNDLED.parent / "catalog.json").read_text(encoding="utf-8"))
+    catalog = json.loads((BUNDLED_ZOO / "catalog.json").read_text(encoding="utf-8"))
     stated = {entry["id"]: entry["licence"] for entry in catalog["backbones"]}
     return Licence("other", f"{base}-licence", text=stated[base]) if base in stated else None
 

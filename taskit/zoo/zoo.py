@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taskit.errors import ZooError
+from taskit.files import BUNDLED_ZOO
 from taskit.zoo.adapter import CONFIG, NOTES, AdapterConfig, read_config, read_json, read_ranks, require_backbone
 from taskit.zoo.hub.source import is_hub
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from taskit.backbone.sources import Backbone
 
 _COMMIT, _HASH = re.compile(r"[0-9a-f]{40}"), re.compile(r"sha256:[0-9a-f]{64}")
-BUNDLED = Path(__file__).parents[2] / "zoo" / "adapters"  # one folder for each backbone, by the end of its id
+BUNDLED = BUNDLED_ZOO / "adapters"  # one folder for each backbone, by the end of its id
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,9 +39,10 @@ def unnamed(page):
 
 
 class App:
-    """A running `taskit app`."""
+    """A running `taskit app`; `command` is how that TaskIT is called."""
 
-    def __init__(self, runs, env):
+    def __init__(self, runs, env, command=(sys.executable, "-m", "taskit"), cwd=ROOT):
+        self.command, self.cwd = command, cwd
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
@@ -53,12 +54,10 @@ class App:
         return f"http://127.0.0.1:{self.port}"
 
     def start(self):
-        words = ["-m", "taskit", "app", "--port", str(self.port), "--runs", str(self.runs)]
+        words = [*self.command, "app", "--port", str(self.port), "--runs", str(self.runs)]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **self.env}
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, *words], cwd=ROOT, env=environment, stdout=log, stderr=log
-            )
+            self.process = subprocess.Popen(words, cwd=self.cwd, env=environment, stdout=log, stderr=log)
         patience = time.monotonic() + PATIENCE / 1000
         while time.monotonic() < patience:
             try:
@@ -75,8 +74,8 @@ class App:
 
 
 @contextmanager
-def serving(folder, env=()):
-    app = App(folder / "runs", dict(env))
+def serving(folder, env=(), **how):
+    app = App(folder / "runs", dict(env), **how)
     try:
         yield app
     finally:
