@@ -59,6 +59,10 @@ class Batches:
         for batch in DataLoader(rows, batch_size=self.recipe.batch_size, collate_fn=self.collator):
             yield self._to_device(batch)
 
+    def sample(self, rows: Any, count: int) -> Iterator[Batch]:
+        """``count`` of ``rows`` at random by the seed, or all where they are fewer; `unshared`, in every process."""
+        return self.unshared(rows.shuffle(seed=self.seed).select(range(min(count, len(rows)))))
+
     def steps(self, rows: Any, epoch: int, skip: int = 0) -> Iterator[list[Batch]]:
         """The micro-batches of each optimizer step of an epoch, without the first ``skip`` steps."""
         accumulation = self.recipe.gradient_accumulation

@@ -5,7 +5,7 @@ the linear head, inserts the LoRA, prepares the method, trains (`taskit.training
 """
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -203,14 +203,10 @@ class TrainingRun:
             model=adapted,
             batches=partial(self.batches.unshared, self.train_rows),
             warm_up=partial(self._warm_up, adapted),
-            draw=self._draw,
+            draw=partial(self.batches.sample, self.train_rows),
             on_progress=lambda message: self.record(Event("note", message)),
         )
         prepare_once(parametrization, preparation, self.folder, self.accelerator)
-
-    def _draw(self, count: int) -> Iterator[dict[str, torch.Tensor]]:
-        rows = self.train_rows.shuffle(seed=self.plan.seed)
-        return self.batches.unshared(rows.select(range(min(count, len(rows)))))
 
     def _warm_up(self, adapted: Any, epochs: int) -> None:
         """A short training before the epochs, whose checkpoints lie beside those of the run."""

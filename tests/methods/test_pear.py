@@ -5,8 +5,8 @@ import torch
 
 from taskit.backbone.target_modules import Location
 from taskit.errors import PlanError
-from taskit.methods.pear import _require, classes_of, match
-from taskit.methods.shared import Shared, _take_over, contributions
+from taskit.methods.pear import _require
+from taskit.methods.shared import Shared, _take_over, classes_of, contributions, match
 from taskit.step.parametrization import lora_pair
 from tests.methods.adapted import QUERY, VALUE, adapted, logits, places_of, reloaded, trained, update
 
