@@ -7,7 +7,7 @@ needs, and M_x(s) = g_x(s)^T m_x with g_x(s) the union over inserted locations. 
     fc1 (gate, up): Norm(x_out1)          fc2 (down): psi(W_FFN1 Norm(x_out1))
 
 Inter-block: every block after the first inserted one keeps its Q, K, V and its attention weights, blocks before
-it keep nothing.  Left out by the masks (methods.md 1.3): softmax statistics, the input of psi, norms, the LoRA's
+it keep nothing.  Left out by the masks: softmax statistics, the input of psi, norms, the LoRA's
 own activations, logits and loss, gated MLPs (read here as fc1 and fc2), any kernel but the plain one.
 
 The linear index ("w/o memory model" of the ablation): memory linear in how deep the first insertion lies.

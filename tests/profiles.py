@@ -17,7 +17,7 @@ def make_profile(rank_bytes, storages, blocks=None, constant=0, fixed=None, tran
 
 
 def hand_profile():
-    """methods.md §1.6: a1 = 1, rest = 6, p2 = 2, a2 = 1, one unit per module."""
+    """By hand: a1 = 1, rest = 6, p2 = 2, a2 = 1, one unit per module."""
     return make_profile([1, 1], {(0,): 1 + 6, (0, 1): 2, (1,): 1})
 
 

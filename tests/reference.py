@@ -17,7 +17,7 @@ def union_bytes(profile, ranks):
 
 
 def sqrt_ln1p(rank, max_rank):
-    """h(r) of methods.md §1.3, the default reading."""
+    """h(r) of TaskIT's Table 2, its numerator repaired as in `taskit.scheduler.gain`."""
     return math.sqrt(math.log(rank + 1)) / math.sqrt(math.log(max_rank + 1))
 
 

@@ -93,7 +93,7 @@ class Method(Protocol):
         ...
 
     def parametrization(self, options: Options) -> Parametrization:
-        """The form that plan.json's ``options`` describe."""
+        """The parametrization that plan.json's ``options`` describe."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""The form of Pear: an ordinary LoRA until the warm-up is over, then one whose equal places share their matrices."""
+"""The parametrization of Pear: ordinary LoRA until the warm-up is over, then equal modules share their matrices."""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -58,7 +58,7 @@ class Shared(Parametrization):
                 ours.weight = theirs.weight
 
     def collapse(self, model: Any) -> float:
-        """Every place gets a copy of its own: tied tensors cannot be written as safetensors."""
+        """Every module gets a separate copy: tied tensors cannot be written as safetensors."""
         seen: set[int] = set()
         for module in model.modules():
             weight = getattr(module, "weight", None)
@@ -82,7 +82,7 @@ def contributions(model: Any, names: Sequence[str], batches: Any) -> dict[str, f
         count += 1
         for name in names:
             weight = lora_pair(model, name)[1].weight
-            if weight.grad is not None:  # a place that the loss does not depend on has none
+            if weight.grad is not None:  # a module that the loss does not depend on has none
                 sums[name] += abs(float((weight.detach() * weight.grad).sum()))
     model.zero_grad()
     return {name: sums[name] / count for name in names}

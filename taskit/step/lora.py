@@ -58,7 +58,7 @@ def adapt(
     task: str,
     parametrization: Parametrization = PLAIN,
 ) -> "PreTrainedModel | PeftModel":
-    """Freeze ``model``, insert the strategy in the ``form`` in which it is trained, and make the heads trainable.
+    """Freeze ``model``, insert the strategy, parametrized as it is trained, and make the heads trainable.
 
     A strategy that inserts nothing trains the heads alone and needs no PEFT around the model.
     Adapters take the backbone's dtype: fp32 adapters over a bf16 base would keep an fp32 copy of

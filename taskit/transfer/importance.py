@@ -22,8 +22,8 @@ large weights does not drown the others.  And the new task speaks for itself by 
 S alone is large where the gradient is, however little comes of it, and the norm alone where weights wander; what a
 LoRA gains alone agrees better with both together, the norm counted twice.  The root keeps the order of the locations
 and lets no single one outweigh the ranks of many.
-Without gains the blend passes to what the new data say themselves as similarity falls, and with the trial a place at
-which every similar task is sparse is not lost for ever.
+Without gains the blend passes to what the new data say themselves as similarity falls, and with the trial a location
+at which every similar task is sparse is not lost for ever.
 """
 
 import math

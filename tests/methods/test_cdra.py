@@ -19,7 +19,7 @@ SOME = {name: Block.of(ROWS, COLUMNS) for name in RANKS}
 
 
 def test_equation_7_by_hand():
-    """methods.md §4.6: in a 768 x 768 matrix a block of 589 x 284 takes 3078.2 sensitive entries for each rank."""
+    """By hand: in a 768 x 768 matrix a block of 589 x 284 takes 3078.2 sensitive entries for each rank."""
     assert eq7_rank(24626, 589, 284, 768, 768) == 8
     assert eq7_rank(24625, 589, 284, 768, 768) == 7
     assert eq7_rank(3078, 589, 284, 768, 768) == 0

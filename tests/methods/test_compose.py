@@ -40,7 +40,7 @@ def test_the_factor_rule_carries_the_cross_terms(weights):
 
 
 def test_orthogonal_adapters_by_hand():
-    """methods.md 7.6: l = 2, A_1 and A_2 on different inputs: every B_i A_j with 1 / l^2."""
+    """By hand: l = 2, A_1 and A_2 on different inputs: every B_i A_j with 1 / l^2."""
     first = {"m": Branch(torch.tensor([[1.0, 0.0]]), torch.tensor([[2.0], [0.0]]), 1.0)}
     second = {"m": Branch(torch.tensor([[0.0, 1.0]]), torch.tensor([[0.0], [4.0]]), 1.0)}
     factors = updates(by_factors([first, second], [0.5, 0.5]))["m"]

@@ -20,7 +20,7 @@ def shared(ratio=0.5, checkpoint="none"):
 
 
 def test_the_matching_by_hand():
-    """methods.md §5.6."""
+    """The scores of six pairs, matched by hand."""
     scores = {str(score): score for score in (0.1, 0.5, 0.2, 0.3, 0.9, 0.7)}
     assert match(scores, 0.5) == {"0.3": "0.9", "0.2": "0.7", "0.1": "0.5"}
     assert match(scores, 0.34) == {"0.2": "0.9", "0.1": "0.7"}

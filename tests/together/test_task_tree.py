@@ -24,7 +24,7 @@ NUMBERS = st.lists(st.floats(-10, 10).filter(lambda x: x == 0 or abs(x) > 1e-3),
 
 
 def test_similarity_by_hand():
-    """methods.md 3.6: (.5, 2/3, -.25) with (.5, -1/3, -.75)."""
+    """By hand: (.5, 2/3, -.25) with (.5, -1/3, -.75)."""
     found = gradient_similarity(torch.tensor([1.0, 2.0, -1.0]), torch.tensor([1.0, -1.0, -3.0]))
     left, right = np.array([0.5, 2 / 3, -0.25]), np.array([0.5, -1 / 3, -0.75])
     assert found == pytest.approx(left @ right / np.linalg.norm(left) / np.linalg.norm(right))

@@ -14,7 +14,7 @@ VECTORS = st.lists(st.floats(1e-3, 1e3), min_size=3, max_size=3).map(torch.tenso
 
 
 def test_the_cosine_by_hand():
-    """methods.md §2.6; the plain cosine of the two is 0.1414."""
+    """By hand; the plain cosine of the two is 0.1414."""
     assert task2vec_cosine(torch.tensor([1.0, 2, 0]), torch.tensor([1.0, 0, 3])) == pytest.approx(0.2, abs=1e-5)
 
 
@@ -41,7 +41,7 @@ def test_likeness_is_the_mean_over_matrices():
 
 
 def test_fisher_of_a_logistic_regression():
-    """methods.md §2.6: sum (p - y)^2 x^2 / n for each output, here averaged over the inputs."""
+    """By hand: sum (p - y)^2 x^2 / n for each output, here averaged over the inputs."""
 
     class Regression(nn.Module):
         supports_gradient_checkpointing = False
