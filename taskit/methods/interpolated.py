@@ -1,4 +1,4 @@
-"""The parametrization of π-Tuning: one LoRA of k+1 experts and of softmax weights that the locations of a group share.
+"""The parametrization of π-Tuning: one LoRA of k+1 experts and of softmax weights that a group of locations shares.
 
     update      dW_k = sum_i softmax(alpha)_i dW_i    A = [A_0; A_1; ...], B = [s_0 B_0, s_1 B_1, ...]
     parameters  A = sum_i s_i A_i,  B = sum_i s_i B_i       Eq. (4) of π-Tuning, cross terms included
