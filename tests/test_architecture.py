@@ -110,7 +110,7 @@ def known(tree, modules):
         elif isinstance(node, ast.ImportFrom):
             for alias in node.names:
                 full = f"{node.module}.{alias.name}"
-                yield from (name for name in (full, node.module) if name in modules)
+                yield from (name for name in (full if full in modules else node.module,) if name in modules)
 
 
 def test_the_root_of_the_package_holds_five_files_and_the_packages():

@@ -14,7 +14,8 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.mark.parametrize(
-    "name", ["README.md", "CHANGELOG.md", "docs/adding.md", "docs/memory.md", "docs/evidence.md"]
+    "name",
+    ["README.md", "CHANGELOG.md", "docs/architecture.md", "docs/adding.md", "docs/memory.md", "docs/evidence.md"],
 )
 def test_every_path_that_is_named_exists(name):
     text = (ROOT / name).read_text(encoding="utf-8")
