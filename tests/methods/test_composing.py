@@ -95,7 +95,7 @@ def test_the_export_computes_what_was_composed(road):
     loaded = PeftModel.from_pretrained(base, run / "adapter").eval()
     options = plan.method_options
     adapters = [(one["adapter"], one["revision"]) for one in options["experts"]]
-    learned = load_experts(plan, options["zoo"], adapters)
+    learned = load_experts(plan.backbone, plan.data, options["zoo"], adapters)
     weights = [1 / len(learned)] * len(learned)
     if plan.method == "lorahub":
         from safetensors import safe_open

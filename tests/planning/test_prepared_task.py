@@ -1,16 +1,16 @@
-"""One survey serves every method as if each had looked at the task by itself."""
+"""A task compared with the zoo once serves every method as if each had compared it by itself."""
 
 import pytest
 
 from taskit.methods import METHODS
 from taskit.methods.method import read_options
-from taskit.planning import prepared_task as room
+from taskit.planning import prepared_task
 from taskit.planning.budget import parse_budget
 from taskit.planning.context import prepare, resolve
 from taskit.planning.planner import decide
 from taskit.planning.prepared_task import compare_with_zoo, prepare_task
 from taskit.planning.recipe import Recipe
-from taskit.transfer import measure as transfer
+from taskit.transfer import probe_context
 from taskit.transfer.trial import run_trial
 
 RECIPE, BUDGET = Recipe(epochs=2, batch_size=8), parse_budget("100%")
@@ -39,12 +39,12 @@ def test_a_plan_is_the_same_whoever_looked_before(world, compared, name):
     assert shared == decide(prepared(world, name), BUDGET)
 
 
-@pytest.mark.parametrize(("name", "needless"), [("soup", "weigh"), ("taskit", "glance")])
+@pytest.mark.parametrize(("name", "needless"), [("soup", "measure_with_trial"), ("taskit", "measure_forward_only")])
 def test_nothing_is_measured_that_the_method_does_not_ask_for(world, monkeypatch, name, needless):
     def refuse(*_, **__):
         raise AssertionError(f"{needless} was called")
 
-    monkeypatch.setattr(room, needless, refuse)
+    monkeypatch.setattr(prepared_task, needless, refuse)
     assert len(prepared(world, name).similarity) == 2
 
 
@@ -55,13 +55,13 @@ def test_one_trial_serves_importance_and_the_embeddings_of_pi(world, monkeypatch
         made.append(1)
         return run_trial(*what)
 
-    monkeypatch.setattr(transfer, "run_trial", count)
+    monkeypatch.setattr(probe_context, "run_trial", count)
     prepared(world, "taskit+pi")
     assert len(made) == 1
 
 
 def test_texts_of_like_length_share_a_batch_and_none_is_lost(world, monkeypatch):
-    monkeypatch.setattr(room, "PROBE_ROWS", 16)
+    monkeypatch.setattr(prepared_task, "PROBE_ROWS", 16)
     prepared = prepare_task(world / "topics.csv", str(world / "bert"), RECIPE)
     with compare_with_zoo(prepared, zoo=world / "zoo") as found:
         batches = found.probe_context.rows

@@ -81,7 +81,7 @@ def test_the_terminal_shows_scores_before_and_after_where_classes_are_mistaken_a
     console = Console(width=120, record=True, file=io.StringIO())
     console.print(result_tables(result, plan.data.labels))
     shown = console.export_text()
-    for part in ("linear head alone", "macro-F1", "Confusion", "Hardest evaluation rows", "largest class / smallest"):
+    for part in ("linear head only", "macro-F1", "Confusion", "Hardest evaluation rows", "largest class / smallest"):
         assert part in shown
     for value in (result.before, result.after, result.details_after.macro_f1, result.details_before.macro_f1):
         assert f"{value:.4f}" in shown
