@@ -118,6 +118,11 @@ def test_the_root_of_the_package_holds_five_files_and_the_packages():
     assert {path.parent.name for path in ROOT.glob("*/__init__.py")} == set(PACKAGES)
 
 
+def test_the_tests_mirror_the_packages():
+    folders = {path.parent.name for path in (ROOT.parent / "tests").glob("*/test_*.py")}
+    assert folders == {*PACKAGES, "benchmarks", "browser"}
+
+
 @pytest.mark.parametrize("page", ["README.md", "docs/architecture.md"])
 def test_the_tree_of_a_page_is_the_tree(page):
     text = (ROOT.parent / page).read_text(encoding="utf-8")
