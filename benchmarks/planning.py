@@ -3,11 +3,11 @@
     python -m benchmarks.planning --data FOLDER [--tasks NAME…] [--seeds 0] [--quick] [--out FILE]
 
 Every new text task is planned with the learned tasks that come with the backbone, but for itself, and the processor
-time is counted of all that comes before training: reading and tracing, the survey (backbone, head, trial, learned
-tasks, importance) and the plan (schedule and rehearsals).  The training beside it is ten epochs of the plan on 4,000
-rows, as many as the text tasks have; an epoch of fewer rows is timed, and one of the plan that may not recompute
-blocks.  So is LoRA r = 8 everywhere, which keeps its activations: three epochs of it also say how similar the tasks
-really are, so that the survey is compared with one of twice its rows.
+time is counted of all that comes before training: reading and tracing, the comparison with the zoo (backbone, head,
+trial, learned tasks, importance) and the plan (schedule and rehearsals).  The training beside it is ten epochs of the
+plan on 4,000 rows, as many as the text tasks have; an epoch of fewer rows is timed, and one of the plan that may not
+recompute blocks.  So is LoRA r = 8 everywhere, which keeps its activations: three epochs of it also say how similar the
+tasks really are, so that the usual comparison stands beside one of twice its rows.
 """
 
 import statistics
@@ -47,7 +47,7 @@ from taskit.zoo.lora_branch import attached, current_name, linear_shapes
 from taskit.zoo.zoo import BUNDLED
 
 EPOCHS, ALL_ROWS, MANY, BUDGET = 10, 4000, 20, "60%"
-SIZES = {"usual": 1, "double": 2}  # rows of the survey
+SIZES = {"usual": 1, "double": 2}  # rows of the comparison
 SHARE, GROWTH = 0.02, 0.03  # the bars
 QUICK = {"train_rows": 160, "test_rows": 40, "epochs": 1}
 
@@ -105,7 +105,7 @@ def epochs(bench: Bench, context: PlanningContext) -> dict[str, Any]:
 
 
 def survey_row(prepared: PreparedTask, zoo: Path, own: Path) -> tuple[PlanningContext, dict[str, Any]]:
-    """Processor seconds of a survey and of the plan by it; what it predicts, and what the adapter ``own`` shows."""
+    """Processor seconds of comparing with the zoo and of planning; what is predicted, and what ``own`` shows."""
     start = time.process_time()
     with compare_with_zoo(prepared, zoo=zoo) as seen:
         context = resolve(seen, TASKIT, {})
@@ -152,7 +152,7 @@ def memory(prepared: PreparedTask, zoo: Path) -> dict[str, Any]:
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Means over tasks, and how well predicted and true similarity agree for both sizes of the survey."""
+    """Means over tasks, and how well predicted and true similarity agree for both sizes."""
     share = statistics.fmean(row["share"] for row in rows)
     longer = {
         name: statistics.fmean(row[f"{name}_epoch_seconds"] / row["full_epoch_seconds"] for row in rows)

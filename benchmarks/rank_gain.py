@@ -78,7 +78,7 @@ class Runs:
             Recipe(epochs=epochs, learning_rate=2e-3),
             scratch,
         )
-        self.held, self.surveys = held, dict[tuple[str, int], ComparedTask]()
+        self.held, self.compared = held, dict[tuple[str, int], ComparedTask]()
         self.trained: dict[tuple, tuple[Result, float]] = {}
 
     def drawn(self, task: str, seed: int) -> tuple[Path, Path]:
@@ -89,11 +89,11 @@ class Runs:
         return source, zoo if zoo.exists() else without(task, zoo)
 
     def compared(self, task: str, seed: int) -> ComparedTask:
-        if (task, seed) not in self.surveys:
+        if (task, seed) not in self.compared:
             source, zoo = self.drawn(task, seed)
             prepared = prepare_task(source, BACKBONE, self.recipe, seed=seed)
-            self.surveys[task, seed] = self.held.enter_context(compare_with_zoo(prepared, zoo=zoo))
-        return self.surveys[task, seed]
+            self.compared[task, seed] = self.held.enter_context(compare_with_zoo(prepared, zoo=zoo))
+        return self.compared[task, seed]
 
     def row(self, task: str, seed: int, form: str) -> dict:
         plan = decide(resolve(self.compared(task, seed), TASKIT, {}, gain=form), parse_budget(BUDGET))

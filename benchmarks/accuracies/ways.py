@@ -83,7 +83,7 @@ class Task:
         """``source`` has the rows to train and to test, ``spare`` in place of the latter such as choose rates."""
         self.family, self.task, self.seed, self.source, self.spare = family, task, seed, source, spare
         self.zoo, self.scratch, self.recipe = zoo, scratch, recipe_of(family)
-        self.outlooks: dict[tuple[str, str | None], PlanningContext] = {}
+        self.contexts: dict[tuple[str, str | None], PlanningContext] = {}
         self.fitting: dict[int, dict[str, Ranks]] = {}  # by share, of what needs no importance
 
     @cached_property
@@ -136,16 +136,16 @@ class Task:
         return zoo_without(self.zoo, self.task, most, self.seed, self.scratch / f"zoo-{most}")
 
     def context(self, way: str, variant: str | None) -> PlanningContext:
-        if (way, variant) not in self.outlooks:
+        if (way, variant) not in self.contexts:
             kind, _, value = (variant or "").partition("-")
             most = int(value) if kind == "learned" else None
             choices = {kind: value} if variant and kind != "learned" else {}
             known, seed = self.known(most), self.seed
             recipe = self.recipe if way == KEEPING else replace(self.recipe, gradient_checkpointing=None)
-            self.outlooks[way, variant] = prepare(
+            self.contexts[way, variant] = prepare(
                 self.source, self.family.backbone, zoo=known, recipe=recipe, seed=seed, **choices
             )
-        return self.outlooks[way, variant]
+        return self.contexts[way, variant]
 
     def planned(self, share: int, way: str, variant: str | None) -> Training:
         """What the product plans."""

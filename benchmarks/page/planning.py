@@ -32,7 +32,7 @@ def _times(rows: list) -> str:
         ]
         for row in rows
     ]  # fmt: skip
-    head = ("task", "learned tasks", "trace", "survey", "plan", "training", "share", "epoch", "keeping")
+    head = ("task", "learned tasks", "trace", "comparison", "plan", "training", "share", "epoch", "keeping")
     told = (
         "Processor time; of an epoch of the plan, and of one that keeps its activations, by that of LoRA everywhere."
     )
@@ -45,5 +45,5 @@ def _sizes(summary: dict) -> str:
         [name, seconds(one["survey_seconds"]), f"{one['within']:.2f}", f"{one['pearson']:.2f}"]
         for name, one in sizes.items()
     ]
-    told = "A survey of twice the rows beside the usual one, and Pearson r of predicted and true similarity."
-    return f"{told}\n\n{table(('rows', 'survey', 'within a task', 'all pairs'), lines)}"
+    text = "A comparison with the zoo on twice the rows, and Pearson r of predicted and true similarity."
+    return f"{text}\n\n{table(('rows', 'comparison', 'within a task', 'all pairs'), lines)}"
