@@ -6,8 +6,8 @@ Every new text task is planned with the learned tasks that come with the backbon
 time is counted of all that comes before training: reading and tracing, the comparison with the zoo (backbone, head,
 trial, learned tasks, importance) and the plan (schedule and rehearsals).  The training beside it is ten epochs of the
 plan on 4,000 rows, as many as the text tasks have; an epoch of fewer rows is timed, and one of the plan that may not
-recompute blocks.  So is LoRA r = 8 everywhere, which keeps its activations: three epochs of it also say how similar the
-tasks really are, so that the usual comparison stands beside one of twice its rows.
+recompute blocks.  So is LoRA r = 8 everywhere, which keeps its activations: three epochs of it also say how similar
+the tasks really are, so that the usual comparison stands beside one of twice its rows.
 """
 
 import statistics
