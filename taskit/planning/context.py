@@ -34,9 +34,7 @@ class PlanningContext:
     recipe: Recipe
     step_spec: StepSpec
     pricing: Pricing
-    again: (
-        tuple[StepSpec, Pricing] | None
-    )  # where blocks are recomputed, if planning may decide that and the model can
+    again: tuple[StepSpec, Pricing] | None  # where blocks are recomputed, if planning may decide that
     similarity_measure: str
     importance_measure: str
     similarity: tuple[TaskSimilarity, ...]
