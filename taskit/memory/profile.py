@@ -4,8 +4,8 @@ M(s) = M_con + M_w(s) + M_x(s) in the symbols of the TaskIT paper (Table 1): con
 M_x is the sum over a *union*: a storage that several inserted locations need is kept once. All sizes are whole bytes.
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -16,11 +16,13 @@ from taskit.errors import PlanError
 class Storage:
     """Activations saved for the backward pass, merged by who needs them.
 
-    `needed_by` holds sorted location indices; the storage is kept if and only if one of them has rank > 0.
+    `needed_by` holds sorted location indices; the storage is kept if and only if one of them has rank > 0, and the
+    recomputable block in which it is made, where there is one, is not recomputed.
     """
 
     bytes: int
     needed_by: tuple[int, ...]
+    block: int | None = None  # index into `MemoryProfile.recomputable`
 
     def __post_init__(self) -> None:
         if self.bytes < 0:
@@ -30,6 +32,22 @@ class Storage:
                 f"A storage names {self.needed_by} as the locations that need it, which is not a sorted set of "
                 "at least one; trace the memory profile again."
             )
+
+
+@dataclass(frozen=True, slots=True)
+class RecomputableBlock:
+    """A block whose inside need not be kept: its input is, and the backward pass computes the rest again.
+
+    Args:
+        name: path of the module in the backbone.
+        first, last: its locations in the profile, both included.
+        input_bytes: kept where the block is recomputed, if any location up to `last` has rank > 0.
+    """
+
+    name: str
+    first: int
+    last: int
+    input_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +76,8 @@ class MemoryProfile:
         fixed_bytes: per location, bytes once it is inserted, whatever its rank.
         storages: saved activations and who needs them.
         transient_bytes: short-lived bytes on top of everything else at the peak.
+        kept_rank_bytes: per location, the part of `rank_bytes` that a recomputed block does not keep: activations.
+        recomputable: blocks that may be recomputed, in forward order; they share no location.
 
     Raises:
         PlanError: when the parts disagree in length, a size is negative or an index names no location.
@@ -70,9 +90,13 @@ class MemoryProfile:
     fixed_bytes: tuple[int, ...]
     storages: tuple[Storage, ...]
     transient_bytes: int
+    kept_rank_bytes: tuple[int, ...] = ()
+    recomputable: tuple[RecomputableBlock, ...] = ()
 
     def __post_init__(self) -> None:
-        for part in ("blocks", "rank_bytes", "fixed_bytes"):
+        if not self.kept_rank_bytes:
+            object.__setattr__(self, "kept_rank_bytes", (0,) * len(self.locations))
+        for part in ("blocks", "rank_bytes", "fixed_bytes", "kept_rank_bytes"):
             self._check_length(part, getattr(self, part))
         if any(a > b for a, b in pairwise(self.blocks)):
             raise PlanError("The blocks of a memory profile decrease; list its locations in forward order.")
@@ -90,6 +114,26 @@ class MemoryProfile:
                 f"The {part} of a strategy or memory profile have {len(values)} entries for {len(self.locations)} "
                 "locations; give exactly one per location."
             )
+
+    def recomputing(self, blocks: Collection[int]) -> "MemoryProfile":
+        """The same step where these of the `recomputable` blocks are recomputed; no choice is left in it."""
+        inputs = [
+            Storage(block.input_bytes, tuple(range(block.last + 1)))
+            for i, block in enumerate(self.recomputable)
+            if i in blocks and block.input_bytes
+        ]
+        kept = [replace(s, block=None) for s in self.storages if s.block is None or s.block not in blocks]
+        freed = {k for i in blocks for k in range(self.recomputable[i].first, self.recomputable[i].last + 1)}
+        rank_bytes = (
+            size - self.kept_rank_bytes[k] if k in freed else size for k, size in enumerate(self.rank_bytes)
+        )
+        return replace(
+            self,
+            storages=(*kept, *inputs),
+            rank_bytes=tuple(rank_bytes),
+            kept_rank_bytes=(),
+            recomputable=(),
+        )
 
     def breakdown(self, ranks: Sequence[int]) -> MemoryBreakdown:
         """Split M(s) into its terms; `ranks` holds one rank per location, 0 = not inserted."""
@@ -124,6 +168,8 @@ class MemoryProfile:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> "MemoryProfile":
         """Rebuild a profile from `to_json`, also after a trip through a file (lists for tuples)."""
-        storages = tuple(Storage(s["bytes"], tuple(s["needed_by"])) for s in data["storages"])
-        lists = {part: tuple(data[part]) for part in ("locations", "blocks", "rank_bytes", "fixed_bytes")}
-        return cls(**{**data, **lists, "storages": storages})
+        storages = tuple(Storage(s["bytes"], tuple(s["needed_by"]), s.get("block")) for s in data["storages"])
+        recomputable = tuple(RecomputableBlock(**one) for one in data.get("recomputable", ()))
+        parts = ("locations", "blocks", "rank_bytes", "fixed_bytes", "kept_rank_bytes")
+        lists = {part: tuple(data[part]) for part in parts if part in data}
+        return cls(**{**data, **lists, "storages": storages, "recomputable": recomputable})
