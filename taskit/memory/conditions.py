@@ -1,4 +1,4 @@
-"""What a training step looks like apart from the strategy: batch, optimizer, accumulation."""
+"""What a training step looks like apart from the strategy: micro-batches, optimizer, recomputed blocks, loss."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,14 +21,15 @@ class BatchShape:
 
     tensors: tuple[tuple[str, tuple[int, ...], str], ...]
     known: tuple[tuple[str, bytes], ...] = ()
+    learned: int | None = None  # tokens that the loss counts, at most; None where it counts rows
 
     @classmethod
-    def of(cls, batch: "Mapping[str, torch.Tensor]") -> "BatchShape":
+    def of(cls, batch: "Mapping[str, torch.Tensor]", learned: int | None = None) -> "BatchShape":
         shapes = tuple((k, tuple(v.shape), str(v.dtype).removeprefix("torch.")) for k, v in batch.items())
         if not {"pixel_values", "input_ids"} <= batch.keys():
-            return cls(shapes)
+            return cls(shapes, learned=learned)
         padded = {**batch, "attention_mask": _padded(batch["attention_mask"])}
-        return cls(shapes, tuple((name, _content(tensor)) for name, tensor in padded.items()))
+        return cls(shapes, tuple((name, _content(tensor)) for name, tensor in padded.items()), learned)
 
     @property
     def numbers(self) -> int:
@@ -44,15 +45,17 @@ class BatchShape:
 
         Raises RuntimeError for a known batch whose rows have images of several sizes.
         """
+        learned = None if self.learned is None else -(-self.learned * rows // self.rows)
         if not self.known:
-            return BatchShape(tuple((name, (rows, *shape[1:]), dtype) for name, shape, dtype in self.tensors))
+            shapes = tuple((name, (rows, *shape[1:]), dtype) for name, shape, dtype in self.tensors)
+            return BatchShape(shapes, learned=learned)
         if any(shape[0] % self.rows for _, shape, _ in self.tensors):
             raise RuntimeError("rows with images of several sizes cannot be separated in a batch")
         shapes = tuple(
             (name, (shape[0] // self.rows * rows, *shape[1:]), dtype) for name, shape, dtype in self.tensors
         )
         known = tuple((name, content[: len(content) // self.rows] * rows) for name, content in self.known)
-        return BatchShape(shapes, known)
+        return BatchShape(shapes, known, learned)
 
     def empty(self) -> "dict[str, torch.Tensor]":
         """A batch of this shape, of zeros where it is not known: real, or on meta inside ``simulated_device``."""
@@ -97,6 +100,10 @@ class Conditions:
     """The rest of a step.
 
     Attributes:
+        batch: a micro-batch, the longest that training can meet; ``gradient_accumulation`` of them make a step.
+        evaluation: the longest batch of an evaluation between two epochs, None for none.
+        recomputed: the blocks that ``gradient_checkpointing`` recomputes, None for all.
+        loss_chunk: tokens whose logits are made at once (`taskit.step.loss`), None for the model's own loss.
         optimizer: one of taskit.step.step.OPTIMIZERS.
         device: where the run trains, "cpu" or "cuda"; decides which kernels are taken.
         on_numbers: take the step on real tensors of this machine's memory, all zero, instead of on meta.
@@ -110,6 +117,9 @@ class Conditions:
     device: str = "cpu"
     runtime_bytes: int = 0
     on_numbers: bool = False
+    evaluation: BatchShape | None = None
+    recomputed: tuple[str, ...] | None = None
+    loss_chunk: int | None = None
 
     @property
     def granularity(self) -> int:

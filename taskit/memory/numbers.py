@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from taskit.memory.conditions import Conditions
 from taskit.memory.live import LiveStorages
-from taskit.memory.profile import MemoryProfile, Storage
+from taskit.memory.profile import MemoryProfile
 
 FEW, MORE = 2, 3  # rows of the two steps
 
@@ -31,18 +31,7 @@ def extrapolate_peak(step: Callable[[Conditions], LiveStorages], conditions: Con
 def extrapolate_profile(measure: Callable[[Conditions], MemoryProfile], conditions: Conditions) -> MemoryProfile:
     """What ``measure`` would give for the whole batch, but for the transient bytes, which are left at 0."""
     few, more = (measure(_with_rows(conditions, rows)) for rows in (FEW, MORE))
-    rows = conditions.batch.rows
-    sizes = [{storage.needed_by: storage.bytes for storage in part.storages} for part in (few, more)]
-    needs = sorted({*sizes[0], *sizes[1]})
-    kept = _lines([sizes[0].get(need, 0) for need in needs], [sizes[1].get(need, 0) for need in needs], rows)
-    return replace(
-        few,
-        constant_bytes=_line(few.constant_bytes, more.constant_bytes, rows),
-        rank_bytes=_lines(few.rank_bytes, more.rank_bytes, rows),
-        fixed_bytes=_lines(few.fixed_bytes, more.fixed_bytes, rows),
-        storages=tuple(map(Storage, kept, needs)),
-        transient_bytes=0,
-    )
+    return replace(few.at_rows(conditions.batch.rows, FEW, more, MORE), transient_bytes=0)
 
 
 def _lines(few: Sequence[int], more: Sequence[int], rows: int) -> tuple[int, ...]:
@@ -54,4 +43,5 @@ def _line(few: int, more: int, rows: int) -> int:
 
 
 def _with_rows(conditions: Conditions, rows: int) -> Conditions:
-    return replace(conditions, batch=conditions.batch.with_rows(rows), on_numbers=True)
+    evaluation = conditions.evaluation and conditions.evaluation.with_rows(rows)
+    return replace(conditions, batch=conditions.batch.with_rows(rows), evaluation=evaluation, on_numbers=True)

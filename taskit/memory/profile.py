@@ -135,6 +135,34 @@ class MemoryProfile:
             recomputable=(),
         )
 
+    def at_rows(self, rows: int, measured: int, more: "MemoryProfile", more_rows: int) -> "MemoryProfile":
+        """The profile of a batch of ``rows``, on the line through this one, of ``measured``, and that of ``more_rows``.
+
+        Whatever a step makes grows by the same bytes with every further row.
+        """
+
+        def line(few: int, many: int) -> int:
+            return max(few + (rows - measured) * (many - few) // (more_rows - measured), 0)
+
+        def lines(few: Sequence[int], many: Sequence[int]) -> tuple[int, ...]:
+            return tuple(line(a, b) for a, b in zip(few, many, strict=True))
+
+        sizes = [{(s.needed_by, s.block): s.bytes for s in part.storages} for part in (self, more)]
+        blocks = zip(self.recomputable, more.recomputable, strict=True)
+        return replace(
+            self,
+            constant_bytes=line(self.constant_bytes, more.constant_bytes),
+            rank_bytes=lines(self.rank_bytes, more.rank_bytes),
+            fixed_bytes=lines(self.fixed_bytes, more.fixed_bytes),
+            kept_rank_bytes=lines(self.kept_rank_bytes, more.kept_rank_bytes),
+            storages=tuple(
+                Storage(line(sizes[0].get(key, 0), sizes[1].get(key, 0)), *key)
+                for key in sorted({*sizes[0], *sizes[1]}, key=str)
+            ),
+            transient_bytes=line(self.transient_bytes, more.transient_bytes),
+            recomputable=tuple(replace(a, input_bytes=line(a.input_bytes, b.input_bytes)) for a, b in blocks),
+        )
+
     def breakdown(self, ranks: Sequence[int]) -> MemoryBreakdown:
         """Split M(s) into its terms; `ranks` holds one rank per location, 0 = not inserted."""
         self._check_length("ranks", ranks)

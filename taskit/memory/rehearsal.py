@@ -7,6 +7,7 @@ that claim to be on the training device, and every storage they would make is co
 import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -19,12 +20,14 @@ from taskit.memory.simulated_device import simulated_device
 from taskit.step.lora import adapt
 from taskit.step.parametrization import PLAIN, Parametrization
 from taskit.step.recompute import use_checkpointing
+from taskit.step.loss import loss_of, row_losses
 from taskit.step.step import make_optimizer, train_step
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 Batch = dict[str, torch.Tensor]
+PASSES = 2  # micro-batches after which every further one needs the same: from the second on, gradients are there
 
 
 class StepObserver:
@@ -67,12 +70,13 @@ def take_step(
     with _no_collection(), torch.device("meta"):
         model = adapt(build(), ranks, heads, task, parametrization)
     if conditions.gradient_checkpointing:
-        use_checkpointing(model)
+        use_checkpointing(model, conditions.recomputed)
     if conditions.on_numbers:
         fill_with_zeros(model)
-    # one batch more than a step takes: Accelerate's loader holds the next one already
-    count = conditions.gradient_accumulation
-    return step_of(model, lambda: [conditions.batch.empty() for _ in range(count + 1)], count, conditions, observer)
+    # Accelerate's loader holds the next step's micro-batches already
+    alive = 2 * conditions.gradient_accumulation
+    passes = min(conditions.gradient_accumulation, PASSES)
+    return step_of(model, lambda: [conditions.batch.empty() for _ in range(alive)], passes, conditions, observer)
 
 
 def step_of(
@@ -104,11 +108,24 @@ def step_of(
                 observer.before_backward(loss)
                 loss.backward()
 
-            train_step(model, optimizer, batches[:count], backward=backward)
-        else:  # without anything to train: only ever evaluated
+            loss = partial(loss_of, model, chunk=conditions.loss_chunk, learned=conditions.batch.learned)
+            train_step(model, optimizer, batches[:count], backward=backward, loss=loss)
+        del batches
+        shape = conditions.evaluation if trained else conditions.evaluation or conditions.batch
+        if shape is not None:
             with torch.no_grad():
-                model(**batches[0])
+                evaluate_batch(model, shape.empty(), conditions, shape.learned)
     return live
+
+
+def evaluate_batch(model: torch.nn.Module, batch: Batch, conditions: Conditions, learned: int | None) -> None:
+    """The forward pass of an evaluation, as `taskit.training.evaluation` takes it."""
+    for module in model.modules():  # bitsandbytes packs its weights anew when it evaluates, which needs numbers
+        module.training = type(module).__module__.startswith("bitsandbytes")
+    if learned is None:
+        model(**batch)
+    else:
+        row_losses(model, batch, conditions.loss_chunk, learned)
 
 
 @torch.no_grad()

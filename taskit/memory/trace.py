@@ -27,13 +27,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.utils._pytree import tree_leaves
 
 from taskit.backbone.target_modules import Location
 from taskit.memory.conditions import Conditions
 from taskit.memory.graph import grad_nodes, needed_by, nodes_between, saved_tensors, storage_key, upstream_masks
 from taskit.memory.live import standing_tensors
-from taskit.memory.profile import MemoryProfile, Storage
+from taskit.memory.profile import MemoryProfile, RecomputableBlock, Storage
 from taskit.memory.rehearsal import Batch, StepObserver, rehearse
+from taskit.step.recompute import named_blocks
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -69,7 +71,29 @@ def trace(
     del tracer  # and with it the model, before another one is built
     if conditions.gradient_checkpointing:
         peak = rehearse(build, full, heads, task, conditions)
-    return replace(profile, transient_bytes=max(peak - profile.bytes(tuple(full.values())), 0))
+        chosen = conditions.recomputed
+        names = [block.name for block in profile.recomputable]
+        profile = profile.recomputing([i for i, name in enumerate(names) if chosen is None or name in chosen])
+    profile = replace(profile, transient_bytes=max(peak - profile.bytes(tuple(full.values())), 0))
+    return _with_momentary_bytes(profile)
+
+
+def _with_momentary_bytes(profile: MemoryProfile) -> MemoryProfile:
+    """Count with the inputs of recomputed blocks what the backward pass brings back of them.
+
+    It goes from the last block to the first.  The inside of a block is back while the blocks before it still keep
+    theirs, and the inputs of those after it, at least, are gone.  Only the largest of these moments counts; so each
+    block is given what it has more than those after it.
+    """
+    blocks, gone, most = list(profile.recomputable), profile.transient_bytes, 0  # the loss's own is over by then
+    for i in range(len(blocks) - 1, -1, -1):
+        block = blocks[i]
+        inside = sum(storage.bytes for storage in profile.storages if storage.block == i)
+        inside += TRACE_RANK * sum(profile.kept_rank_bytes[block.first : block.last + 1])
+        more = max(inside - gone - most, 0)
+        gone, most = gone + block.input_bytes, most + more
+        blocks[i] = replace(block, input_bytes=block.input_bytes + more)
+    return replace(profile, recomputable=tuple(blocks))
 
 
 class _Tracer(StepObserver):
@@ -85,20 +109,20 @@ class _Tracer(StepObserver):
     def before_forward(self, model: torch.nn.Module, batch: Batch) -> None:
         self.model, self.batch = model, batch
         self.branches = _Branches(model, self.names)
-        self.checkpointed = _CheckpointedBlocks(model, self.names)
+        self.recomputable = _Blocks(model, self.names)
 
     def before_backward(self, loss: torch.Tensor) -> None:
         if self.profile is None:  # of several micro-batches, the first
             self.profile = self._read_profile(loss)
             self.branches.forget_graph()
-            self.checkpointed.forget_graph()
+            self.recomputable.forget_graph()
 
     def _read_profile(self, loss: torch.Tensor) -> MemoryProfile:
         count, always = len(self.names), 1 << len(self.names)
-        checkpointed = self.checkpointed if self.conditions.gradient_checkpointing else None
-        kept = _kept_bytes(loss, self.model, self.batch, self.branches, checkpointed)
+        kept = _kept_bytes(loss, self.model, self.batch, self.branches, self.recomputable)
         constant = _constant_bytes(self.model, self.branches, self.batch, self.conditions)
-        constant += sum(size for mask, size in kept.items() if mask & always)
+        constant += sum(size for (mask, _), size in kept.items() if mask & always)
+        saved = [self.branches.saved_per_rank(i) for i in range(count)]
         return MemoryProfile(
             locations=tuple(self.names),
             blocks=tuple(self.blocks),
@@ -106,11 +130,13 @@ class _Tracer(StepObserver):
             rank_bytes=tuple(self.branches.rank_bytes(i, self.conditions) for i in range(count)),
             fixed_bytes=(0,) * count,
             storages=tuple(
-                Storage(bytes=size, needed_by=tuple(i for i in range(count) if mask >> i & 1))
-                for mask, size in sorted(kept.items())
+                Storage(size, tuple(i for i in range(count) if mask >> i & 1), None if block < 0 else block)
+                for (mask, block), size in sorted(kept.items())
                 if mask and not mask & always
             ),
             transient_bytes=0,
+            kept_rank_bytes=tuple(size if self.recomputable.holds(i) else 0 for i, size in enumerate(saved)),
+            recomputable=tuple(self.recomputable.found),
         )
 
 
@@ -119,11 +145,12 @@ def _kept_bytes(
     model: torch.nn.Module,
     batch: Batch,
     branches: "_Branches",
-    checkpointed: "_CheckpointedBlocks | None",
-) -> dict[int, int]:
-    """Bytes saved for backward, by the bits of the locations that need them.
+    blocks: "_Blocks",
+) -> dict[tuple[int, int], int]:
+    """Bytes saved for backward, by the bits of the locations that need them and the block that they are made in.
 
-    The bit after the last location stands for the heads, which are always trained.
+    The bit after the last location stands for the heads, which are always trained; the block is -1 for what is made
+    outside of all, passed into one, or saved by several.
     """
     always = 1 << len(branches.parameters)
     leaves = {id(p): always for p in model.parameters() if p.requires_grad} | branches.leaves
@@ -131,9 +158,9 @@ def _kept_bytes(
     standing = {storage_key(t) for t in (*standing_tensors(model), *batch.values())}
     sizes: dict[int, int] = {}
     needs: dict[int, int] = {}
+    made_in: dict[int, int] = {}
     for node in masks:
-        if checkpointed and node in checkpointed.inside:
-            continue
+        block = blocks.inside.get(node, -1)
         for attribute, tensor in saved_tensors(node):
             key = storage_key(tensor)
             if key not in standing and key not in branches.rank_sized:
@@ -142,12 +169,11 @@ def _kept_bytes(
                 needs[key] = needs.get(key, 0) | (
                     needed_by(node, attribute, masks) if inside is None else 1 << inside
                 )
-    if checkpointed:
-        sizes |= checkpointed.inputs
-        needs |= checkpointed.needs
-    kept: dict[int, int] = {}
+                made_in[key] = block if made_in.setdefault(key, block) == block else -1
+    kept: dict[tuple[int, int], int] = {}
     for key, mask in needs.items():
-        kept[mask] = kept.get(mask, 0) + sizes[key]
+        where = mask, -1 if key in blocks.passed_in else made_in[key]
+        kept[where] = kept.get(where, 0) + sizes[key]
     return kept
 
 
@@ -155,7 +181,7 @@ def _constant_bytes(model: torch.nn.Module, branches: "_Branches", batch: Batch,
     """Frozen weights, buffers, the runtime, all batches, and the trained heads with gradient and optimizer state."""
     lora = set(branches.leaves)
     weights = {storage_key(t): t.untyped_storage().nbytes() for t in standing_tensors(model) if id(t) not in lora}
-    batches = (conditions.gradient_accumulation + 1) * sum(t.untyped_storage().nbytes() for t in batch.values())
+    batches = 2 * conditions.gradient_accumulation * sum(t.untyped_storage().nbytes() for t in batch.values())
     heads = [p for p in model.parameters() if p.requires_grad and id(p) not in lora]
     trained = sum(p.numel() * _training_bytes(p, conditions.optimizer) for p in heads)
     return sum(weights.values()) + batches + trained + conditions.runtime_bytes
@@ -198,36 +224,39 @@ class _Branches:
         trained = sum(
             p.numel() * (p.element_size() + _training_bytes(p, conditions.optimizer)) for p in self.parameters[i]
         )
-        saved = (
-            0 if conditions.gradient_checkpointing else sum(n for owner, n in self.rank_sized.values() if owner == i)
-        )
-        return -(-(trained + saved) // TRACE_RANK)
+        return -(-trained // TRACE_RANK) + self.saved_per_rank(i)
+
+    def saved_per_rank(self, i: int) -> int:
+        """Bytes of the activations that one more rank at location i keeps."""
+        return -(-sum(size for owner, size in self.rank_sized.values() if owner == i) // TRACE_RANK)
 
 
-class _CheckpointedBlocks:
-    """Notes, while the model runs, inputs and nodes of the blocks that gradient checkpointing recomputes."""
+class _Blocks:
+    """Notes, while the model runs, inputs and nodes of the blocks that gradient checkpointing can recompute."""
 
     def __init__(self, model: torch.nn.Module, names: Sequence[str]) -> None:
-        from transformers.modeling_layers import GradientCheckpointingLayer
+        self.inside: dict[Any, int] = {}  # node of the graph -> its block
+        self.found: list[RecomputableBlock] = []
+        self.passed_in: set[int] = set()  # storages that blocks are given beside their input
+        for path, module in named_blocks(model).items():
+            held = [i for i, name in enumerate(names) if name.startswith(f"{path}.")]
+            if held:
+                module.register_forward_hook(self._note(len(self.found)), with_kwargs=True)
+                self.found.append(RecomputableBlock(path, held[0], held[-1], 0))
 
-        self.inside: set[Any] = set()
-        self.inputs: dict[int, int] = {}
-        self.needs: dict[int, int] = {}
-        for path, module in model.named_modules():
-            prefix = path.removeprefix("base_model.model.") + "."
-            held = [i for i, name in enumerate(names) if name.startswith(prefix)]
-            if held and isinstance(module, GradientCheckpointingLayer):
-                module.register_forward_hook(self._note((2 << held[-1]) - 1))
-
-    def _note(self, up_to_here: int) -> Callable[..., None]:
-        def hook(_module: torch.nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-            self.inside.update(nodes_between(grad_nodes(output), grad_nodes(inputs)))
-            hidden = next(t for t in inputs if isinstance(t, torch.Tensor))
-            key = storage_key(hidden)
-            self.inputs[key] = hidden.untyped_storage().nbytes()
-            self.needs[key] = self.needs.get(key, 0) | up_to_here
+    def _note(self, i: int) -> Callable[..., None]:
+        def hook(_module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+            hidden, *others = (t for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor))
+            nodes = nodes_between(grad_nodes(output), grad_nodes((args, kwargs)))
+            self.inside.update(dict.fromkeys(nodes, i))
+            self.passed_in.update(map(storage_key, others))
+            self.found[i] = replace(self.found[i], input_bytes=hidden.untyped_storage().nbytes())
 
         return hook
+
+    def holds(self, i: int) -> bool:
+        """Whether the location i lies in one of the blocks."""
+        return any(block.first <= i <= block.last for block in self.found)
 
     def forget_graph(self) -> None:
         """Drop the references to nodes of the graph, which the backward pass is to free."""

@@ -1,6 +1,6 @@
 """Blocks recomputed in the backward pass of a frozen model, so that a gradient needs the memory of one block."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -9,12 +9,16 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from taskit.errors import PlanError
 
+PEFT_PREFIX = "base_model.model."
 
-def use_checkpointing(model: Any) -> None:
-    """Recompute blocks in the backward pass; no dropout is active, so no RNG state is kept or checked.
+
+def use_checkpointing(model: Any, blocks: Collection[str] | None = None) -> None:
+    """Recompute ``blocks`` (paths in the backbone; None for all) in the backward pass.
+
+    No dropout is active, so no RNG state is kept or checked.
 
     Raises:
-        PlanError: the model cannot.
+        PlanError: the model cannot, or has no such block.
     """
     options = {"use_reentrant": False, "preserve_rng_state": False, "determinism_check": "none"}
     try:
@@ -27,6 +31,22 @@ def use_checkpointing(model: Any) -> None:
     # Transformers asks for the gradient of the embeddings, which only reentrant checkpoints need: without it the
     # backward pass ends at the first LoRA.
     model.disable_input_require_grads()
+    if blocks is None:
+        return
+    found = named_blocks(model)
+    stranger = next((name for name in blocks if name not in found), None)
+    if stranger is not None:
+        raise PlanError(f"The plan recomputes the block {stranger}, which the backbone does not have; remove it.")
+    chosen = {found[name] for name in blocks}
+    for module in model.modules():
+        if isinstance(module, GradientCheckpointingLayer):  # those around others, a Swin's stages, too
+            module.gradient_checkpointing = module in chosen
+
+
+def named_blocks(model: Any) -> dict[str, GradientCheckpointingLayer]:
+    """`blocks_of` a model by their paths in the backbone, also where PEFT is around it."""
+    blocks = set(blocks_of(model))
+    return {path.removeprefix(PEFT_PREFIX): module for path, module in model.named_modules() if module in blocks}
 
 
 def blocks_of(model: PreTrainedModel) -> list[GradientCheckpointingLayer]:
