@@ -62,6 +62,11 @@ def quiet_libraries() -> Any:
         yield
 
 
+def show_saving(size: int) -> str:
+    """A number of bytes by which something shrinks, with its sign."""
+    return f"{'+' if size < 0 else '−'}{show_bytes(abs(size))}"
+
+
 def show_bytes(size: int) -> str:
     """Binary units for people: ``show_bytes(1536) == '1.5 KiB'``."""
     amount, units = float(abs(size)), ["B", "KiB", "MiB", "GiB"]

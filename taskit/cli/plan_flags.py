@@ -18,7 +18,8 @@ def add_plan(sub: argparse.ArgumentParser) -> None:
     add_zoo(sub)
     sub.add_argument("--budget", required=True, help="6GiB, 800MiB, 60%% (from no update to full LoRA) or auto")
     add_measures(sub)
-    sub.add_argument("--batch-size", type=int, metavar="N", help="rows that pass through the model at once")
+    sub.add_argument("--batch-size", type=int, metavar="N", help="rows of an optimizer step")
+    sub.add_argument("--micro-batch", type=int, metavar="N", help="rows of it at once (default: what fits, planned)")
     sub.add_argument("--max-length", type=int, metavar="N", help="tokens after which a text is cut")
     sub.add_argument("--epochs", type=int, metavar="N", help="passes over the training rows")
     sub.add_argument("--learning-rate", type=float, metavar="X", help="peak of the schedule; by the ranks without it")
@@ -35,7 +36,7 @@ def add_plan(sub: argparse.ArgumentParser) -> None:
     sub.add_argument(
         "--gradient-checkpointing",
         action=argparse.BooleanOptionalAction,
-        help="recompute blocks instead of keeping activations (default: where that lets LoRA into more blocks)",
+        help="recompute all blocks instead of keeping activations, or none (default: those that have to be)",
     )
     sub.add_argument("--shards", type=int, metavar="N", help="processes that share out the backbone (FSDP2)")
     sub.add_argument("--optimizer", choices=("adamw", "adamw8bit", "sgd"), help="default adamw")
@@ -48,7 +49,16 @@ def recipe_of(options: argparse.Namespace) -> "Recipe":
     """The recipe with those settings that were given; the others keep its defaults."""
     from taskit.planning.recipe import Recipe
 
-    names = ("batch_size", "max_length", "epochs", "learning_rate", "gradient_checkpointing", "shards", "optimizer")
+    names = (
+        "batch_size",
+        "micro_batch",
+        "max_length",
+        "epochs",
+        "learning_rate",
+        "gradient_checkpointing",
+        "shards",
+        "optimizer",
+    )
     names += ("label_smoothing", "mixup", "cutmix", "randaugment", "patience")
     given: dict[str, Any] = {name: getattr(options, name) for name in names}
     return Recipe(**{name: value for name, value in given.items() if value is not None})

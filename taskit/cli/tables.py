@@ -9,7 +9,7 @@ from rich.text import Text
 
 from taskit.planning.plan import Plan
 from taskit.planning.rank_grid import rank_grid
-from taskit.terminal import show_bytes
+from taskit.terminal import show_bytes, show_saving
 from taskit.training.inference import Prediction
 from taskit.training.run_folder import LIVE
 from taskit.transfer.importance import attribution
@@ -24,10 +24,6 @@ if TYPE_CHECKING:
 
 BAR = 30
 MOST_BLOCKS = 16  # rows of the memory table
-RECOMPUTED = (
-    "Blocks are computed again in the backward pass, which leaves memory for LoRA nearer the input; a step takes "
-    "longer. --no-gradient-checkpointing plans without."
-)
 MOST_CLASSES = 20  # rows of the class table, and of the confusion matrix
 SCORES = {"macro_f1": "macro-F1", "perplexity": "perplexity", "exact_match": "exact match", "rouge_l": "ROUGE-L"}
 
@@ -38,10 +34,21 @@ def plan_tables(plan: Plan, *, explain: bool = False) -> RenderableType:
     missing = f"Nothing fits: the cheapest LoRA takes {show_bytes(plan.shortfall_bytes)} more than the budget"
     missing += "; --method soup composes learned ones without training." if plan.similarity else "."
     shortfall = ("", Text(missing, "yellow")) if plan.shortfall_bytes else ()
-    again = ("", Text(RECOMPUTED)) if plan.training.gradient_checkpointing else ()
+    fitting = ("", savings_table(plan)) if plan.savings else ()
     return Group(
-        similarity_table(plan), "", rank_table(plan), *again, *shortfall, *explanations, "", memory_table(plan)
+        similarity_table(plan), "", rank_table(plan), *shortfall, *explanations, *fitting, "", memory_table(plan)
     )
+
+
+def savings_table(plan: Plan) -> RenderableType:
+    """What was done to fit, cheapest first, each with its bytes."""
+    table = Table(title="What was done to fit, cheapest first", title_justify="left", show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    for one in plan.savings:
+        table.add_row(one.sentence, show_saving(one.bytes))
+    table.caption, table.caption_justify = f"The longest micro-batch takes {plan.longest}.", "left"
+    return table
 
 
 def explanation_table(plan: Plan) -> RenderableType:

@@ -1,6 +1,6 @@
 """Datasets: `load` one, `check` it, batch it with a `Collator`."""
 
-from taskit.data.collate import Collator, longest_rows
+from taskit.data.collate import Collator, RowSize, longest, longest_rows, most_learned, row_sizes
 from taskit.data.dataset import Dataset, check, load
 from taskit.data.digits import write_digits
 from taskit.data.info import ClassCount, DataInfo, Dropped, Report, Spread
@@ -12,9 +12,13 @@ __all__ = [
     "Dataset",
     "Dropped",
     "Report",
+    "RowSize",
     "Spread",
     "check",
     "load",
+    "longest",
     "longest_rows",
+    "most_learned",
+    "row_sizes",
     "write_digits",
 ]

@@ -1,6 +1,7 @@
 """Batches: normalised rows in, the tensors that `model(**batch)` takes out."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import datasets
@@ -30,6 +31,7 @@ class Collator:
 
     def __init__(self, task: str, processor, max_length: int | None = None, *, encoder_decoder: bool = False):
         self.task = task
+        self.encoder_decoder = encoder_decoder
         self.processor = processor
         self.tokenizer = getattr(processor, "tokenizer", processor)
         if task != "image-classification":
@@ -53,6 +55,22 @@ class Collator:
         if "label" in rows[0]:
             batch["labels"] = torch.tensor([row["label"] for row in rows])
         return batch
+
+    def micro_batches(self, rows: Sequence[dict], size: int) -> "list[dict[str, torch.Tensor]]":
+        """The rows in batches of at most ``size``: of texts, like lengths together, the longest first.
+
+        Their order is that of ``rows`` where all of them make one batch.
+        """
+        if len(rows) > size and self.task in ("text-classification", "text-generation"):
+            lengths = [len(one["input_ids"]) + len(one.get("labels", ())) for one in self.encode(rows)]
+            rows = [rows[k] for k in sorted(range(len(rows)), key=lambda k: -lengths[k])]
+        return [self(rows[start : start + size]) for start in range(0, len(rows), size)]
+
+    def size_of(self, encoded: dict[str, list[int]]) -> "RowSize":
+        """The size of a row of text that `encode` gave."""
+        labels = encoded.get("labels", [])
+        counted = labels if self.encoder_decoder else labels[1:]  # a decoder's first token is predicted from nothing
+        return RowSize(len(encoded["input_ids"]), len(labels), sum(label != IGNORED for label in counted))
 
     def question(self, row: dict) -> "dict[str, torch.Tensor]":
         """What a model is to answer: a batch of one row with `prompt`, or `image` and maybe `prompt`, no labels."""
@@ -91,27 +109,43 @@ class Collator:
         }
 
 
-def longest_rows(data: datasets.Dataset, collator: Collator, count: int) -> list[dict]:
-    """The rows that make the largest batch of a size: the longest ones, in tokens.
+@dataclass(frozen=True, slots=True)
+class RowSize:
+    """How large a row is: tokens of its input, of its labels (or numbers of its pixels), and how many are learned."""
 
-    Classified images reach the model at one size, so that the first rows do. Fewer rows come back when there are
-    fewer.
-    """
-    count = min(count, len(data))
+    inputs: int
+    labels: int = 0
+    learned: int = 0
+
+
+def row_sizes(data: datasets.Dataset, collator: Collator) -> list[RowSize]:
+    """The size of every row; of classified images, which reach the model at one size, all are alike."""
     if collator.task == "image-classification":
-        return [dict(data[position]) for position in range(count)]
+        return [RowSize(0)] * len(data)
     if collator.task == "image-text-to-text":
-        sizes = collator.visual.sizes(data)
-    else:
-        encoded = collator.encode([dict(row) for row in data])
-        sizes = [(len(one["input_ids"]), len(one.get("labels", ()))) for one in encoded]
-    order = sorted(range(len(data)), key=lambda position: -sum(sizes[position]))
+        return [RowSize(*size) for size in collator.visual.sizes(data)]
+    return [collator.size_of(one) for one in collator.encode([dict(row) for row in data])]
+
+
+def longest(sizes: Sequence[RowSize], count: int) -> list[int]:
+    """The positions of the rows that make the largest batch of ``count``, or of all where there are fewer."""
+    order = sorted(range(len(sizes)), key=lambda position: -sizes[position].inputs - sizes[position].labels)
     if count > 1:
         # An encoder-decoder pads inputs and labels apart, so that the longest of each must be there; and the image
         # that takes the most tiles may stand beside few words.
         peaks = (
-            max(order, key=lambda position: sizes[position][0]),
-            max(order, key=lambda position: sizes[position][1]),
+            max(order, key=lambda position: sizes[position].inputs),
+            max(order, key=lambda position: sizes[position].labels),
         )
         order = list(dict.fromkeys((*peaks, *order)))
-    return [data[position] for position in order[:count]]
+    return order[:count]
+
+
+def most_learned(sizes: Sequence[RowSize], count: int) -> int:
+    """The largest number of learned tokens that ``count`` of the rows can have together."""
+    return sum(sorted((size.learned for size in sizes), reverse=True)[:count])
+
+
+def longest_rows(data: datasets.Dataset, collator: Collator, count: int) -> list[dict]:
+    """The rows that make the largest batch of a size."""
+    return [dict(data[position]) for position in longest(row_sizes(data, collator), count)]

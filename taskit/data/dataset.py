@@ -14,6 +14,7 @@ from taskit.data.info import DataInfo, Dropped, Report, drop
 from taskit.data.rows import Rows
 from taskit.errors import DataError
 
+VALIDATION = 0.1  # of the training rows: chooses the epoch, so that the evaluation rows choose nothing
 MODALITIES = {"image-classification": "image", "image-text-to-text": "image-text"}  # of other tasks: "text"
 
 
@@ -30,6 +31,12 @@ class Dataset:
     train: datasets.Dataset
     evaluation: datasets.Dataset
     report: Report
+
+    def validated(self, seed: int) -> tuple[datasets.Dataset, datasets.Dataset]:
+        """The rows that train, and those set aside to choose the best epoch, by class where there are classes."""
+        strata = self.train["label"] if self.info.labels else [0] * len(self.train)
+        kept, held_out = rows.split(strata, VALIDATION, seed)
+        return self.train.select(kept), self.train.select(held_out)
 
 
 def load(

@@ -43,15 +43,18 @@ class VisualEncoder:
             encoded.append({**row, "labels": [IGNORED] * prompted + target})
         return encoded, {key: tensor for key, tensor in made.items() if key not in tokenwise}
 
-    def sizes(self, data: datasets.Dataset) -> list[tuple[int, int]]:
-        """(tokens, numbers of the pixels) of every row; images of one size cost the same, whatever they show."""
+    def sizes(self, data: datasets.Dataset) -> list[tuple[int, int, int]]:
+        """(tokens, numbers of the pixels, learned tokens) of every row.
+
+        Images of one size cost the same, whatever they show.
+        """
         stored: Any = data.cast_column("image", datasets.Image(decode=False))
         found = []
         for row in stored:
             with Image.open(io.BytesIO(row["image"]["bytes"])) as image:
                 tokens, numbers = self._cost(image.size)
             prompt, target = self._ids(row)
-            found.append((tokens + len(prompt) + len(target), numbers))
+            found.append((tokens + len(prompt) + len(target), numbers, len(target)))
         return found
 
     def _cost(self, size: Size) -> tuple[int, int]:

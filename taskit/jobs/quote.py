@@ -19,6 +19,7 @@ from taskit.planning.plan import Plan
 from taskit.planning.planner import step_spec_of
 from taskit.planning.recipe import Recipe
 from taskit.planning.step_spec import StepSpec
+from taskit.step.recompute import named_blocks
 from taskit.terminal import show_bytes
 
 # Floating-point operations a second that small batches in float32 reach, low on purpose: a T4 could do 8.1e12.
@@ -74,7 +75,7 @@ def make_quote(plan: Plan, flavor: str, api: HfApi, *, tighten: bool = False) ->
             f"{flavor} has {show_bytes(machine.memory_bytes)} for the {show_bytes(needed)} of this plan; choose a "
             "larger machine, or plan with a smaller budget."
         )
-    passes = 1 + BACKWARD + bool(plan.training.gradient_checkpointing)  # which is a second forward pass
+    passes = 1 + BACKWARD + _recomputed_share(plan, step_spec)
     work = passes * EVALUATIONS * forward_operations(step_spec) * micro_batches(plan.training, data)
     speed = GPU_SPEED if machine.device == "cuda" else CORE_SPEED * machine.cores
     seconds = SETUP_SECONDS + math.ceil(work / speed)
@@ -82,8 +83,16 @@ def make_quote(plan: Plan, flavor: str, api: HfApi, *, tighten: bool = False) ->
 
 
 def micro_batches(recipe: Recipe, data: Dataset) -> int:
-    """How many batches pass through the model in all epochs."""
-    return recipe.epochs * math.ceil(len(data.train) / recipe.batch_size)
+    """How many micro-batches pass through the model in all epochs."""
+    return recipe.epochs * math.ceil(len(data.train) / recipe.batch_size) * (recipe.gradient_accumulation or 1)
+
+
+def _recomputed_share(plan: Plan, step_spec: StepSpec) -> float:
+    """How much of a forward pass the backward pass takes again."""
+    if not plan.training.gradient_checkpointing:
+        return 0.0
+    blocks = plan.training.recomputed_blocks
+    return 1.0 if blocks is None else len(blocks) / len(named_blocks(step_spec.build()))
 
 
 def forward_operations(step_spec: StepSpec) -> int:

@@ -136,7 +136,7 @@ class MemoryProfile:
         )
 
     def at_rows(self, rows: int, measured: int, more: "MemoryProfile", more_rows: int) -> "MemoryProfile":
-        """The profile of a batch of ``rows``, on the line through this one, of ``measured``, and that of ``more_rows``.
+        """The profile of ``rows``, on the line through this one, of ``measured`` rows, and that of ``more_rows``.
 
         Whatever a step makes grows by the same bytes with every further row.
         """

@@ -18,10 +18,10 @@ from taskit.memory.live import LiveStorages, standing_tensors
 from taskit.memory.shapes import RULES, SCRATCH
 from taskit.memory.simulated_device import simulated_device
 from taskit.step.lora import adapt
+from taskit.step.loss import loss_of, row_losses
 from taskit.step.parametrization import PLAIN, Parametrization
 from taskit.step.recompute import use_checkpointing
-from taskit.step.loss import loss_of, row_losses
-from taskit.step.step import make_optimizer, train_step
+from taskit.step.step import Loss, make_optimizer, train_step
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -85,9 +85,11 @@ def step_of(
     count: int,
     conditions: Conditions,
     observer: StepObserver | None = None,
+    loss: Loss | None = None,
 ) -> LiveStorages:
     """One step of ``model``, which is on meta, from the first ``count`` of ``make_batches()``, all of which stay
-    alive while it lasts."""
+    alive while it lasts; ``loss`` is that of a micro-batch, by default `loss_of` the model.
+    """
     model.train()
     known = bool(conditions.batch.known)
     device = nullcontext() if conditions.on_numbers else simulated_device(conditions.device, known)
@@ -108,11 +110,11 @@ def step_of(
                 observer.before_backward(loss)
                 loss.backward()
 
-            loss = partial(loss_of, model, chunk=conditions.loss_chunk, learned=conditions.batch.learned)
-            train_step(model, optimizer, batches[:count], backward=backward, loss=loss)
+            chunked = partial(loss_of, model, chunk=conditions.loss_chunk, learned=conditions.batch.learned)
+            train_step(model, optimizer, batches[:count], backward=backward, loss=loss or chunked)
         del batches
-        shape = conditions.evaluation if trained else conditions.evaluation or conditions.batch
-        if shape is not None:
+        shapes = (conditions.evaluation,) if trained else (conditions.evaluation, conditions.batch)
+        for shape in filter(None, shapes):
             with torch.no_grad():
                 evaluate_batch(model, shape.empty(), conditions, shape.learned)
     return live

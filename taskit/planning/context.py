@@ -1,6 +1,6 @@
 """What is known of a task before a budget is named: prices, similar tasks and importance of every location."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,19 @@ from taskit.planning.plan import SkippedAdapter
 from taskit.planning.prepared_task import ComparedTask, PreparedTask, compare_with_zoo, prepare_task
 from taskit.planning.recipe import Recipe
 from taskit.planning.step_spec import Pricing, StepSpec, copied, quiet
-from taskit.scheduler import ANY, Constraints, Explanation, Schedule, explain, frontier, rank_gain
+from taskit.planning.step_time import block_time, pass_time
+from taskit.scheduler import (
+    ANY,
+    Constraints,
+    Explanation,
+    JointSchedule,
+    Schedule,
+    Step,
+    cheapest_lever,
+    explain,
+    joint_frontier,
+    rank_gain,
+)
 from taskit.step.parametrization import PLAIN, Parametrization, Ranks
 from taskit.transfer.importance import IMPORTANCES, Sources, transfer
 from taskit.transfer.similarity import MEASURES, TaskSimilarity
@@ -34,7 +46,7 @@ class PlanningContext:
     recipe: Recipe
     step_spec: StepSpec
     pricing: Pricing
-    again: tuple[StepSpec, Pricing] | None  # where blocks are recomputed, if planning may decide that
+    steps: tuple[Step, ...]  # the ways to take the same step that planning may choose from
     similarity_measure: str
     importance_measure: str
     similarity: tuple[TaskSimilarity, ...]
@@ -53,42 +65,58 @@ class PlanningContext:
         return tuple(sum(addends.values()) for addends in self.sources)
 
     @property
-    def recomputing(self) -> "PlanningContext | None":
-        """The same where blocks are recomputed in the backward pass; None where that is no choice."""
-        return self.again and replace(self, step_spec=self.again[0], pricing=self.again[1], again=None)
-
-    @property
     def quiet(self) -> "PlanningContext":
         """The same, whose rehearsals report no progress."""
-        again = self.again and (replace(self.again[0], on_progress=quiet), self.again[1])
-        return replace(self, step_spec=replace(self.step_spec, on_progress=quiet), again=again)
+        return replace(self, step_spec=replace(self.step_spec, on_progress=quiet))
 
     @property
     def floor(self) -> int:
-        """The least budget of the additive profile, in bytes: nothing beyond what the constraints force in."""
-        profile = self.pricing.profile
-        return profile.bytes(self.constraints.least_ranks(profile.locations, profile.blocks))
+        """The least budget of the additive profiles, in bytes: nothing beyond what the constraints force in."""
+        return min(profile.bytes(self.least_ranks) for step in self.steps for profile in _extremes(step))
 
-    def solve(self, budget_bytes: int) -> Schedule:
-        """The best schedule of the additive profile at a budget, as the method chooses ranks.
+    @property
+    def least_ranks(self) -> tuple[int, ...]:
+        """The lowest rank where the constraints force LoRA in, nothing elsewhere."""
+        profile = self.pricing.profile
+        return tuple(self.constraints.least_ranks(profile.locations, profile.blocks))
+
+    def solve(self, budget_bytes: int) -> JointSchedule:
+        """The best way to take the step by the additive profiles at a budget, as the method chooses ranks.
 
         Raises:
             BudgetError: the budget is below `floor`.
         """
-        return self.resolved.solve(self.pricing.profile, self.importance, budget_bytes, **self.solver_options)
+        return self.frontier((budget_bytes,))[0]
 
-    def frontier(self, budgets: Sequence[int]) -> tuple[Schedule, ...]:
+    def frontier(self, budgets: Sequence[int]) -> tuple[JointSchedule, ...]:
         """The best schedule at each budget in bytes, or at `floor` where that is more."""
         affordable = [max(budget, self.floor) for budget in budgets]
         if self.resolved.by_importance:  # one table for all
-            return frontier(self.pricing.profile, self.importance, affordable, **self.solver_options)
-        return tuple(map(self.solve, affordable))
+            return joint_frontier(self.steps, self.importance, affordable, **self.solver_options)
 
-    def explain(self, ranks: Sequence[int]) -> Explanation | None:
+        def solve(profile: MemoryProfile, budget: int) -> Schedule:
+            return self.resolved.solve(profile, self.importance, budget, **self.solver_options)
+
+        return tuple(cheapest_lever(self.steps, solve, budget) for budget in affordable)
+
+    def profile_of(self, found: JointSchedule) -> MemoryProfile:
+        """The additive profile of the step as it was decided."""
+        return self.steps[found.step].profile.recomputing(found.recomputed)
+
+    def step_spec_of(self, found: JointSchedule) -> StepSpec:
+        """What the schedule is rehearsed on."""
+        step = self.steps[found.step]
+        step_spec = self.step_spec.passing(step.micro_batch)
+        if not step.profile.recomputable:  # that was named, or cannot be
+            return step_spec
+        names = tuple(step.profile.recomputable[i].name for i in found.recomputed)
+        return step_spec.checkpointing(bool(names), names)
+
+    def explain(self, found: JointSchedule) -> Explanation | None:
         """Why each location has its rank; None for a method that does not choose ranks by importance."""
         if not self.resolved.by_importance:
             return None
-        return explain(self.pricing.profile, self.importance, ranks, **self.solver_options)
+        return explain(self.profile_of(found), self.importance, found.schedule.ranks, **self.solver_options)
 
 
 def prepare(
@@ -171,17 +199,19 @@ def resolve(
     parametrization = method.parametrization(resolved.options({}))
     solver_options = _solver_options(step_spec, constraints, gain)
     step_spec = replace(step_spec, parametrization_of=partial(_parametrization_of, method.name, resolved))
-    free = prepared.recipe.gradient_checkpointing is None and resolved.fixed is None
+    pricing = prepared.pricing
+    if resolved.fixed is None:
+        profiles = {size: copied(one, parametrization) for size, one in pricing.by_micro_batch.items()}
+    else:
+        require_no_constraints(constraints)
+        profiles = {step_spec.micro_batches[0].size: forward_profile(step_spec, resolved.fixed)}
     return PlanningContext(
         backbone=prepared.backbone,
         data=prepared.data.info,
         recipe=prepared.recipe,
         step_spec=step_spec,
-        pricing=replace(
-            prepared.pricing,
-            profile=_profile(prepared.pricing.profile, step_spec, resolved, parametrization, constraints),
-        ),
-        again=_recomputing(prepared, step_spec, parametrization) if free else None,
+        pricing=replace(pricing, profile=next(iter(profiles.values())), by_micro_batch=profiles),
+        steps=_steps(prepared, profiles),
         similarity_measure=resolved.measure or ("delta" if composing else compared.similarity),
         importance_measure=compared.importance,
         similarity=resolved.similarity or similarities,
@@ -196,29 +226,22 @@ def resolve(
     )
 
 
-def _recomputing(
-    prepared: PreparedTask, step_spec: StepSpec, parametrization: Parametrization
-) -> tuple[StepSpec, Pricing] | None:
-    """Step and prices where blocks are recomputed; the ends of the scale stay. None for a model that cannot."""
-    try:
-        profile = prepared.step_spec.checkpointing(True).trace()
-    except PlanError:
-        return None
-    return step_spec.checkpointing(True), replace(prepared.pricing, profile=copied(profile, parametrization))
+def _steps(prepared: PreparedTask, profiles: Mapping[int, MemoryProfile]) -> tuple[Step, ...]:
+    """The ways to take the step: every micro-batch, in which blocks may be recomputed unless that was named."""
+    shapes = {one.size: one.training for one in prepared.step_spec.micro_batches}
+    free = prepared.recipe.gradient_checkpointing is None
+    found = []
+    for size, profile in profiles.items():
+        profile = profile if free else profile.recomputing(())
+        blocks = len(profile.recomputable)
+        found.append(Step(profile, size, pass_time(shapes[size]), (block_time(max(blocks, 1)),) * blocks))
+    return tuple(found)
 
 
-def _profile(
-    profile: MemoryProfile,
-    step_spec: StepSpec,
-    resolved: ResolvedMethod,
-    parametrization: Parametrization,
-    constraints: Constraints,
-) -> MemoryProfile:
-    """That of training with this parametrization, or where nothing is trained, that of a forward pass."""
-    if resolved.fixed is None:
-        return copied(profile, parametrization)
-    require_no_constraints(constraints)
-    return forward_profile(step_spec, resolved.fixed)
+def _extremes(step: Step) -> Iterator[MemoryProfile]:
+    """The profile where nothing is recomputed, and where all is."""
+    yield step.profile.recomputing(())
+    yield step.profile.recomputing(range(len(step.profile.recomputable)))
 
 
 def _require(what: str, name: str, known: Iterable[str]) -> None:

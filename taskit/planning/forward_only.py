@@ -62,11 +62,12 @@ def largest_batch(step_spec: StepSpec, ranks: Mapping[str, int], limit: int) -> 
 
 def with_rows(step_spec: StepSpec, rows: int) -> StepSpec:
     """Raises PlanError for a batch of images of several sizes, which cannot be cut by rows."""
+    before = step_spec.conditions
     try:
-        batch = step_spec.conditions.batch.with_rows(rows)
+        batch, evaluation = before.batch.with_rows(rows), before.evaluation and before.evaluation.with_rows(rows)
     except RuntimeError as error:
         raise PlanError(f"The batch cannot shrink, for {error}; plan with a smaller --batch-size.") from error
-    return replace(step_spec, conditions=replace(step_spec.conditions, batch=batch))
+    return replace(step_spec, conditions=replace(before, batch=batch, evaluation=evaluation))
 
 
 def composition_instead(step_spec: StepSpec, learned: int, limit: int) -> str:

@@ -8,7 +8,9 @@ from taskit.backbone.sources import QUANTIZATIONS
 from taskit.errors import TaskITError
 from taskit.memory.conditions import BatchShape
 from taskit.planning.context import PlanningContext
+from taskit.planning.plan import Plan
 from taskit.planning.step_spec import StepSpec, empty_build
+from taskit.terminal import show_bytes
 
 BATCH, LENGTH, CHECKPOINTING, QUANTIZATION = "batch_size", "max_length", "gradient_checkpointing", "quantization"
 FEWEST_TOKENS = 4  # that a recipe takes
@@ -24,13 +26,34 @@ class Effect:
     reason: str = ""
 
 
-def effects(context: PlanningContext, ranks: Sequence[int]) -> tuple[Effect, ...]:
-    """One effect for each lever that can be turned: half the rows, half the length, recomputed blocks, fewer bits.
+def effects(context: PlanningContext, plan: Plan) -> tuple[Effect, ...]:
+    """One effect for each lever that can be turned: half the rows at once, half the length, recomputed blocks, fewer
+    bits.
 
-    ``ranks`` are one for each location.  Takes a rehearsal for each, and reads no weight.
+    Takes a rehearsal for each, and reads no weight.
     """
-    before = context.step_spec.rehearse(ranks)
-    return tuple(_effect(lever, value, step_spec, ranks, before) for lever, value, step_spec in _turned(context))
+    recipe, size = plan.training, plan.training.micro_batch or plan.training.batch_size
+    step_spec = context.step_spec.passing(size)
+    step_spec = step_spec.checkpointing(bool(recipe.gradient_checkpointing), recipe.recomputed_blocks)
+    return _effects(context, step_spec, tuple(plan.ranks.values()))
+
+
+def _effects(context: PlanningContext, step_spec: StepSpec, ranks: Sequence[int]) -> tuple[Effect, ...]:
+    before = step_spec.rehearse(ranks)
+    turned = _turned(context, step_spec)
+    return tuple(_effect(lever, value, other, ranks, before) for lever, value, other in turned)
+
+
+def levers_left(context: PlanningContext) -> str:
+    """What to add to the sentence of a budget that nothing fits: which levers are left, with their bytes."""
+    least = context.solve(context.floor)
+    found = _effects(context, context.step_spec_of(least), least.ranks)
+    left = [one for one in found if one.lever in (LENGTH, QUANTIZATION) and (one.bytes or 0) < 0]
+    names = {LENGTH: "--max-length", QUANTIZATION: "--quantize"}
+    words = [f"{names[one.lever]} {one.value} ({show_bytes(-(one.bytes or 0))} less)" for one in left]
+    if not words:
+        return ", or choose a smaller model"
+    return f", or take {', '.join(words)}, or a smaller model"
 
 
 def _effect(lever: str, value: str, step_spec: StepSpec, ranks: Sequence[int], before: int) -> Effect:
@@ -40,10 +63,10 @@ def _effect(lever: str, value: str, step_spec: StepSpec, ranks: Sequence[int], b
         return Effect(lever, value, None, str(error))
 
 
-def _turned(context: PlanningContext) -> Iterator[tuple[str, str, StepSpec]]:
+def _turned(context: PlanningContext, step_spec: StepSpec) -> Iterator[tuple[str, str, StepSpec]]:
     """(lever, its other value, the step that this makes)."""
-    step_spec, conditions, recipe = context.step_spec, context.step_spec.conditions, context.recipe
-    half = recipe.batch_size // 2
+    conditions = step_spec.conditions
+    half = conditions.batch.rows // 2
     batch = _with_rows(conditions.batch, min(half, conditions.batch.rows)) if half else None
     if batch:
         yield BATCH, str(half), replace(step_spec, conditions=replace(conditions, batch=batch))
@@ -75,9 +98,8 @@ def _length(batch: BatchShape) -> int | None:
 
 def _shortened(batch: BatchShape, longest: int, length: int) -> BatchShape:
     """The batch with every row cut to ``length``; other tensors of another length stay."""
-    return BatchShape(
-        tuple(
-            (name, (shape[0], length, *shape[2:]) if shape[1:2] == (longest,) else shape, dtype)
-            for name, shape, dtype in batch.tensors
-        )
+    shapes = tuple(
+        (name, (shape[0], length, *shape[2:]) if shape[1:2] == (longest,) else shape, dtype)
+        for name, shape, dtype in batch.tensors
     )
+    return BatchShape(shapes, learned=None if batch.learned is None else min(batch.learned, batch.rows * length))

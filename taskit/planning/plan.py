@@ -14,7 +14,8 @@ from taskit.scheduler import ANY, Constraints, Explanation
 from taskit.transfer.importance import Sources
 from taskit.transfer.similarity import TaskSimilarity
 
-SCHEMA = 1
+SCHEMA = 2
+EARLIER = 1  # whose plans are still read
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +57,21 @@ class SkippedAdapter:
 
 
 @dataclass(frozen=True, slots=True)
+class Saving:
+    """One thing that was done to fit: a sentence, and by how many bytes it lowers the peak."""
+
+    sentence: str
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """A complete decision; ``locations`` holds every candidate, rank 0 included.
 
     ``shortfall_bytes`` is what the budget lacks for the cheapest insertion where nothing is inserted, else 0.
     The explanation is missing where a person or a baseline chose the ranks.  ``method_options`` are JSON, and the
-    method's own.
+    method's own.  ``training_rows`` are those that are left when validation rows are set aside; ``longest`` says what
+    the longest batch holds, and ``savings`` what was done to fit, cheapest first.
     """
 
     method: str
@@ -83,10 +93,19 @@ class Plan:
     explanation: Explanation | None = None
     importance_measure: str = "ratio"
     method_options: Mapping[str, Any] = field(default_factory=dict)
+    training_rows: int | None = None
+    longest: str = ""
+    savings: tuple[Saving, ...] = ()
 
     @property
     def ranks(self) -> dict[str, int]:
         return {location.name: location.rank for location in self.locations}
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of the whole run in one process."""
+        rows = self.data.train_rows if self.training_rows is None else self.training_rows
+        return -(-rows // self.training.batch_size) * self.training.epochs
 
     def to_dict(self) -> dict:
         values = asdict(self)
@@ -124,8 +143,8 @@ class Plan:
 
     @classmethod
     def from_dict(cls, values: Mapping, source: str = "The plan") -> "Plan":
-        if not isinstance(values, Mapping) or values.get("schema") != SCHEMA:
-            raise PlanError(f"{source} is no plan of schema {SCHEMA}; run taskit plan again.")
+        if not isinstance(values, Mapping) or values.get("schema") not in (EARLIER, SCHEMA):
+            raise PlanError(f"{source} is no plan of schema {EARLIER} or {SCHEMA}; run taskit plan again.")
         try:
             plan = cls(
                 method=values["method"],
@@ -142,18 +161,34 @@ class Plan:
                 locations=tuple(PlannedLocation(**item) for item in values["locations"]),
                 objective=values["objective"],
                 trainable_parameters=values["trainable_parameters"],
-                training=Recipe(**values["training"]),
+                training=_recipe(values),
                 gain=values.get("gain", "sqrt_ln1p"),
                 constraints=Constraints.from_json(values.get("constraints", {})),
                 shortfall_bytes=values.get("shortfall_bytes", 0),
                 explanation=Explanation.from_json(values["explanation"]) if values.get("explanation") else None,
                 importance_measure=values.get("importance_measure", "ratio"),
                 method_options=dict(values.get("method_options", {})),
+                training_rows=values.get("training_rows"),
+                longest=values.get("longest", ""),
+                savings=tuple(Saving(**item) for item in values.get("savings", ())),
             )
+        except PlanError as error:
+            raise PlanError(f"{source} cannot be trained: {error}") from error
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise PlanError(f"{source} misses or misnames a field ({error}); run taskit plan again.") from error
         _check_ranks(plan.locations, source)
         return plan
+
+
+def _recipe(values: Mapping) -> Recipe:
+    """How a plan trains; one of the earlier schema gave its rows by micro-batch."""
+    training = values["training"]
+    if values["schema"] == EARLIER:
+        rows, count = training["batch_size"], training.get("gradient_accumulation", 1)
+        if values["method"] == "tglora":
+            count = 1  # it stood for the number of tasks
+        training = {**training, "batch_size": rows * count, "micro_batch": rows, "gradient_accumulation": count}
+    return Recipe(**training)
 
 
 def _check_ranks(locations: Sequence[PlannedLocation], source: str) -> None:

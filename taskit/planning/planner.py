@@ -1,11 +1,9 @@
 """From a dataset, a backbone, a zoo and a budget to a plan: the one place where all packages below meet."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from taskit.backbone.processors import make_collator
 from taskit.backbone.sources import find_backbone
@@ -15,10 +13,13 @@ from taskit.methods import parametrization_of
 from taskit.planning.budget import Budget, parse_budget
 from taskit.planning.context import PlanningContext, prepare
 from taskit.planning.forward_only import composition_instead, forward_profile, largest_batch
+from taskit.planning.levers import levers_left
+from taskit.planning.micro_batches import MicroBatch
 from taskit.planning.plan import Plan, PlannedLocation
 from taskit.planning.recipe import Recipe
+from taskit.planning.savings import decided, longest_of, savings
 from taskit.planning.step_spec import Pricing, StepSpec, build_step_spec, copied, estimate, planned_locations, price
-from taskit.scheduler import RANKS, Schedule, objective
+from taskit.scheduler import RANKS, JointSchedule, Schedule, objective
 from taskit.terminal import show_bytes
 from taskit.transfer.importance import UNIFORM
 
@@ -26,48 +27,53 @@ TOLERANCE = 0.005  # of the budget above no update: a plan that leaves less unsp
 ATTEMPTS = 4
 
 
+Found = TypeVar("Found", bound=Schedule)
+
+
 def search(
-    rehearse: Callable[[Sequence[int]], int],
-    no_update: int,
-    solve: Callable[[int], Schedule],
+    rehearse: Callable[[Found], int],
+    solve: Callable[[int], Found],
     budget: int,
     floor: int,
-) -> tuple[Schedule, int]:
+) -> tuple[Found, int]:
     """The best schedule whose *rehearsed* peak is within ``budget``, and that peak, in bytes.
 
-    ``rehearse`` gives the peak of training with some ranks, and ``no_update`` is that of training none.  ``solve``
-    gives the best schedule of the additive profile at a budget of ``floor`` or more.  The profile knows the peak only
-    up to a few per cent; so each answer is rehearsed, and its error moves the budget that the next is solved for:
+    ``rehearse`` gives the peak of training by a schedule, ``solve`` the best schedule of the additive profiles at a
+    budget of ``floor`` or more.  The profiles know the peak only up to a few per cent; so each answer is rehearsed,
+    and its error moves the budget that the next is solved for:
 
         budget 100, solved for 100: peak 104, over by 4   -> solve for 100 - 2 * 4 = 92
                     solved for  92: peak  95, 5 unspent   -> solve for  92 + 5     = 97
                     solved for  97: peak 99.8, .2 unspent -> within TOLERANCE, the answer
 
-    Each further overshoot is subtracted twice as hard as the one before (2, 4, 8 ... times), so that the search ends.
+    Each further overshoot is subtracted twice as hard as the one before (2, 4, 8 ... times), so that the search ends;
+    and it ends where the answer is one that was rehearsed before.
 
     Raises:
         BudgetError: even at the floor the peak lies above the budget.
     """
     least = best = solve(floor)
-    best_peak = rehearse(least.ranks) if any(least.ranks) else no_update
-    if budget < best_peak:
-        raise _too_small(budget, best_peak, forced=any(least.ranks))
-    solve_for, overshoots = budget, 0
-    for attempt in count(1):
+    best_peak = least_peak = rehearse(least)
+    if budget < least_peak:
+        raise _too_small(budget, least_peak, forced=any(least.ranks))
+    solve_for, overshoots, tried = budget, 0, {least}
+    for _ in range(ATTEMPTS):
         found = solve(max(solve_for, floor))
-        peak = rehearse(found.ranks)
+        if found in tried:
+            break
+        tried.add(found)
+        peak = rehearse(found)
         unspent = budget - peak
-        if unspent >= 0 and found.objective > best.objective:
+        if unspent >= 0 and found.value > best.value:
             best, best_peak = found, peak
-        enough = 0 <= unspent <= TOLERANCE * (budget - no_update) or attempt >= ATTEMPTS
-        if not any(found.ranks) or (enough and any(best.ranks)):
+        if not any(found.ranks) or (0 <= unspent <= TOLERANCE * (budget - least_peak) and any(best.ranks)):
             break
         overshoots += unspent < 0
         solve_for += unspent if unspent >= 0 else unspent * 2**overshoots
     if any(best.ranks):
         return best, best_peak
     cheapest = solve(floor + least.shortfall_bytes)
-    peak = rehearse(cheapest.ranks)
+    peak = rehearse(cheapest)
     if peak <= budget:
         return cheapest, peak
     return replace(best, shortfall_bytes=peak - budget), best_peak
@@ -78,7 +84,7 @@ def _too_small(budget: int, needed: int, forced: bool) -> BudgetError:
     needy = "frozen backbone and the locations forced in need" if forced else "frozen backbone needs"
     return BudgetError(
         f"The budget of {show_bytes(budget)} is {missing} bytes ({show_bytes(missing)}) short of the "
-        f"{show_bytes(needed)} that the {needy}; raise it or use a smaller batch."
+        f"{show_bytes(needed)} that the {needy}, one row at a time; raise it."
     )
 
 
@@ -112,41 +118,31 @@ def decide(context: PlanningContext, budget: Budget, *, on_progress: Callable[[s
     if context.resolved.fixed is not None:
         on_progress("rehearsing a forward pass without weights")
         step_spec, peak = largest_batch(context.step_spec, context.resolved.fixed, limit)
-        recipe = replace(context.recipe, batch_size=step_spec.conditions.batch.rows)
-        return plan_of(replace(context, step_spec=step_spec, recipe=recipe), context.solve(limit), limit, peak)
+        rows = step_spec.conditions.batch.rows
+        recipe = replace(context.recipe, batch_size=rows, micro_batch=rows, gradient_accumulation=None)
+        one = MicroBatch(rows, step_spec.conditions.batch, step_spec.conditions.evaluation)
+        step_spec = replace(step_spec, micro_batches=(one,))
+        steps = (replace(context.steps[0], micro_batch=rows),)
+        context = replace(context, step_spec=step_spec, recipe=recipe, steps=steps)
+        return plan_of(context, context.solve(limit), limit, peak)
     on_progress("scheduling ranks inside the budget")
-    again = context.recomputing
-    if again and reaches_further(context, *(one.solve(max(limit, one.floor)) for one in (again, context))):
-        context, again = again, None
-    try:
-        best, peak = _searched(context, limit)
-    except BudgetError:
-        if again is None:
-            raise
-        return decide(again, budget, on_progress=on_progress)  # what is forced in may fit there
+    best, peak = _searched(context, budget, limit)
     if any(best.ranks):
         context.resolved.require(context.step_spec.locations, context.step_spec.strategy(best.ranks))
     return plan_of(context, best, limit, peak)
 
 
-def reaches_further(context: PlanningContext, recomputing: Schedule, keeping: Schedule) -> bool:
-    """Whether recomputed blocks pay: they let LoRA into a block nearer the input, for a better objective.
-
-    Higher ranks alone do not: recomputing makes every step longer.
-    """
-
-    def first(found: Schedule) -> float:
-        chosen = zip(context.step_spec.locations, found.ranks, strict=True)
-        return min((place.block for place, rank in chosen if rank), default=math.inf)
-
-    return first(recomputing) < first(keeping) and recomputing.objective > keeping.objective
-
-
-def _searched(context: PlanningContext, limit: int) -> tuple[Schedule, int]:
-    """The best schedule within ``limit`` bytes, and its rehearsed peak."""
+def _searched(context: PlanningContext, budget: Budget, limit: int) -> tuple[JointSchedule, int]:
+    """The best schedule within ``limit`` bytes, and its rehearsed peak; at 0 %, nothing beside the head."""
     step_spec = context.step_spec
+
+    def rehearse(found: JointSchedule) -> int:
+        return context.step_spec_of(found).rehearse(found.ranks)
+
+    if budget.fraction == 0 and step_spec.heads and not any(context.least_ranks):
+        return nothing_inserted(context), context.pricing.no_update_bytes
     try:
-        best, peak = search(step_spec.rehearse, context.pricing.no_update_bytes, context.solve, limit, context.floor)
+        best, peak = search(rehearse, context.solve, limit, context.floor)
         if not any(best.ranks) and not step_spec.heads:
             raise BudgetError(
                 f"The budget of {show_bytes(limit)} admits no LoRA at all; give "
@@ -154,13 +150,21 @@ def _searched(context: PlanningContext, limit: int) -> tuple[Schedule, int]:
             )
     except BudgetError as error:
         found = len(context.similarity)
-        raise BudgetError(f"{error}"[:-1] + composition_instead(step_spec, found, limit) + ".") from error
+        instead = composition_instead(step_spec, found, limit) + levers_left(context)
+        raise BudgetError(f"{error}"[:-1] + instead + ".") from error
     return best, peak
 
 
-def plan_of(context: PlanningContext, found: Schedule, budget_bytes: int, peak_bytes: int) -> Plan:
+def nothing_inserted(context: PlanningContext) -> JointSchedule:
+    """The whole batch at once, and no LoRA."""
+    ranks = (0,) * len(context.step_spec.locations)
+    return JointSchedule(ranks, 0.0, context.steps[0].profile.bytes(ranks), time=context.steps[0].time)
+
+
+def plan_of(context: PlanningContext, found: JointSchedule, budget_bytes: int, peak_bytes: int) -> Plan:
     """A schedule written up as a plan; ``peak_bytes`` is rehearsed, or the additive profile's for a draft."""
-    step_spec, pricing = context.step_spec, context.pricing
+    step_spec, profile = context.step_spec_of(found), context.profile_of(found)
+    pricing = replace(context.pricing, profile=profile)
     return Plan(
         method=context.method,
         seed=context.seed,
@@ -172,15 +176,18 @@ def plan_of(context: PlanningContext, found: Schedule, budget_bytes: int, peak_b
         importance_measure=context.importance_measure,
         similarity=context.similarity,
         skipped=context.skipped,
-        locations=planned_locations(step_spec.locations, context.sources, found.ranks, pricing.profile),
+        locations=planned_locations(step_spec.locations, context.sources, found.ranks, profile),
         objective=found.objective,
         trainable_parameters=step_spec.trainable_parameters(found.ranks),
-        training=context.recipe.decided(found.ranks, step_spec.conditions.gradient_checkpointing),
+        training=decided(context.recipe, step_spec, found.ranks),
         gain=context.gain,
         constraints=context.constraints,
         shortfall_bytes=found.shortfall_bytes,
-        explanation=context.explain(found.ranks),
+        explanation=context.explain(found),
         method_options=context.resolved.options(step_spec.strategy(found.ranks)),
+        training_rows=step_spec.training_rows,
+        longest=longest_of(step_spec),
+        savings=savings(context, found),
     )
 
 
@@ -190,7 +197,9 @@ def uniform_plan(
     """LoRA of one rank at every location, whatever it costs: the baseline, and how the zoo is learned."""
     recipe = recipe or Recipe()
     data, backbone = load(source, seed=seed), find_backbone(backbone_id)
-    step_spec = build_step_spec(backbone, data, recipe, make_collator(backbone, data.info.task, recipe.max_length))
+    collator = make_collator(backbone, data.info.task, recipe.max_length)
+    recipe = replace(recipe, micro_batch=recipe.micro_batch or recipe.batch_size)
+    step_spec = build_step_spec(backbone, data, recipe, collator, seed=seed)
     pricing = price(step_spec)
     ranks, sources = (rank,) * len(step_spec.locations), ({UNIFORM: 1.0},) * len(step_spec.locations)
     peak = step_spec.rehearse(ranks)
@@ -207,7 +216,9 @@ def uniform_plan(
         locations=planned_locations(step_spec.locations, sources, ranks, pricing.profile),
         objective=objective(ranks, (1.0,) * len(ranks), max(RANKS)),
         trainable_parameters=step_spec.trainable_parameters(ranks),
-        training=recipe.decided(ranks, step_spec.conditions.gradient_checkpointing),
+        training=decided(recipe, step_spec, ranks),
+        training_rows=step_spec.training_rows,
+        longest=longest_of(step_spec),
     )
 
 
@@ -215,9 +226,17 @@ def step_spec_of(plan: Plan, data: Dataset, collator: Collator) -> StepSpec:
     """What the plan's strategy, or one that a person edited, is rehearsed on, parametrized as it is trained."""
     parametrization = parametrization_of(plan.method, plan.method_options)
     tower = plan.constraints.vision_tower
-    return build_step_spec(
-        plan.backbone, data, plan.training, collator, vision_tower=tower, parametrization_of=lambda _: parametrization
+    step_spec = build_step_spec(
+        plan.backbone,
+        data,
+        plan.training,
+        collator,
+        vision_tower=tower,
+        parametrization_of=lambda _: parametrization,
+        seed=plan.seed,
     )
+    # a plan of the earlier schema trains by the model's own loss
+    return replace(step_spec, conditions=replace(step_spec.conditions, loss_chunk=plan.training.loss_chunk))
 
 
 def reprice(plan: Plan, data: Dataset, collator: Collator) -> Plan:
@@ -241,8 +260,8 @@ def reprice(plan: Plan, data: Dataset, collator: Collator) -> Plan:
         )
     parametrization = step_spec.parametrization_of(plan.ranks)
     if parametrization.trains:
-        pricing = price(step_spec)
-        pricing = replace(pricing, profile=copied(pricing.profile, parametrization))
+        profile, memory = step_spec.trace(), plan.memory
+        pricing = Pricing(copied(profile, parametrization), memory.no_update_bytes, memory.full_lora_bytes)
     else:
         pricing = _forward_pricing(plan, step_spec)
     planned = {place.name: place.sources for place in plan.locations}
@@ -257,7 +276,9 @@ def reprice(plan: Plan, data: Dataset, collator: Collator) -> Plan:
         locations=locations,
         objective=objective(ranks, lambdas, max(*plan.constraints.ranks, *ranks), plan.gain),
         trainable_parameters=step_spec.trainable_parameters(ranks),
+        training=plan.training.following(ranks),
         explanation=None,  # the ranks are a person's now
+        savings=(),
     )
 
 

@@ -86,7 +86,7 @@ def prepare_task(
     require_task(backbone, data.info.task)
     on_progress("tracing a training step without weights")
     collator = make_collator(backbone, data.info.task, recipe.max_length)
-    step_spec = build_step_spec(backbone, data, recipe, collator, on_progress, vision_tower)
+    step_spec = build_step_spec(backbone, data, recipe, collator, on_progress, vision_tower, seed=seed)
     return PreparedTask(backbone, data, collator, recipe, step_spec, price(step_spec), seed)
 
 

@@ -15,10 +15,13 @@ FASTEST = 4.5e-3  # the highest that it tries
 class Recipe:
     """Hyper-parameters of a run; ``learning_rate`` is the peak of a warm-up and cosine schedule, None for `rate`'s.
 
-    ``batch_size`` rows pass through the model at once; an optimizer step takes
-    ``gradient_accumulation`` such batches.  ``max_length`` (tokens, text only) truncates.
-    ``gradient_checkpointing`` recomputes blocks in the backward pass; with None, planning decides, and nothing else
-    recomputes.
+    An optimizer step takes ``batch_size`` rows, in ``gradient_accumulation`` micro-batches of ``micro_batch`` rows,
+    the last of which may have fewer; naming one of the two names the other, and with None planning decides.
+    ``max_length`` (tokens, text only) truncates.
+    ``gradient_checkpointing`` recomputes all blocks in the backward pass, or the ``recomputed_blocks`` where these
+    are named (paths in the backbone); with None, planning decides, and nothing else recomputes.
+    A language model's logits are made for ``loss_chunk`` tokens at once; with None its own loss makes them all.
+    ``rate_follows_ranks`` is set where ``learning_rate`` is what `rate` chose.
     ``label_smoothing`` (0 to 1) is for classifiers, ``mixup`` and ``cutmix`` (the parameter alpha of their beta
     distribution, 0 for off) for images; where both are on, each step draws one of them.  ``randaugment`` is the
     magnitude (0 for off, to 30) by which training images are distorted.
@@ -31,7 +34,8 @@ class Recipe:
 
     epochs: int = 10
     batch_size: int = 16
-    gradient_accumulation: int = 1
+    micro_batch: int | None = None
+    gradient_accumulation: int | None = None
     max_length: int | None = None
     learning_rate: float | None = None
     weight_decay: float = 0.01
@@ -45,12 +49,24 @@ class Recipe:
     randaugment: int = 0
     patience: int | None = None
     checkpoint_seconds: float = 20.0
+    recomputed_blocks: tuple[str, ...] | None = None
+    loss_chunk: int | None = None
+    rate_follows_ranks: bool = False
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "gradient_accumulation", "shards"):
+        for name in ("epochs", "batch_size", "shards", "micro_batch", "gradient_accumulation", "loss_chunk"):
             value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
+            planned = value is None and name not in ("epochs", "batch_size", "shards")
+            if not planned and (type(value) is not int or value < 1):
                 raise PlanError(f"{name} is {value}; give a whole number of at least 1.")
+        self._settle_micro_batch()
+        if self.recomputed_blocks is not None:
+            object.__setattr__(self, "recomputed_blocks", tuple(self.recomputed_blocks))
+            if bool(self.recomputed_blocks) != self.gradient_checkpointing:
+                raise PlanError(
+                    f"gradient_checkpointing is {self.gradient_checkpointing} and recomputed_blocks names "
+                    f"{len(self.recomputed_blocks)} blocks; make them agree."
+                )
         if not 0 <= self.label_smoothing < 1:
             raise PlanError(f"label_smoothing is {self.label_smoothing}; give a number from 0 to below 1.")
         for name in ("mixup", "cutmix"):
@@ -67,6 +83,21 @@ class Recipe:
         if self.optimizer not in OPTIMIZERS:
             raise PlanError(f"The optimizer {self.optimizer!r} is unknown; choose one of {', '.join(OPTIMIZERS)}.")
 
+    def _settle_micro_batch(self) -> None:
+        """Find the size of a micro-batch from their number, or the other way round; raise where they disagree."""
+        rows, size, count = self.batch_size, self.micro_batch, self.gradient_accumulation
+        if size is None and count is None:
+            return
+        size = size or -(-rows // (count or 1))
+        made = -(-rows // size)
+        if size > rows or (count or made) != made:
+            raise PlanError(
+                f"A batch_size of {rows} in micro-batches of {size} makes {made} of them, not {count or 0}; give a "
+                "micro_batch of at most batch_size, or leave gradient_accumulation out."
+            )
+        object.__setattr__(self, "micro_batch", size)
+        object.__setattr__(self, "gradient_accumulation", made)
+
     def rate(self, ranks: Iterable[int]) -> float:
         """``learning_rate``, or what suits LoRA of ``ranks``: the more of them and the higher, the less.
 
@@ -78,6 +109,12 @@ class Recipe:
             return self.learning_rate
         return float(f"{min(FASTEST, RATE / max(sum(ranks), 1) ** 0.5):.2g}")  # as a person would write it
 
-    def decided(self, ranks: Iterable[int], gradient_checkpointing: bool) -> "Recipe":
-        """The recipe with nothing left open, for a plan of ``ranks``."""
-        return replace(self, learning_rate=self.rate(ranks), gradient_checkpointing=gradient_checkpointing)
+    def passing(self, micro_batch: int) -> "Recipe":
+        """The same of which ``micro_batch`` rows pass through the model at once."""
+        return replace(self, micro_batch=micro_batch, gradient_accumulation=None)
+
+    def following(self, ranks: Iterable[int]) -> "Recipe":
+        """The same after the ranks have changed: a rate that was chosen by ranks is chosen again."""
+        if not self.rate_follows_ranks:
+            return self
+        return replace(self, learning_rate=replace(self, learning_rate=None).rate(ranks))

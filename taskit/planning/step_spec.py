@@ -1,33 +1,37 @@
 """The training step of a task as memory rehearses it: its specification, its additive profile, the price of ranks."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from taskit.backbone.config import WRITING
 from taskit.backbone.heads import head_names
 from taskit.backbone.loading import empty_model, quantization_config
 from taskit.backbone.sources import Backbone
 from taskit.backbone.target_modules import Location, find_locations
-from taskit.data import Collator, Dataset, longest_rows
+from taskit.data import Collator, Dataset
 from taskit.data.info import DataInfo
 from taskit.errors import PlanError, first_line
-from taskit.memory.conditions import BatchShape, Conditions
+from taskit.memory.conditions import Conditions
 from taskit.memory.device import runtime_bytes, sharing_bytes, training_device
 from taskit.memory.numbers import extrapolate_peak, extrapolate_profile
 from taskit.memory.profile import MemoryProfile
 from taskit.memory.quantized import quantize_empty
 from taskit.memory.rehearsal import rehearse, take_step
 from taskit.memory.trace import trace
+from taskit.planning.micro_batches import MicroBatch, longest_batches
 from taskit.planning.plan import MemoryEstimate, PlannedLocation
 from taskit.planning.recipe import Recipe
 from taskit.scheduler import sole_bytes
+from taskit.step.loss import loss_chunk
 from taskit.step.parametrization import PLAIN, Parametrization, Ranks
 from taskit.transfer.importance import Sources
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+FEW = 2  # rows of the smaller batch that is traced: one alone spares copies, for its transposes are contiguous
 FULL_RANK = 8  # "full LoRA" is what PEFT users run without a plan: rank 8 at every candidate
 
 
@@ -57,10 +61,22 @@ class StepSpec:
     quantization: str | None = None
     sharing_bytes: int = 0  # what a device needs beyond the whole backbone where several share it, mostly below 0
     parametrization_of: Callable[[Ranks], Parametrization] = plain  # how a strategy is trained
+    rows: int = 1  # of an optimizer step
+    training_rows: int = 1  # of an epoch
+    micro_batches: tuple[MicroBatch, ...] = ()  # that may be chosen, the largest first
 
-    def checkpointing(self, on: bool) -> "StepSpec":
-        """The same where blocks are recomputed in the backward pass, or are not."""
-        return replace(self, conditions=replace(self.conditions, gradient_checkpointing=on))
+    def checkpointing(self, on: bool, blocks: tuple[str, ...] | None = None) -> "StepSpec":
+        """The same where ``blocks``, or all, are recomputed in the backward pass, or none is."""
+        return replace(self, conditions=replace(self.conditions, gradient_checkpointing=on, recomputed=blocks))
+
+    def passing(self, micro_batch: int) -> "StepSpec":
+        """The same step in micro-batches of so many rows, one of those that may be chosen."""
+        chosen = next(one for one in self.micro_batches if one.size == micro_batch)
+        count = -(-self.rows // chosen.training.rows)
+        conditions = replace(
+            self.conditions, batch=chosen.training, evaluation=chosen.evaluation, gradient_accumulation=count
+        )
+        return replace(self, conditions=conditions)
 
     def rehearse(self, ranks: Sequence[int]) -> int:
         """The peak, in bytes, of training with these ranks, one for each location.
@@ -135,11 +151,16 @@ class StepSpec:
 
 @dataclass(frozen=True, slots=True)
 class Pricing:
-    """What strategies cost: the additive profile, and the rehearsed ends of the budget scale."""
+    """What strategies cost: the additive profile, and the rehearsed ends of the budget scale.
+
+    ``by_micro_batch`` has the profile of every micro-batch that may be chosen.
+    """
 
     profile: MemoryProfile
     no_update_bytes: int
     full_lora_bytes: int
+    by_micro_batch: Mapping[int, MemoryProfile] = field(default_factory=dict)
+    logits_bytes: int = 0  # that a loss which makes all logits at once would take beyond the one in chunks
 
 
 def build_step_spec(
@@ -150,8 +171,12 @@ def build_step_spec(
     on_progress: Callable[[str], None] = quiet,
     vision_tower: bool = False,
     parametrization_of: Callable[[Ranks], Parametrization] = plain,
+    seed: int = 0,
 ) -> StepSpec:
     """Everything a rehearsal needs; reads no weight.  ``vision_tower`` is that of `find_locations`.
+
+    The step is that of the whole batch, or of the micro-batch that the recipe names; ``seed`` is that of the plan,
+    which decides what rows train.
 
     Raises:
         PlanError: the backbone has nothing to adapt.
@@ -164,6 +189,8 @@ def build_step_spec(
         raise PlanError(f"{backbone.id} has no projection matrix that LoRA could adapt; choose another backbone.")
     if backbone.quantization and recipe.shards > 1:
         raise PlanError("A quantised backbone cannot be shared out; plan without --quantize or without --shards.")
+    micro_batches, training_rows = longest_batches(data, collator, recipe, seed)
+    first, rows = micro_batches[0].training, min(recipe.batch_size, training_rows)
     return StepSpec(
         build=build,
         locations=locations,
@@ -171,17 +198,23 @@ def build_step_spec(
         head_parameters=sum(p.numel() for name in heads for p in model.get_submodule(name).parameters()),
         task=data.info.task,
         conditions=Conditions(
-            batch=longest_batch(data, collator, recipe.batch_size),
+            batch=first,
             optimizer=recipe.optimizer,
-            gradient_accumulation=recipe.gradient_accumulation,
+            gradient_accumulation=-(-rows // first.rows),
             gradient_checkpointing=bool(recipe.gradient_checkpointing),
             device=device,
             runtime_bytes=runtime_bytes(device),
+            evaluation=micro_batches[0].evaluation,
+            recomputed=recipe.recomputed_blocks,
+            loss_chunk=recipe.loss_chunk or (loss_chunk(model) if data.info.task in WRITING else None),
         ),
         on_progress=cache(on_progress),  # once is enough
         quantization=backbone.quantization,
         sharing_bytes=sharing_bytes(model, heads, recipe.shards),
         parametrization_of=parametrization_of,
+        rows=rows,
+        micro_batches=micro_batches,
+        training_rows=training_rows,
     )
 
 
@@ -200,22 +233,31 @@ def price(step_spec: StepSpec) -> Pricing:
     """
     profile, nothing = step_spec.trace(), (0,) * len(step_spec.locations)
     kept = step_spec.checkpointing(False).trace() if step_spec.conditions.gradient_checkpointing else profile
-    return Pricing(profile, step_spec.rehearse(nothing), kept.bytes((FULL_RANK,) * len(step_spec.locations)))
+    full, no_update = kept.bytes((FULL_RANK,) * len(step_spec.locations)), step_spec.rehearse(nothing)
+    own = 0
+    if step_spec.conditions.loss_chunk:
+        conditions = replace(step_spec.conditions, loss_chunk=None)
+        own = replace(step_spec, conditions=conditions).trace().bytes((FULL_RANK,) * len(step_spec.locations)) - full
+    return Pricing(profile, no_update, full, _by_micro_batch(step_spec, profile), own)
+
+
+def _by_micro_batch(step_spec: StepSpec, whole: MemoryProfile) -> dict[int, MemoryProfile]:
+    """The profile of every micro-batch: sizes grow linearly with the rows, so that two are traced."""
+    largest, *smaller = step_spec.micro_batches
+    if not smaller:
+        return {largest.size: whole}
+    few = next((one for one in smaller if one.training.rows <= FEW), smaller[-1])
+    profile, rows = step_spec.passing(few.size).trace(), (few.training.rows, largest.training.rows)
+    found = {largest.size: whole}
+    for one in smaller:
+        found[one.size] = profile.at_rows(one.training.rows, rows[0], whole, rows[1])
+    return found
 
 
 def copied(profile: MemoryProfile, parametrization: Parametrization) -> MemoryProfile:
     """The profile where a parametrization trains each unit of rank several times."""
     copies = (parametrization.copies(name) for name in profile.locations)
     return replace(profile, rank_bytes=tuple(a * b for a, b in zip(profile.rank_bytes, copies, strict=True)))
-
-
-def longest_batch(data: Dataset, collator: Collator, batch_size: int) -> BatchShape:
-    """The shape of the largest batch that training or evaluation can meet."""
-    candidates = [
-        BatchShape.of(collator(longest_rows(rows, collator, min(batch_size, len(rows)))))
-        for rows in (data.train, data.evaluation)
-    ]
-    return max(candidates, key=lambda shape: shape.numbers)
 
 
 def estimate(pricing: Pricing, ranks: Sequence[int], peak: int) -> MemoryEstimate:

@@ -30,6 +30,11 @@ class Schedule:
     predicted_bytes: int
     shortfall_bytes: int = 0
 
+    @property
+    def value(self) -> float:
+        """What the search maximises."""
+        return self.objective
+
 
 def schedule(
     profile: MemoryProfile,

@@ -11,6 +11,7 @@ from taskit.step.targets import inputs_of
 if TYPE_CHECKING:
     import torch
 
+Loss = Callable[[Mapping[str, Any]], "torch.Tensor"]  # the mean loss of a micro-batch, with its graph
 OPTIMIZERS = ("adamw", "adamw8bit", "sgd")
 CLIP_NORM = 1.0
 

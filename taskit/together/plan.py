@@ -19,6 +19,7 @@ from taskit.planning.budget import parse_budget
 from taskit.planning.plan import Plan
 from taskit.planning.planner import search
 from taskit.planning.recipe import Recipe
+from taskit.planning.savings import decided
 from taskit.planning.step_spec import (
     FULL_RANK,
     Pricing,
@@ -88,16 +89,23 @@ class _Setting:
         """The rank of each location by its name."""
         return {location.name: rank for location, rank in zip(self.locations, ranks, strict=True)}
 
-    def rehearse(self, ranks: Sequence[int]) -> int:
-        """The peak of training with these ranks, in bytes: how many groups there are decides, not who is in them."""
-        anyone = TaskTree(self.names, (), cut(np.eye(len(self.names)), self.groups))
-        return rehearse_joint(self.step_specs, self.strategy(ranks), anyone)
+    @property
+    def anyone(self) -> TaskTree:
+        """A tree with as many groups, whoever is in them."""
+        return TaskTree(self.names, (), cut(np.eye(len(self.names)), self.groups))
+
+    def rehearse(self, ranks: Sequence[int], tree: TaskTree) -> int:
+        """The peak of training with these ranks along ``tree``, in bytes.
+
+        Who is in a group matters as well: a pair that tasks share gets its gradient with the first of them.
+        """
+        return rehearse_joint(self.step_specs, self.strategy(ranks), tree)
 
     def price(self) -> Pricing:
         """The additive profile of the task with the largest batch, with the pairs of all groups and all heads."""
         full, nothing = (FULL_RANK,) * len(self.locations), (0,) * len(self.locations)
         profile = max((step_spec.trace() for step_spec in self.step_specs), key=lambda one: one.bytes(full))
-        no_update, blocks = self.rehearse(nothing), self.locations[-1].block + 1
+        no_update, blocks = self.rehearse(nothing, self.anyone), self.locations[-1].block + 1
         pairs = [self.groups[level_of(location.block, blocks, len(self.groups))] for location in self.locations]
         profile = replace(
             profile,
@@ -130,18 +138,20 @@ def plan_together(
     """
     wanted = parse_budget(budget)
     require_groups(groups or (1,), len(sources), len(groups or (1,)))  # before anything is read
-    recipe = replace(recipe or Recipe(), gradient_accumulation=len(sources))  # one batch of each task in a step
+    recipe = recipe or Recipe()
+    recipe = recipe.passing(recipe.batch_size)  # one batch of each task in a step, each of them whole
     backbone = find_backbone(backbone_id, dtype=dtype)
     on_progress("reading the data")
     setting = _set(sources, backbone, recipe, groups, columns, seed)
     on_progress("tracing a training step without weights")
     pricing = setting.price()
     limit = wanted.resolve(pricing.no_update_bytes, pricing.full_lora_bytes)
-    found, peak = _schedule(setting, pricing, limit)
+    found, _ = _schedule(setting, pricing, limit, setting.anyone)
     ranks = setting.strategy(found.ranks)
     similarity = affinity(backbone, setting.data, setting.collators, ranks, recipe, seed, on_progress)
     rounded = tuple(tuple(round(value, 4) for value in row) for row in similarity.tolist())
     tree = TaskTree(setting.names, rounded, cut(similarity, setting.groups))
+    found, peak = _schedule(setting, pricing, limit, tree)
     make = partial(_plan, backbone, pricing, recipe, seed, found, limit, peak)
     return JointPlan(tree, tuple(map(make, setting.step_specs, (one.info for one in setting.data))))
 
@@ -160,7 +170,8 @@ def _set(
     require_task(backbone, task)
     collators = tuple(make_collator(backbone, task, recipe.max_length) for _ in data)
     step_specs = tuple(
-        build_step_spec(backbone, one, recipe, collate) for one, collate in zip(data, collators, strict=True)
+        build_step_spec(backbone, one, recipe, collate, seed=seed)
+        for one, collate in zip(data, collators, strict=True)
     )
     blocks = step_specs[0].locations[-1].block + 1
     chosen = tuple(groups or usual_groups(len(data), blocks))
@@ -186,8 +197,8 @@ def _names(sources: Sequence[str]) -> tuple[str, ...]:
     )
 
 
-def _schedule(setting: _Setting, pricing: Pricing, limit: int) -> tuple[Schedule, int]:
-    """The best ranks within ``limit`` bytes where all locations matter alike, and their rehearsed peak.
+def _schedule(setting: _Setting, pricing: Pricing, limit: int, tree: TaskTree) -> tuple[Schedule, int]:
+    """The best ranks within ``limit`` bytes where all locations matter alike, and their peak, rehearsed on ``tree``.
 
     Raises:
         BudgetError: none fit.
@@ -196,7 +207,7 @@ def _schedule(setting: _Setting, pricing: Pricing, limit: int) -> tuple[Schedule
     sizes = [location.in_features + location.out_features for location in setting.locations]
     solve = partial(schedule, pricing.profile, importance, constraints=ANY, rank_parameters=sizes)
     nothing = pricing.profile.bytes((0,) * len(importance))
-    found, peak = search(setting.rehearse, pricing.no_update_bytes, solve, limit, nothing)
+    found, peak = search(lambda one: setting.rehearse(one.ranks, tree), solve, limit, nothing)
     if not any(found.ranks):
         raise BudgetError(
             f"The budget of {show_bytes(limit)} admits no LoRA that datasets could share; give "
@@ -230,5 +241,6 @@ def _plan(
         locations=planned_locations(step_spec.locations, sources, found.ranks, pricing.profile),
         objective=found.objective,
         trainable_parameters=step_spec.trainable_parameters(found.ranks),
-        training=recipe.decided(found.ranks, bool(recipe.gradient_checkpointing)),
+        training=decided(recipe, step_spec, found.ranks),
+        training_rows=step_spec.training_rows,
     )

@@ -1,6 +1,7 @@
 """The peak of joint training, rehearsed on tensors without memory as a single task's is (taskit.memory.rehearsal)."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from taskit.errors import PlanError, first_line
 from taskit.memory.rehearsal import step_of
 from taskit.step.recompute import use_checkpointing
 from taskit.together.task_tree import TaskTree
-from taskit.together.tglora import JointModel, join, share_backbone, together
+from taskit.together.tglora import JointModel, join, joint_loss, share_backbone, together
 
 if TYPE_CHECKING:
     from taskit.planning.step_spec import StepSpec
@@ -22,7 +23,7 @@ def rehearse_joint(step_specs: "Sequence[StepSpec]", ranks: Mapping[str, int], t
     Raises:
         PlanError: the model cannot be traced without numbers.
     """
-    conditions = step_specs[0].conditions
+    conditions = replace(step_specs[0].conditions, evaluation=None)
     try:
         joint = _empty(step_specs, ranks, tree)
         if conditions.gradient_checkpointing:
@@ -33,7 +34,12 @@ def rehearse_joint(step_specs: "Sequence[StepSpec]", ranks: Mapping[str, int], t
             # twice, for each task's loader holds its next batch already
             return list(together([shape.empty() for shape in shapes * 2], cycle(range(len(shapes)))))
 
-        live = step_of(joint, make, len(step_specs), conditions)
+        learned = {task: shape.learned for task, shape in enumerate(shapes)}
+
+        def loss(batch: Mapping[str, Any]) -> torch.Tensor:
+            return joint_loss(joint, batch, conditions.loss_chunk, learned[batch["task"]])
+
+        live = step_of(joint, make, len(step_specs), conditions, loss=loss)
     except RuntimeError as error:
         raise PlanError(
             f"The memory of training this backbone on several datasets cannot be foreseen ({first_line(error)}); "

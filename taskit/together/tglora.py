@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from taskit.backbone.heads import head_names
 from taskit.backbone.target_modules import find_locations
 from taskit.step.lora import adapt
+from taskit.step.loss import loss_of
 from taskit.together.task_tree import TaskTree, level_of
 
 if TYPE_CHECKING:
@@ -105,6 +106,12 @@ def shared_gradient(joint: JointModel) -> Tensor:
     flat = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten().float() for p in trained])
     joint.zero_grad()
     return flat.cpu()
+
+
+def joint_loss(joint: JointModel, batch: Mapping[str, Any], chunk: int | None, learned: int | None = None) -> Tensor:
+    """`loss_of` the model that a batch is for."""
+    inputs = {name: value for name, value in batch.items() if name != "task"}
+    return loss_of(joint.models[batch["task"]], inputs, chunk, learned)
 
 
 def together(batches: Iterable[Mapping[str, Tensor]], tasks: Iterable[int]) -> Iterator[dict[str, Any]]:

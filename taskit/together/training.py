@@ -7,10 +7,11 @@ is watched, stopped and resumed like any other.  What each task ships lies in a 
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import count, cycle, islice
+from itertools import count, cycle, islice, repeat
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 
@@ -19,8 +20,10 @@ from taskit.backbone.processors import make_collator
 from taskit.data import Dataset
 from taskit.errors import RunError
 from taskit.memory.live import standing_tensors
+from taskit.step.loss import row_losses
+from taskit.step.targets import target_count
 from taskit.together.plan import JointPlan
-from taskit.together.tglora import JointModel, join, share_backbone, together
+from taskit.together.tglora import JointModel, join, joint_loss, share_backbone, together
 from taskit.together.tree_picture import draw_tree
 from taskit.training.batches import Batch, Batches, load_data
 from taskit.training.checkpoint import find_checkpoints, require_device
@@ -126,9 +129,7 @@ class JointRun:
 
     def _loop(self, joint: JointModel) -> "JointLoop":
         """The epochs of all tasks, with one batch of each in a step."""
-        each = tuple(
-            replace(task.batches, recipe=replace(task.plan.training, gradient_accumulation=1)) for task in self.tasks
-        )
+        each = tuple(task.batches for task in self.tasks)
         return JointLoop(
             plan=self.plan.plans[0],
             model=joint,
@@ -194,8 +195,8 @@ class JointBatches:
     def steps(self, rows: Sequence[Any], epoch: int, skip: int = 0) -> Iterator[list[Batch]]:
         """An epoch is one of the task with the most batches; the others start anew meanwhile."""
         endless = [_endless(*one, epoch) for one in zip(self.each, rows, strict=True)]
-        for batches in islice(zip(*endless, strict=True), skip, self.steps_per_epoch(rows)):
-            yield list(together(batches, range(len(batches))))
+        for steps in islice(zip(*endless, strict=True), skip, self.steps_per_epoch(rows)):
+            yield [batch for task, step in enumerate(steps) for batch in together(step, repeat(task))]
 
     def steps_per_epoch(self, rows: Sequence[Any]) -> int:
         return max(batches.steps_per_epoch(one) for batches, one in zip(self.each, rows, strict=True))
@@ -216,9 +217,34 @@ class JointBatches:
 class JointLoop(TrainingLoop):
     """The training loop over a `JointModel`."""
 
+    def loss(self, batch: Batch) -> torch.Tensor:
+        """The mean loss of a micro-batch of one task."""
+        return joint_loss(self.model, batch, self.recipe.loss_chunk)
+
     def loss_shares(self, micro_batches: list[Batch]) -> list[float]:
         """The sum of the tasks' losses: a tied pair gets the sum of their gradients."""
-        return [1.0] * len(micro_batches)
+        counts = [target_count(batch, self.model.config.is_encoder_decoder) for batch in micro_batches]
+        tasks: list[Any] = [batch["task"] for batch in micro_batches]
+        whole = [sum(n for n, other in zip(counts, tasks, strict=True) if other == task) for task in tasks]
+        return [count / max(total, 1) for count, total in zip(counts, whole, strict=True)]
+
+    @property
+    def accumulation(self) -> int:
+        """One micro-batch of each task, which passes whole."""
+        return len(self.model.models)
+
+    @property
+    def passes(self) -> int:
+        return self.accumulation
+
+    def evaluate_longest(self, batch: Batch) -> None:
+        """The forward pass that an evaluation of one task takes."""
+        task: Any = batch["task"]
+        inputs = {name: value for name, value in batch.items() if name != "task"}
+        if self.metric == "loss":
+            row_losses(self.model.models[task], inputs, self.recipe.loss_chunk)
+        else:
+            self.model(**batch)
 
     def validate(self) -> float:
         """The mean of the tasks' metrics."""
@@ -232,11 +258,10 @@ def _trained_count(model: Any) -> int:
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
-def _endless(batches: Batches, rows: Any, epoch: int) -> Iterator[Batch]:
-    """The batches of an epoch in their order, then those of later ones, in orders of their own."""
+def _endless(batches: Batches, rows: Any, epoch: int) -> Iterator[list[Batch]]:
+    """The steps of an epoch in their order, then those of later ones, in orders of their own."""
     for lap in count():
-        for (batch,) in batches.steps(rows, epoch + lap * batches.recipe.epochs):
-            yield batch
+        yield from batches.steps(rows, epoch + lap * batches.recipe.epochs)
 
 
 def _mean(scores: Sequence[Scores]) -> Scores:

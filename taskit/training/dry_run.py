@@ -7,10 +7,11 @@ import torch
 
 from taskit.errors import BudgetError
 from taskit.planning.plan import Plan
-from taskit.step.step import train_step
+from taskit.step.step import Loss, train_step
 from taskit.terminal import show_bytes
 from taskit.training.distributed import average_gradients
 
+Batch = Mapping[str, torch.Tensor]
 TOLERANCE = 1.03  # measured over predicted, the bar of benchmarks/peaks.py
 
 
@@ -21,27 +22,30 @@ class MisfitError(BudgetError):
 def dry_run(
     model: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
-    longest: Callable[[], Mapping[str, torch.Tensor]],
-    longest_held_out: Callable[[], Mapping[str, torch.Tensor]],
-    accumulation: int,
+    longest: Callable[[], list[Batch]],
+    passes: int,
+    held_out: Callable[[], Batch],
+    loss: Loss,
+    evaluate: Callable[[Batch], object],
 ) -> None:
     """Two steps, since the optimizer's state exists from the second on, and an evaluation.
 
-    One batch more than a step takes is alive, since Accelerate's loader holds the next one already.  The caller
-    throws ``optimizer`` away and puts the weights back.
+    ``longest`` makes the micro-batches of two steps, since Accelerate's loader holds those of the next one already;
+    the first ``passes`` of them pass through the model.  The caller throws ``optimizer`` away and puts the weights
+    back.
 
     Raises:
         MisfitError: the device has no more memory.
     """
     try:
-        *micro_batches, ahead = [longest() for _ in range(accumulation + 1)]
+        micro_batches = longest()
         model.train()
         for _ in range(2):
-            train_step(model, optimizer, micro_batches, average_gradients)
-        del micro_batches, ahead
+            train_step(model, optimizer, micro_batches[:passes], average_gradients, loss=loss)
+        del micro_batches
         model.eval()
         with torch.no_grad():
-            model(**longest_held_out())
+            evaluate(held_out())
     except torch.OutOfMemoryError as error:
         raise MisfitError(
             "The longest batch does not fit the device; plan with a smaller --batch-size, or train with --tighten."
@@ -64,9 +68,7 @@ def tightened(plan: Plan) -> Plan:
     Raises:
         BudgetError: a single row passes through the model already.
     """
-    recipe, size = plan.training, plan.training.batch_size
+    size = plan.training.micro_batch or plan.training.batch_size
     if size == 1:
         raise BudgetError("Not even one row at a time fits the budget; raise it, or give a smaller --max-length.")
-    smaller = max(n for n in range(1, size // 2 + 1) if size % n == 0)
-    accumulation = recipe.gradient_accumulation * (size // smaller)
-    return replace(plan, training=replace(recipe, batch_size=smaller, gradient_accumulation=accumulation))
+    return replace(plan, training=plan.training.passing(-(-size // 2)), savings=())

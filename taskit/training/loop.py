@@ -11,10 +11,12 @@ import torch
 from accelerate import Accelerator
 from transformers import get_cosine_schedule_with_warmup
 
+from taskit.memory.rehearsal import PASSES
 from taskit.planning.plan import Plan
+from taskit.step.loss import loss_of, row_losses
 from taskit.step.recompute import use_checkpointing
 from taskit.step.step import make_optimizer, train_step
-from taskit.step.targets import target_shares
+from taskit.step.targets import target_count
 from taskit.training.batches import Batch
 from taskit.training.checkpoint import Checkpoints, Progress
 from taskit.training.distributed import average_gradients, broadcast_parameters
@@ -55,7 +57,7 @@ class TrainingLoop:
         self.progress: Progress
         self.checkpoints: Checkpoints
         if self.recipe.gradient_checkpointing:
-            use_checkpointing(self.model)
+            use_checkpointing(self.model, self.recipe.recomputed_blocks)
         self.trained = [p for p in self.model.parameters() if p.requires_grad]
 
     def run(self, before: Scores | None) -> Progress:
@@ -102,9 +104,16 @@ class TrainingLoop:
     def _train_step(self, epoch: int, micro_batches: list[Batch]) -> None:
         """One optimizer step, never interrupted half-way."""
         with self.interrupts.deferred():
-            micro_batches = [self._soften(batch, position) for position, batch in enumerate(micro_batches)]
-            shares = self.loss_shares(micro_batches)
-            loss = train_step(self.model, self.checkpoints.optimizer, micro_batches, average_gradients, shares)
+            micro_batches = self._soften(micro_batches)
+            loss = train_step(
+                self.model,
+                self.checkpoints.optimizer,
+                micro_batches,
+                average_gradients,
+                self.loss_shares(micro_batches),
+                loss=self.loss,
+            )
+            loss = self.accelerator.reduce(loss, "mean")
             self.checkpoints.schedule.step()
             now = time.perf_counter()
             self.progress = replace(
@@ -114,14 +123,39 @@ class TrainingLoop:
         step = self.progress.step
         self.on_event(Event("step", epoch=epoch, step=step, steps=self.steps, loss=round(loss.item(), 6)))
 
+    def loss(self, batch: Batch) -> torch.Tensor:
+        """The mean loss of a micro-batch, with its graph."""
+        return loss_of(self.model, batch, self.recipe.loss_chunk)
+
     def loss_shares(self, micro_batches: list[Batch]) -> list[float]:
-        """How much each micro-batch counts in the loss of a step."""
-        return target_shares(micro_batches, self.model.config.is_encoder_decoder)
+        """How much each micro-batch counts in the loss of a step, over whose processes gradients are averaged."""
+        counts = [target_count(batch, self.model.config.is_encoder_decoder) for batch in micro_batches]
+        here = torch.tensor(sum(counts), dtype=torch.float32, device=self.accelerator.device)
+        mean = self.accelerator.reduce(here, "mean").item()
+        return [count / max(mean, 1e-9) for count in counts]
 
     def validate(self) -> float:
         """The metric on the validation rows, which chooses the best epoch."""
         batches = self.batches.once(self.validation_rows)
         return evaluate(self.model, batches, self.task, self.accelerator.gather_for_metrics).value
+
+    @property
+    def accumulation(self) -> int:
+        """Micro-batches of a step, none of which is for a row that there is not."""
+        rows = min(self.recipe.batch_size, len(self.train_rows))
+        return -(-rows // min(self.batches.at_once, rows))
+
+    @property
+    def passes(self) -> int:
+        """Micro-batches after which every further one of a step needs the same memory."""
+        return min(self.accumulation, PASSES)
+
+    def evaluate_longest(self, batch: Batch) -> None:
+        """The forward pass that an evaluation takes."""
+        if self.metric == "loss":
+            row_losses(self.model, batch, self.recipe.loss_chunk)
+        else:
+            self.model(**batch)
 
     def _try_longest_batch(self) -> None:
         """The longest batch through everything once, on a throwaway optimizer, the weights put back afterwards.
@@ -133,7 +167,15 @@ class TrainingLoop:
         with self.meter:
             throwaway = self._make_checkpoints()
             longest, held_out = (self.batches.longest(rows) for rows in (self.train_rows, self.validation_rows))
-            dry_run(self.model, throwaway.optimizer, longest, held_out, self.recipe.gradient_accumulation)
+            dry_run(
+                self.model,
+                throwaway.optimizer,
+                lambda: [longest() for _ in range(2 * self.accumulation)],
+                self.passes,
+                held_out,
+                self.loss,
+                self.evaluate_longest,
+            )
             if self.accelerator.is_main_process:
                 throwaway.try_save()
         with torch.no_grad():
@@ -174,13 +216,12 @@ class TrainingLoop:
         waited = self.progress.epoch - self.progress.best_epoch
         return self.recipe.patience is not None and waited >= self.recipe.patience
 
-    def _soften(self, batch: Batch, position: int) -> Batch:
-        """The micro-batch at ``position`` in its step with soft labels, where the recipe asks for them."""
+    def _soften(self, micro_batches: list[Batch]) -> list[Batch]:
+        """The step with soft labels, where the recipe asks for them: images mix within the whole batch."""
         if self.metric != "accuracy":
-            return batch
-        count = self.progress.step * self.recipe.gradient_accumulation + position
-        seed = np.random.SeedSequence([self.plan.seed, count, self.accelerator.process_index])
-        return soften(batch, len(self.plan.data.labels), self.recipe, seed)
+            return micro_batches
+        seed = np.random.SeedSequence([self.plan.seed, self.progress.step, self.accelerator.process_index])
+        return soften(micro_batches, len(self.plan.data.labels), self.recipe, seed)
 
     def _save(self, progress: Progress) -> Progress:
         return self.checkpoints.save(progress) if self.accelerator.is_main_process else progress

@@ -12,22 +12,28 @@ from taskit.planning.recipe import Recipe
 Batch = dict[str, torch.Tensor]
 
 
-def soften(batch: Batch, classes: int, recipe: Recipe, seed: np.random.SeedSequence) -> Batch:
-    """The batch with ``labels`` (B, classes), rows that add up to 1, where the recipe asks for soft targets.
+def soften(micro_batches: list[Batch], classes: int, recipe: Recipe, seed: np.random.SeedSequence) -> list[Batch]:
+    """The micro-batches of a step with ``labels`` (rows, classes) that add up to 1, where the recipe asks for them.
 
-    Images are mixed in place: the batch is the step's own, and a second copy would not be in the plan.
+    Images are mixed with any of the step, so that it does not matter how many pass through the model at once.  They
+    are mixed in place: the micro-batches are the step's own.
     """
     if not (recipe.label_smoothing or recipe.mixup or recipe.cutmix):
-        return batch
-    targets = one_hot(batch["labels"], classes).float()
+        return micro_batches
+    sizes = [len(batch["labels"]) for batch in micro_batches]
+    targets = one_hot(torch.cat([batch["labels"] for batch in micro_batches]), classes).float()
     targets = (1 - recipe.label_smoothing) * targets + recipe.label_smoothing / classes
     if recipe.mixup or recipe.cutmix:
-        targets = _mix(batch["pixel_values"], targets, recipe, np.random.default_rng(seed))
-    return {**batch, "labels": targets}
+        images = [batch["pixel_values"] for batch in micro_batches]
+        targets = _mix(images, targets, recipe, np.random.default_rng(seed))
+    return [{**batch, "labels": part} for batch, part in zip(micro_batches, targets.split(sizes), strict=True)]
 
 
-def _mix(images: torch.Tensor, targets: torch.Tensor, recipe: Recipe, choose: np.random.Generator) -> torch.Tensor:
-    """Mix every image (B, C, H, W) with a partner, by one of the two rules; returns the mixed targets."""
+def _mix(
+    parts: list[torch.Tensor], targets: torch.Tensor, recipe: Recipe, choose: np.random.Generator
+) -> torch.Tensor:
+    """Mix every image of ``parts`` (rows, C, H, W) with a partner, by one of the two rules; returns mixed targets."""
+    images = parts[0] if len(parts) == 1 else torch.cat(parts)
     partner = torch.from_numpy(choose.permutation(len(images))).to(images.device)
     cut = bool(recipe.cutmix) and (not recipe.mixup or choose.random() < 0.5)
     alpha = recipe.cutmix if cut else recipe.mixup
@@ -40,6 +46,9 @@ def _mix(images: torch.Tensor, targets: torch.Tensor, recipe: Recipe, choose: np
     else:
         others = images[partner]
         images.mul_(share).add_(others, alpha=1 - share)
+    if len(parts) > 1:
+        for part, mixed in zip(parts, images.split([len(part) for part in parts]), strict=True):
+            part.copy_(mixed)
     return share * targets + (1 - share) * targets[partner]
 
 

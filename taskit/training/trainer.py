@@ -27,7 +27,7 @@ from taskit.planning.planner import reprice
 from taskit.planning.recipe import Recipe
 from taskit.step.lora import adapt
 from taskit.step.parametrization import PLAIN, Parametrization, Preparation
-from taskit.training.batches import Batches, load_data, split_rows
+from taskit.training.batches import Batches, load_data
 from taskit.training.checkpoint import Progress, find_checkpoints, require_device
 from taskit.training.distributed import require_processes, shard_backbone
 from taskit.training.dry_run import MisfitError, require_fit, tightened
@@ -130,7 +130,7 @@ class TrainingRun:
     interrupts: Interrupts
 
     def __post_init__(self) -> None:
-        self.train_rows, self.validation_rows = split_rows(self.plan, self.data)
+        self.train_rows, self.validation_rows = self.data.validated(self.plan.seed)
         self.batches = Batches(self.collator, self.plan.training, self.accelerator, self.plan.seed)
         self.meter = PeakMeter(self.accelerator.device, shared=self.plan.training.shards > 1)
 
@@ -171,7 +171,7 @@ class TrainingRun:
 
     def embed(self, model: Any) -> tuple[float, ...]:
         """What the training rows look like to ``model``, which has no adapter yet."""
-        return embed_rows(model, self.data.train, self.collator, self.plan.training.batch_size, self.plan.seed)
+        return embed_rows(model, self.data.train, self.collator, self.batches.at_once, self.plan.seed)
 
     def score_before(self, model: Any) -> Scores:
         """The score without any adapter: for a classifier, with the best linear head on frozen features.

@@ -63,7 +63,7 @@ class Endpoints:
             backbone: a bundled model, or the id of a Hugging Face model with safetensors weights.
             budget: a size such as 6GiB or 800MiB, a percentage between no update and full LoRA, or auto.
             epochs: passes over the training rows.
-            batch_size: rows that pass through the model at once.
+            batch_size: rows of an optimizer step; how many of them pass at once is planned.
         """
         with _client_errors():
             wanted = parse_budget(budget)

@@ -112,6 +112,4 @@ def gain_curve(view: FrontierView, plan: Plan) -> str:
         f'<div class="ends"><span>{low}</span><span>{high}</span></div>'
     )
     hint = f"{show_bytes(plan.budget_bytes)} reach {reached:.0%} of the highest importance on the scale."
-    if any(view.recomputing) and not view.recomputing[-1]:
-        hint += " Where the line falls, LoRA fits in every block without computing any again: steps are shorter."
     return panel("What more memory would buy", hint, picture)

@@ -4,6 +4,7 @@ import shlex
 import tempfile
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 from taskit.data.sources import PREFIX
 from taskit.planning.recipe import Recipe
@@ -41,10 +42,17 @@ def command(chosen: Chosen) -> str:
         words += ["--method", plan.method]
     if plan.backbone.quantization:
         words += ["--quantize", plan.backbone.quantization]
-    for name in (field.name for field in fields(Recipe) if field.name in FLAGS):
-        value = getattr(plan.training, name)
+    for name, value in _named(plan.training).items():
         if value != getattr(default, name):
             flag = name.replace("_", "-")
             words += [f"--{flag}" if value is True else f"--no-{flag}"] if isinstance(value, bool) else []
             words += [] if isinstance(value, bool) else [f"--{flag}", str(value)]
     return f"{shlex.join([*words, '--out', 'plan.json'])}\ntaskit train plan.json --out run"
+
+
+def _named(recipe: Recipe) -> dict[str, Any]:
+    """What of a plan's recipe a person has named: all but what planning decides where it is left open."""
+    planned = {"learning_rate"} if recipe.rate_follows_ranks else set()
+    planned |= {"gradient_checkpointing"} if recipe.recomputed_blocks is not None else set()
+    names = (field.name for field in fields(Recipe) if field.name in FLAGS and field.name not in planned)
+    return {name: getattr(recipe, name) for name in names}

@@ -9,34 +9,29 @@ from dataclasses import dataclass
 from taskit.planning.budget import Budget
 from taskit.planning.context import PlanningContext
 from taskit.planning.plan import Plan
-from taskit.planning.planner import plan_of, reaches_further
-from taskit.scheduler import Schedule
+from taskit.planning.planner import nothing_inserted, plan_of
+from taskit.scheduler import JointSchedule
 
 STEPS = 100  # of the slider, from no update to full LoRA
 
 
 @dataclass(frozen=True, slots=True)
 class FrontierView:
-    """The best schedule at every per cent of the way from no update to full LoRA; ``budgets`` are bytes.
-
-    ``recomputing`` is whether each recomputes blocks, where planning decides that.
-    """
+    """The best schedule at every per cent of the way from no update to full LoRA; ``budgets`` are bytes."""
 
     context: PlanningContext
     budgets: tuple[int, ...]
-    schedules: tuple[Schedule, ...]
-    recomputing: tuple[bool, ...]
+    schedules: tuple[JointSchedule, ...]
 
     def draft(self, budget: Budget) -> Plan:
         """The plan at a budget, not rehearsed; for a per cent of the slider nothing is computed anew."""
         pricing = self.context.pricing
         limit = budget.resolve(pricing.no_update_bytes, pricing.full_lora_bytes)
         known = self if limit in self.budgets else _frontier_view(self.context, (limit,))
-        position = known.budgets.index(limit)
-        found = known.schedules[position]
-        context = self.context.recomputing if known.recomputing[position] else self.context
-        assert context
-        return plan_of(context, found, limit, found.predicted_bytes)
+        found = known.schedules[known.budgets.index(limit)]
+        if budget.fraction == 0:
+            found = nothing_inserted(self.context)
+        return plan_of(self.context, found, limit, found.predicted_bytes)
 
     def position(self, size: int) -> float:
         """Where a budget in bytes lies on the slider, in per cent; outside 0 to 100 where it is off the scale."""
@@ -56,8 +51,4 @@ def frontier_view(context: PlanningContext) -> FrontierView:
 
 
 def _frontier_view(context: PlanningContext, budgets: tuple[int, ...]) -> FrontierView:
-    keeping, again = context.frontier(budgets), context.recomputing
-    other = again.frontier(budgets) if again else keeping
-    pays = tuple(reaches_further(context, a, b) for a, b in zip(other, keeping, strict=True))
-    found = tuple(a if one else b for one, a, b in zip(pays, other, keeping, strict=True))
-    return FrontierView(context, budgets, found, pays)
+    return FrontierView(context, budgets, context.frontier(budgets))

@@ -214,9 +214,7 @@ def measure_levers(made: FrontierView | None, chosen: Chosen | None) -> tuple:
     if chosen is None:
         raise PlanError("There is no plan yet; open the plan step first.")
     context = _required(made).context
-    if chosen.plan.training.gradient_checkpointing:
-        context = context.recomputing or context
-    found = effects(context, tuple(chosen.plan.ranks.values()))
+    found = effects(context, chosen.plan)
     length = partial(gr.Number, visible=context.data.modality != "image")  # an image has none
     kinds = (gr.Number, length, gr.Dropdown, gr.Dropdown)
     return tuple(kind(info=line) for kind, line in zip(kinds, infos(found), strict=True))

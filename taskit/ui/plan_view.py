@@ -1,18 +1,13 @@
 """The plan step's pictures, arranged."""
 
 from taskit.planning.plan import Plan
-from taskit.terminal import show_bytes
+from taskit.terminal import show_bytes, show_saving
 from taskit.ui.charts import gain_curve, memory_bar, similarity_bars
 from taskit.ui.commands import command
 from taskit.ui.frontier_view import FrontierView
 from taskit.ui.heatmap import heatmap
 from taskit.ui.markup import figures, notice, panel, table, text
 from taskit.ui.page import Chosen
-
-RECOMPUTED = (
-    "Blocks are computed again in the backward pass (gradient checkpointing), which leaves memory for LoRA nearer "
-    "the input; a step takes longer. Other levers, Checkpointing: off plans without."
-)
 
 
 def plan_view(made: FrontierView, chosen: Chosen) -> str:
@@ -43,18 +38,21 @@ def _summary(chosen: Chosen) -> str:
         "trained parameters": _short(plan.trainable_parameters),
         "rehearsed peak" if chosen.rehearsed else "estimated peak": show_bytes(plan.memory.peak_bytes),
         "budget": show_bytes(plan.budget_bytes),
-        "optimizer steps": f"{_steps(plan):,}",
+        "optimizer steps": f"{plan.steps:,}",
+        "rows at once": f"{plan.training.micro_batch} of {plan.training.batch_size}",
         "learning rate": f"{plan.training.rate(plan.ranks.values()):g}",
     }
     words = text(command(chosen))
     lines = f'<details class="why"><summary>The same as commands</summary><pre tabindex="0">{words}</pre></details>'
-    again = f"<p class='hint'>{RECOMPUTED}</p>" if plan.training.gradient_checkpointing else ""
-    return f'<section class="card">{figures(values)}{again}{_explanations(plan)}{lines}</section>'
+    return f'<section class="card">{figures(values)}{_savings(plan)}{_explanations(plan)}{lines}</section>'
 
 
-def _steps(plan: Plan) -> int:
-    recipe = plan.training
-    return -(-plan.data.train_rows // (recipe.batch_size * recipe.gradient_accumulation)) * recipe.epochs
+def _savings(plan: Plan) -> str:
+    """What was done to fit, cheapest first."""
+    if not plan.savings:
+        return ""
+    entries = "".join(f"<li>{text(one.sentence)} <b>{text(show_saving(one.bytes))}</b></li>" for one in plan.savings)
+    return f'<h4>What was done to fit, cheapest first</h4><ol class="savings">{entries}</ol>'
 
 
 def _short(count: int) -> str:
