@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from taskit.step.loss import loss_of
 from taskit.step.parametrization import Decisions, Parametrization, Preparation, Ranks, lora_pair
-from taskit.step.step import loss_of
 
 if TYPE_CHECKING:
     from taskit.backbone.target_modules import Location

@@ -6,7 +6,6 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from taskit.errors import PlanError
-from taskit.step.targets import inputs_of
 
 if TYPE_CHECKING:
     import torch
@@ -35,15 +34,6 @@ def make_optimizer(name: str, params: "Iterable[Any]", lr: float, weight_decay: 
     return torch.optim.AdamW(params, lr=lr, weight_decay=weight_decay, fused=True)
 
 
-def loss_of(model: Any, batch: "Mapping[str, torch.Tensor]") -> "torch.Tensor":
-    """The model's own mean loss, or the cross-entropy with soft targets (B, classes)."""
-    from torch.nn.functional import cross_entropy
-
-    if not batch["labels"].is_floating_point():
-        return model(**batch).loss
-    return cross_entropy(model(**inputs_of(batch)).logits.float(), batch["labels"])
-
-
 def unobserved(_norm: "torch.Tensor") -> "AbstractContextManager[None]":
     """As ``around_update`` of `train_step`: reads nothing, and doesn't keep the norm in memory during the update."""
     return nullcontext()
@@ -68,6 +58,8 @@ def train_step(
     ``around_update`` returns for the norm of the gradients before clipping: there the clipped gradients can be read.
     """
     import torch
+
+    from taskit.step.loss import loss_of
 
     micro_batches = list(micro_batches)
     total = torch.zeros(())

@@ -17,7 +17,8 @@ from taskit.backbone.loading import empty_model, load_model
 from taskit.backbone.sources import Backbone
 from taskit.data import Collator, Dataset
 from taskit.planning.recipe import Recipe
-from taskit.step.step import loss_of, make_optimizer, train_step
+from taskit.step.loss import loss_of
+from taskit.step.step import make_optimizer, train_step
 from taskit.step.targets import inputs_of
 from taskit.together.task_tree import TaskTree, similarity_matrix
 from taskit.together.tglora import JointModel, join, share_backbone, shared_gradient, together

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from taskit.errors import BackboneError
-from taskit.step.step import loss_of
+from taskit.step.loss import loss_of
 from taskit.transfer.probe import (
     Probe,
     class_probes,

@@ -11,7 +11,7 @@ from taskit.backbone.heads import head_names
 from taskit.backbone.target_modules import find_locations
 from taskit.memory.live import standing_tensors
 from taskit.step.lora import adapt
-from taskit.step.step import loss_of
+from taskit.step.loss import loss_of
 from taskit.together.task_tree import TaskTree
 from taskit.together.tglora import join, share_backbone, shared_gradient, together
 
