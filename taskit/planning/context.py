@@ -116,7 +116,7 @@ class PlanningContext:
         """Why each location has its rank; None for a method that does not choose ranks by importance."""
         if not self.resolved.by_importance:
             return None
-        return explain(self.profile_of(found), self.importance, found.schedule.ranks, **self.solver_options)
+        return explain(self.profile_of(found), self.importance, found.ranks, **self.solver_options)
 
 
 def prepare(
