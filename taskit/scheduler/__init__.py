@@ -3,6 +3,7 @@
 from taskit.scheduler.constraints import ANY, Constraints
 from taskit.scheduler.explanation import Explanation, LocationReason, explain, sole_bytes
 from taskit.scheduler.gain import RANKS, objective, rank_gain
+from taskit.scheduler.joint import JointSchedule, Step, joint_frontier, joint_schedule
 from taskit.scheduler.search import Schedule, frontier, schedule, schedule_uniform
 
 __all__ = [
@@ -10,10 +11,14 @@ __all__ = [
     "RANKS",
     "Constraints",
     "Explanation",
+    "JointSchedule",
     "LocationReason",
     "Schedule",
+    "Step",
     "explain",
     "frontier",
+    "joint_frontier",
+    "joint_schedule",
     "objective",
     "rank_gain",
     "schedule",
