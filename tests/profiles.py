@@ -1,6 +1,8 @@
 """Memory profiles for tests: hand-made, random, and shaped like real networks."""
 
-from taskit.memory.profile import MemoryProfile, Storage
+from dataclasses import replace
+
+from taskit.memory.profile import MemoryProfile, RecomputableBlock, Storage
 
 
 def make_profile(rank_bytes, storages, blocks=None, constant=0, fixed=None, transient=0):
@@ -13,6 +15,53 @@ def make_profile(rank_bytes, storages, blocks=None, constant=0, fixed=None, tran
         fixed_bytes=tuple(fixed or [0] * n),
         storages=tuple(Storage(int(size), tuple(needed_by)) for needed_by, size in storages.items()),
         transient_bytes=transient,
+    )
+
+
+def in_blocks(profile, spared=0.25, input_share=1.0):
+    """The same network with every block recomputable, as if it had been traced so.
+
+    What a location at the end of its block needs is made inside it, alone or with all before; what several blocks
+    read (the encoder's output) is not, nor what everything needs (the loss). A block's input is as large as that of
+    its first location.
+    """
+    n = len(profile.locations)
+    ranges = [
+        (min(k for k in range(n) if profile.blocks[k] == b), max(k for k in range(n) if profile.blocks[k] == b))
+        for b in sorted(set(profile.blocks))
+    ]
+    home = {k: b for b, (first, last) in enumerate(ranges) for k in range(first, last + 1)}
+    storages, inputs = [], [0] * len(ranges)
+    for storage in profile.storages:
+        readers = storage.needed_by
+        b = home[readers[-1]]
+        first, _ = ranges[b]
+        inside = readers[0] in (0, first) or readers[0] >= first
+        storages.append(replace(storage, block=b if inside and len(readers) < n else None))
+        if readers[0] == first:
+            inputs[b] = max(inputs[b], int(storage.bytes * input_share))
+    return replace(
+        profile,
+        storages=tuple(storages),
+        kept_rank_bytes=tuple(int(size * spared) for size in profile.rank_bytes),
+        recomputable=tuple(
+            RecomputableBlock(f"block.{b}", first, last, inputs[b]) for b, (first, last) in enumerate(ranges)
+        ),
+    )
+
+
+def of_rows(profile, share):
+    """The profile of a step that takes this share of the rows at once: activations shrink, weights do not."""
+    spared = [int(size * share) for size in profile.kept_rank_bytes]
+    return replace(
+        profile,
+        storages=tuple(replace(s, bytes=int(s.bytes * share)) for s in profile.storages),
+        rank_bytes=tuple(
+            size - all_of_it + part
+            for size, all_of_it, part in zip(profile.rank_bytes, profile.kept_rank_bytes, spared, strict=True)
+        ),
+        kept_rank_bytes=tuple(spared),
+        recomputable=tuple(replace(b, input_bytes=int(b.input_bytes * share)) for b in profile.recomputable),
     )
 
 

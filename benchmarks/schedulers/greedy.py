@@ -6,4 +6,4 @@ from taskit.scheduler.solvers import spend_leftover
 
 
 def greedy(problem: Problem, free_bytes: int) -> list[int]:
-    return spend_leftover(problem.least_ranks, free_bytes, problem, rank_options(problem))
+    return spend_leftover(problem.least_plan, free_bytes, problem, rank_options(problem))

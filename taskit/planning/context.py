@@ -22,6 +22,7 @@ from taskit.planning.step_spec import Pricing, StepSpec, copied, quiet
 from taskit.planning.step_time import block_time, pass_time
 from taskit.scheduler import (
     ANY,
+    RANKS,
     Constraints,
     Explanation,
     JointSchedule,
@@ -271,7 +272,18 @@ def _solver_options(step_spec: StepSpec, constraints: Constraints, gain: str) ->
                 f"{constraints.max_parameters:,} allowed; allow more."
             )
         constraints = replace(constraints, max_parameters=left)
-    return {"constraints": constraints, "gain": gain, "rank_parameters": _rank_parameters(step_spec.locations, PLAIN)}
+    named = constraints.ranks != RANKS  # what a person names stays named
+    return {
+        "constraints": constraints,
+        "gain": gain,
+        "rank_parameters": _rank_parameters(step_spec.locations, PLAIN),
+        "rank_limits": None if named else _rank_limits(step_spec.locations),
+    }
+
+
+def _rank_limits(places: Sequence[Location]) -> list[int]:
+    """The largest rank below half of each matrix's smaller side: from there on a LoRA outweighs what it adapts."""
+    return [max((min(place.in_features, place.out_features) - 1) // 2, 1) for place in places]
 
 
 def _rank_parameters(places: Sequence[Location], parametrization: Parametrization) -> list[int]:

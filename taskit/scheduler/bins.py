@@ -51,18 +51,20 @@ class BinnedLayer:
     Args:
         layer: the layer itself, in bytes.
         entry_bins: its `entry_bytes` in bins, int64 (sources,).
+        skip_bins: the same of its `skip_bytes`.
         own_bins: the bytes of its options in bins, int64 (options,).
         ranks: the ranks of its options, (options,).
         bytes: the exact bytes of its options, int64 (options,).
-        tried: the options that insert; of those that round to equal bins only the best.
+        tried: per source the options that insert from it; of those that round to equal bins only the best.
     """
 
     layer: Layer
     entry_bins: np.ndarray
+    skip_bins: np.ndarray
     own_bins: np.ndarray
     ranks: np.ndarray
     bytes: np.ndarray
-    tried: tuple[int, ...]
+    tried: tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +115,7 @@ class Row:
 
 
 def binned_plans(trellis: Trellis, budgets: Sequence[int], span_bytes: int, bins: int) -> list[list[int] | None]:
-    """Return near-optimal ranks that fit, one list per budget (bytes above the empty strategy), or None if none do.
+    """Return near-optimal choices that fit, one per layer, one list per budget (bytes above the empty strategy), or None if none do.
 
     `span_bytes` is the price of the largest strategy; `bins` the number of bins, U in the paper, that cover it.
     """
@@ -153,10 +155,13 @@ def round_bytes(trellis: Trellis, width: int) -> list[BinnedLayer]:
         entry_shift, own_shift = (int(width * (n * GOLDEN_RATIO % 1)) for n in (2 * k, 2 * k + 1))
         sizes = np.array([option.bytes for option in layer.options], np.int64)
         own_bins = (sizes + own_shift) // width
-        best = {int(own_bins[o]): o for o in range(layer.may_skip, len(own_bins))}  # options come by rising gain
+        best = {r: {int(own_bins[o]): o for o in r} for r in set(layer.insertions)}  # options come by rising gain
+        tried = tuple(tuple(best[r].values()) for r in layer.insertions)
         ranks = np.array([option.rank for option in layer.options])
-        entry_bins = (np.array(layer.entry_bytes, np.int64) + entry_shift) // width
-        found.append(BinnedLayer(layer, entry_bins, own_bins, ranks, sizes, tuple(best.values())))
+        entry_bins, skip_bins = (
+            (np.array(paid, np.int64) + entry_shift) // width for paid in (layer.entry_bytes, layer.skip_bytes)
+        )
+        found.append(BinnedLayer(layer, entry_bins, skip_bins, own_bins, ranks, sizes, tried))
     return found
 
 
@@ -184,19 +189,23 @@ def moves_into(
 
     Where several sources can be inserted from, their maximum is taken first, and the options are tried on that.
     """
-    layer, entry_bins = binned.layer, binned.entry_bins.tolist()
-    moves = [(*known[s], pointers.pack(0, 0, s)) for s, target in enumerate(layer.skips) if target == state]
-    entries = [
-        (known[s][0] + entry_bins[s], known[s][1], pointers.pack(0, 0, s))
-        for s, target in enumerate(layer.inserts)
+    layer, entry_bins, skip_bins = binned.layer, binned.entry_bins.tolist(), binned.skip_bins.tolist()
+    moves = [
+        (known[s][0] + skip_bins[s], known[s][1], pointers.pack(layer.options[0].gain, 0, s))
+        for s, target in enumerate(layer.skips)
         if target == state
     ]
-    if len(entries) > 1:
-        entries = [(*best_values(entries, limit), 0)]
-    for start, values, source in entries:
-        for option in binned.tried:
-            step = pointers.pack(layer.options[option].gain, option, 0) + source
-            moves.append((start + int(binned.own_bins[option]), values, step))
+    groups: dict[tuple[int, ...], list[Move]] = {}
+    for s, target in enumerate(layer.inserts):
+        if target == state:
+            entry = (known[s][0] + entry_bins[s], known[s][1], pointers.pack(0, 0, s))
+            groups.setdefault(binned.tried[s], []).append(entry)
+    for tried, entries in groups.items():
+        merged = [(*best_values(entries, limit), 0)] if len(entries) > 1 else entries
+        for start, values, source in merged:
+            for option in tried:
+                step = pointers.pack(layer.options[option].gain, option, 0) + source
+                moves.append((start + int(binned.own_bins[option]), values, step))
     return moves
 
 
@@ -230,9 +239,9 @@ def backtrack(
             if len(here):
                 found[here] = row.pointers[left[here] - row.start]
         option, source = pointers.unpack(found)
-        inserted = option >= binned.layer.may_skip
+        inserted, paid = option >= binned.layer.may_skip, (binned.layer.entry_bytes, binned.layer.skip_bytes)
         ranks[:, k] = binned.ranks[option]
-        price += binned.bytes[option] + inserted * np.array(binned.layer.entry_bytes)[source]
-        left -= inserted * (binned.own_bins[option] + binned.entry_bins[source])
+        price += binned.bytes[option] + np.where(inserted, *(np.array(p)[source] for p in paid))
+        left -= np.where(inserted, binned.own_bins[option] + binned.entry_bins[source], binned.skip_bins[source])
         state = source
     return ranks, price

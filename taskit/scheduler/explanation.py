@@ -11,7 +11,7 @@ import numpy as np
 from taskit.memory.profile import MemoryProfile
 from taskit.scheduler.constraints import ANY, Candidate, Constraints
 from taskit.scheduler.gain import rank_gain
-from taskit.scheduler.problem import coverage
+from taskit.scheduler.problem import coverage, limits_of
 from taskit.scheduler.search import Schedule, frontier
 
 NEIGHBOURHOOD = 1 / 8  # of the plan's bytes above the frozen base: how far to either side the price is measured
@@ -56,20 +56,29 @@ def explain(
     constraints: Constraints = ANY,
     gain: str = "sqrt_ln1p",
     rank_parameters: Sequence[int] | None = None,
+    rank_limits: Sequence[int] | None = None,
 ) -> Explanation:
     """Explain the strategy `ranks` that `schedule` found with the same arguments."""
     solve = partial(
-        frontier, profile, importance, constraints=constraints, gain=gain, rank_parameters=rank_parameters
+        frontier,
+        profile,
+        importance,
+        constraints=constraints,
+        gain=gain,
+        rank_parameters=rank_parameters,
+        rank_limits=rank_limits,
     )
-    price = _price(profile, ranks, constraints, solve)
+    limits = limits_of(profile, constraints, rank_limits)
+    price = _price(profile, ranks, constraints, limits, solve)
     h = {r: rank_gain(r, constraints.ranks[-1], gain) for r in (0, *constraints.ranks)}
     sole = sole_bytes(profile, ranks)
-    choices = (max(ranks),) if constraints.common_rank and any(ranks) else constraints.ranks
+    common = (max(ranks),) if constraints.common_rank and any(ranks) else constraints.ranks
     weights = rank_parameters or [0] * len(ranks)
     used = sum(rank * weight for rank, weight in zip(ranks, weights, strict=True))
     spare = math.inf if constraints.max_parameters is None else constraints.max_parameters - used
     found = []
     for k, one in enumerate(constraints.candidates(profile.locations, profile.blocks)):
+        choices = [r for r in common if r <= limits[k]]
         choice = _Choice(
             candidate=one,
             rank=ranks[k],
@@ -87,6 +96,7 @@ def _price(
     profile: MemoryProfile,
     ranks: Sequence[int],
     constraints: Constraints,
+    limits: Sequence[int],
     solve: Callable[[Sequence[int]], Sequence[Schedule]],
 ) -> float:
     """Slope of the frontier around the plan, in objective per byte; 0 where more memory would earn nothing.
@@ -100,7 +110,7 @@ def _price(
         return first.objective / max(1, empty.shortfall_bytes)
     found = constraints.candidates(profile.locations, profile.blocks)
     least = profile.bytes(constraints.least_ranks(profile.locations, profile.blocks))
-    most = profile.bytes([0 if one.barred else constraints.ranks[-1] for one in found])
+    most = profile.bytes([0 if one.barred else limit for one, limit in zip(found, limits, strict=True)])
     step = max(1, int((size - base) * NEIGHBOURHOOD))
     low, high = max(least, size - step), size + step
     less, here, more, all_of_it = (plan.objective for plan in solve((low, size, high, max(most, high))))
@@ -162,6 +172,8 @@ class _Choice:
 
     def _left_out(self) -> str:
         best = self.best_buy
+        if len(self.value) == 1:
+            return "No LoRA: its matrix is too small for the one rank of all."
         if not best:
             return "No LoRA, because its importance is 0."
         if self.common:

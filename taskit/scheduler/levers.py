@@ -8,10 +8,8 @@ from dataclasses import asdict, replace
 
 from taskit.errors import BudgetError
 from taskit.memory.profile import MemoryProfile
-from taskit.scheduler.joint import JointSchedule, Step
+from taskit.scheduler.joint import TIME_PRICE, JointSchedule, Step
 from taskit.scheduler.search import Schedule
-
-TIME_PRICE = 0.02  # of the objective for a step that takes twice as long
 
 
 def cheapest_lever(

@@ -27,7 +27,8 @@ class Points:
 def pareto_plans(
     trellis: Trellis, budgets: Sequence[int], max_parameters: int | None = None
 ) -> list[list[int] | None] | None:
-    """Return the best ranks, one list per budget (bytes above the empty strategy), or None if the lists explode.
+    """Return the best choices, one per layer, a list per budget (bytes above the empty strategy), or None if the
+    lists explode.
 
     The list of a budget that not even the forced locations fit in is None.
     """
@@ -48,9 +49,10 @@ def pareto_plans(
 
 def _arrive(before: Sequence[Points], layer: Layer, state: int, max_parameters: int | None) -> Points:
     """Extend the lists before the layer along all steps into `state` and drop what is dominated."""
-    steps = [(0, s, 0) for s, target in enumerate(layer.skips) if target == state]
+    steps = [(0, s, layer.skip_bytes[s]) for s, target in enumerate(layer.skips) if target == state]
     inserts = [(s, layer.entry_bytes[s]) for s, target in enumerate(layer.inserts) if target == state]
-    steps += [(o, s, entry) for o in range(layer.may_skip, len(layer.options)) for s, entry in inserts]
+    options = range(layer.may_skip, len(layer.options))
+    steps += [(o, s, entry) for o in options for s, entry in inserts if o in layer.insertions[s]]
     grown = []
     for o, s, entry in reversed(steps):  # the preferred step first: it survives among equals
         points, option = before[s], layer.options[o]

@@ -18,71 +18,126 @@ from taskit.terminal import show_bytes
 
 
 @dataclass(frozen=True, slots=True)
+class BlockChoice:
+    """A block that may be recomputed, as the search sees it.
+
+    Args:
+        index: into `MemoryProfile.recomputable`.
+        first, end: its locations are `first <= k < end`, as indices into `Problem.locations`.
+        time: what recomputing it adds to the step.
+        keep_value: what keeping its inside is worth, in the unit of `Problem.values`.
+    """
+
+    index: int
+    first: int
+    end: int
+    time: float
+    keep_value: float
+
+
+@dataclass(frozen=True, slots=True)
 class Problem:
     """The scheduler's problem over the locations that may be inserted, in forward order.
+
+    A plan lists one rank per location, then 0 (kept) or 1 (recomputed) for each of `blocks`.
 
     Args:
         locations: their indices in the profile, shape (locations,).
         forced: which of them have to be inserted, bool (locations,).
         needs: who needs which storage, bool (locations, storages).
         sizes: bytes of the storages, int64 (storages,).
+        home: the block that decides whether a storage is kept, -1 where none does, int (storages,).
+        inputs: storages that are kept if that block is recomputed, the others if it is not, bool (storages,).
         ranks: R, rising, shape (ranks,).
         bytes: what each rank takes beside the storages, int64 (locations, ranks).
+        spared: the part of `bytes` that is not kept where the location's block is recomputed.
         parameters: the same for trained parameters.
-        values: h(r) * lambda relative to the largest lambda, float64 (locations, ranks).
+        admitted: which ranks a location may get, bool (locations, ranks).
+        values: h(r) * lambda relative to the largest lambda, float64 (locations, ranks); 0 where not admitted.
         max_parameters: bound of their sum, or None.
+        blocks: those that may be recomputed, in forward order.
     """
 
     locations: np.ndarray
     forced: np.ndarray
     needs: np.ndarray
     sizes: np.ndarray
+    home: np.ndarray
+    inputs: np.ndarray
     ranks: np.ndarray
     bytes: np.ndarray
+    spared: np.ndarray
     parameters: np.ndarray
+    admitted: np.ndarray
     values: np.ndarray
     max_parameters: int | None
+    blocks: tuple[BlockChoice, ...]
 
     @property
-    def least_ranks(self) -> list[int]:
-        """The lowest rank where insertion is forced, nothing elsewhere."""
-        return np.where(self.forced, self.ranks[0], 0).tolist()
+    def least_plan(self) -> list[int]:
+        """The lowest rank where insertion is forced, nothing elsewhere, in the fewest bytes."""
+        return self.in_fewest_bytes(np.where(self.forced, self.ranks[0], 0).tolist())
 
     @property
     def cheapest_insertion(self) -> list[int]:
-        """The smallest ranks that insert anything of worth: one location, unless some are forced in."""
+        """The smallest plan that inserts anything of worth: one location, unless some are forced in."""
         if self.forced.any():
-            return self.least_ranks
-        fewest = np.where(self.values > 0, self.bytes, np.iinfo(np.int64).max // 2)
-        price = fewest.min(axis=1) + self.needs @ self.sizes
-        if self.max_parameters is not None:
-            price[self.parameters[:, 0] > self.max_parameters] = np.iinfo(np.int64).max
-        k = int(price.argmin())
-        return [int(self.ranks[fewest[k].argmin()]) if i == k else 0 for i in range(len(price))]
+            return self.least_plan
+        ranks = np.diag(self.ranks[(self.values > 0).argmax(axis=1)]) * self.values.any(axis=1)
+        plans = [self.in_fewest_bytes(row) for row in ranks.tolist() if any(row)]
+        most = math.inf if self.max_parameters is None else self.max_parameters
+        return min(plans, key=lambda plan: (self.parameters_of(plan) > most, self.bytes_of(plan)))
 
     @property
     def span_bytes(self) -> int:
-        """Bytes of the largest rank everywhere, above the empty strategy."""
-        return int(self.bytes[:, -1].sum() + self.sizes[self.needs.any(axis=0)].sum())
+        """Bytes of the largest rank everywhere, above the empty strategy, with nothing recomputed."""
+        largest = (self.bytes * self.admitted).max(axis=1).sum()
+        return int(largest + self.sizes[self.needs.any(axis=0) & ~self.inputs].sum())
 
-    def bytes_of(self, ranks: Sequence[int]) -> int:
-        """Bytes of one rank per location above the empty strategy, over the exact union."""
-        chosen = np.array(ranks)
-        rows = np.flatnonzero(chosen)
-        own_bytes = self.bytes[rows, np.searchsorted(self.ranks, chosen[rows])].sum()
-        return int(own_bytes + self.sizes[self.needs[rows].any(axis=0)].sum())
+    def in_fewest_bytes(self, ranks: Sequence[int]) -> list[int]:
+        """Return the plan of these ranks where every block is recomputed that takes fewer bytes so."""
+        if not self.blocks:
+            return list(ranks)
+        saved = np.zeros(len(self.blocks), np.int64)
+        rows, columns = self.inserted(ranks)
+        read = self.needs[rows].any(axis=0) & (self.home >= 0)
+        np.add.at(saved, self.home[read], np.where(self.inputs, -self.sizes, self.sizes)[read])
+        spared = np.zeros(len(self.locations), np.int64)
+        spared[rows] = self.spared[rows, columns]
+        saved += [spared[block.first : block.end].sum() for block in self.blocks]
+        return [*ranks, *(saved > 0).astype(int).tolist()]
 
-    def value_of(self, ranks: Sequence[int]) -> float:
-        """Value of one rank per location, relative to the largest importance."""
-        chosen = np.array(ranks)
-        rows = np.flatnonzero(chosen)
-        return math.fsum(self.values[rows, np.searchsorted(self.ranks, chosen[rows])].tolist())
+    def kept_by(self, plan: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Which storages a plan keeps if they are needed, and which locations lie in a block that it recomputes."""
+        inside = np.zeros(len(self.locations), bool)
+        if not self.blocks:
+            return np.ones(len(self.sizes), bool), inside
+        recomputed = np.array(plan[len(self.locations) :], bool)
+        for block, bit in zip(self.blocks, recomputed.tolist(), strict=True):
+            inside[block.first : block.end] |= bit
+        return (self.home < 0) | (self.inputs == recomputed[self.home]), inside
 
-    def parameters_of(self, ranks: Sequence[int]) -> int:
-        """Parameters that one rank per location trains."""
-        chosen = np.array(ranks)
+    def bytes_of(self, plan: Sequence[int]) -> int:
+        """Bytes of a plan above the empty strategy, over the exact union."""
+        rows, columns = self.inserted(plan)
+        kept, inside = self.kept_by(plan)
+        own_bytes = self.bytes[rows, columns] - inside[rows] * self.spared[rows, columns]
+        return int(own_bytes.sum() + self.sizes[self.needs[rows].any(axis=0) & kept].sum())
+
+    def value_of(self, plan: Sequence[int]) -> float:
+        """Value of a plan, relative to the largest importance, with what its kept blocks are worth."""
+        kept = (b.keep_value for b, bit in zip(self.blocks, plan[len(self.locations) :], strict=True) if not bit)
+        return math.fsum([*self.values[self.inserted(plan)].tolist(), *kept])
+
+    def parameters_of(self, plan: Sequence[int]) -> int:
+        """Parameters that a plan trains."""
+        return int(self.parameters[self.inserted(plan)].sum())
+
+    def inserted(self, plan: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Indices of the locations that a plan inserts, and of their ranks."""
+        chosen = np.array(plan[: len(self.locations)])
         rows = np.flatnonzero(chosen)
-        return int(self.parameters[rows, np.searchsorted(self.ranks, chosen[rows])].sum())
+        return rows, np.searchsorted(self.ranks, chosen[rows])
 
 
 def build_problem(
@@ -91,8 +146,15 @@ def build_problem(
     constraints: Constraints,
     gain: str,
     rank_parameters: Sequence[int] | None,
+    rank_limits: Sequence[int] | None = None,
+    block_times: Sequence[float] = (),
+    time_price: float = 0.0,
 ) -> Problem:
-    """Return the problem over the locations that may be inserted and are worth it, or have to be; see `schedule`."""
+    """Return the problem over the locations that may be inserted and are worth it, or have to be; see `schedule`.
+
+    With `block_times`, what recomputing each of `profile.recomputable` adds to the time of the step, they may be
+    recomputed at `time_price` per unit of time, in shares of the largest objective. Without, all are kept.
+    """
     _check_importance(profile, importance)
     found = constraints.candidates(profile.locations, profile.blocks)
     locations = np.array(
@@ -102,19 +164,29 @@ def build_problem(
     if not worth.any():
         raise PlanError("Every location that the constraints admit has importance 0; admit others.")
     ranks = np.array(constraints.ranks)
-    needs, sizes = coverage(profile)
     h = np.array([rank_gain(r, constraints.ranks[-1], gain) for r in constraints.ranks])
     fixed_bytes, rank_bytes = np.array(profile.fixed_bytes)[locations], np.array(profile.rank_bytes)[locations]
+    own_bytes = fixed_bytes[:, None] + np.outer(rank_bytes, ranks)
+    admitted = ranks <= np.array(limits_of(profile, constraints, rank_limits))[locations, None]
+    values = np.outer(worth / worth.max(), h) * admitted
+    prices = [time_price * time * float(values.max(axis=1).sum()) for time in block_times]
+    blocks = _block_choices(profile, locations, block_times, prices)
+    needs, sizes, home, inputs = _storages(profile, locations, blocks)
     problem = Problem(
         locations=locations,
         forced=np.array([bool(found[k].forced_by) for k in locations.tolist()]),
-        needs=needs[locations],
+        needs=needs,
         sizes=sizes,
+        home=home,
+        inputs=inputs,
         ranks=ranks,
-        bytes=(fixed_bytes[:, None] + np.outer(rank_bytes, ranks)).astype(np.int64),
+        bytes=own_bytes.astype(np.int64),
+        spared=np.outer(np.array(profile.kept_rank_bytes, np.int64)[locations], ranks),
         parameters=_parameters(profile, constraints, rank_parameters, locations),
-        values=np.outer(worth / worth.max(), h),
+        admitted=admitted,
+        values=values,
         max_parameters=constraints.max_parameters,
+        blocks=blocks,
     )
     if not problem.values.any():
         raise PlanError(f"The rank gain {gain!r} gives rank 1 nothing, so no LoRA is worth it; allow higher ranks.")
@@ -122,12 +194,27 @@ def build_problem(
     return problem
 
 
+def limits_of(profile: MemoryProfile, constraints: Constraints, rank_limits: Sequence[int] | None) -> list[int]:
+    """Return the largest rank that each location may get; the smallest of R always may be."""
+    if rank_limits is None:
+        return [constraints.ranks[-1]] * len(profile.locations)
+    if len(rank_limits) != len(profile.locations):
+        raise PlanError(
+            f"There are {len(rank_limits)} rank limits for {len(profile.locations)} locations; give one for each."
+        )
+    return [max(r for r in constraints.ranks if r <= max(limit, constraints.ranks[0])) for limit in rank_limits]
+
+
 def check_budget(profile: MemoryProfile, constraints: Constraints, budget: int) -> None:
     """Raise BudgetError where not even the frozen base and the locations forced in fit."""
     least = constraints.least_ranks(profile.locations, profile.blocks)
-    needed = profile.bytes(least)
+    check_floor(profile.bytes(least), any(least), budget)
+
+
+def check_floor(needed: int, forced: bool, budget: int) -> None:
+    """Raise BudgetError where `budget` is below the bytes that are needed before anything is chosen."""
     if budget < needed:
-        what = "frozen base and the locations forced in need" if any(least) else "frozen base needs"
+        what = "frozen base and the locations forced in need" if forced else "frozen base needs"
         raise BudgetError(
             f"The budget of {budget} bytes ({show_bytes(budget)}) is {needed - budget} bytes short of the "
             f"{needed} bytes ({show_bytes(needed)}) that the {what} before anything else is inserted; raise the "
@@ -143,6 +230,36 @@ def coverage(profile: MemoryProfile) -> tuple[np.ndarray, np.ndarray]:
     needs = np.zeros((len(profile.locations), len(sizes)), bool)
     needs[rows, np.repeat(np.arange(len(sizes)), readers)] = True
     return needs, sizes
+
+
+def _block_choices(
+    profile: MemoryProfile, locations: np.ndarray, times: Sequence[float], prices: Sequence[float]
+) -> tuple[BlockChoice, ...]:
+    """The blocks in or above which something may be inserted; below that nothing is kept anyway."""
+    found = []
+    for index, (time, price) in enumerate(zip(times, prices, strict=True)):
+        block = profile.recomputable[index]
+        first, end = np.searchsorted(locations, (block.first, block.last + 1)).tolist()
+        if end:
+            found.append(BlockChoice(index, first, end, time, price))
+    return tuple(found)
+
+
+def _storages(
+    profile: MemoryProfile, locations: np.ndarray, blocks: Sequence[BlockChoice]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return needs, sizes, home and inputs of `Problem`: the profile's storages, then the input of every block."""
+    needs, sizes = coverage(profile)
+    choice_of = {block.index: b for b, block in enumerate(blocks)}
+    home = [choice_of.get(-1 if storage.block is None else storage.block, -1) for storage in profile.storages]
+    ends = np.array([block.end for block in blocks], int)
+    below = np.arange(len(locations))[:, None] < ends
+    return (
+        np.hstack([needs[locations], below]),
+        np.append(sizes, np.array([profile.recomputable[block.index].input_bytes for block in blocks], np.int64)),
+        np.array([*home, *range(len(blocks))], int),
+        np.arange(len(sizes) + len(blocks)) >= len(sizes),
+    )
 
 
 def _parameters(

@@ -11,11 +11,8 @@ import numpy as np
 from taskit.memory.profile import MemoryProfile
 from taskit.scheduler.constraints import ANY, Constraints
 from taskit.scheduler.gain import objective
-from taskit.scheduler.problem import build_problem, check_budget
-from taskit.scheduler.solvers import best_plans, common_rank_plans
-
-BINS_PER_LOCATION = 200  # U grows with the locations; the paper's 500 in all lose 5 to 14 % of the objective
-MOST_CELLS = 30_000_000  # bins times locations: keeps the table below 100 MB
+from taskit.scheduler.problem import build_problem, check_budget, limits_of
+from taskit.scheduler.solvers import best_plans, common_rank_plans, default_bins
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +41,7 @@ def schedule(
     constraints: Constraints = ANY,
     gain: str = "sqrt_ln1p",
     rank_parameters: Sequence[int] | None = None,
+    rank_limits: Sequence[int] | None = None,
     bins: int | None = None,
 ) -> Schedule:
     """Return the most valuable strategy whose predicted peak is at most `budget_bytes`.
@@ -55,6 +53,9 @@ def schedule(
         constraints: what else the strategy has to obey.
         gain: the form of h, see `rank_gain`.
         rank_parameters: trained parameters of each location per unit of rank, for `constraints.max_parameters`.
+        rank_limits: the largest rank of R that each location may get, None for all; the smallest of R always may be.
+            h stays relative to the largest rank of R. With one rank for all, locations that do not admit it are left
+            out.
         bins: U, the resolution over the bytes between no update and the largest strategy; None for the default.
 
     Raises:
@@ -72,6 +73,7 @@ def schedule(
         constraints=constraints,
         gain=gain,
         rank_parameters=rank_parameters,
+        rank_limits=rank_limits,
         bins=bins,
     )[0]
 
@@ -84,23 +86,25 @@ def frontier(
     constraints: Constraints = ANY,
     gain: str = "sqrt_ln1p",
     rank_parameters: Sequence[int] | None = None,
+    rank_limits: Sequence[int] | None = None,
     bins: int | None = None,
 ) -> tuple[Schedule, ...]:
     """Return `schedule` at every one of `budgets` (bytes), from one table; arguments and errors are the same."""
-    problem = build_problem(profile, importance, constraints, gain, rank_parameters)
+    problem = build_problem(profile, importance, constraints, gain, rank_parameters, rank_limits)
     if not budgets:
         return ()
     check_budget(profile, constraints, min(budgets))
     base = profile.bytes([0] * len(profile.locations))
     free_bytes = [budget - base for budget in budgets]
     solve = common_rank_plans if constraints.common_rank else best_plans
-    bins = bins or min(BINS_PER_LOCATION * len(problem.locations), MOST_CELLS // len(problem.locations))
     whole = np.zeros((len(budgets), len(profile.locations)), np.int64)
-    whole[:, problem.locations] = [plan or problem.least_ranks for plan in solve(problem, free_bytes, bins)]
+    plans = solve(problem, free_bytes, bins or default_bins(problem))
+    whole[:, problem.locations] = [plan or problem.least_plan for plan in plans]
+    cheapest = 0 if whole.any(axis=1).all() else problem.bytes_of(problem.cheapest_insertion)
     found = []
     for ranks, free in zip(whole.tolist(), free_bytes, strict=True):
         value = objective(ranks, importance, constraints.ranks[-1], gain)
-        missing = 0 if any(ranks) else problem.bytes_of(problem.cheapest_insertion) - free
+        missing = 0 if any(ranks) else cheapest - free
         found.append(Schedule(tuple(ranks), value, profile.bytes(ranks), missing))
     return tuple(found)
 
@@ -113,15 +117,20 @@ def schedule_uniform(
     constraints: Constraints = ANY,
     gain: str = "sqrt_ln1p",
     rank_parameters: Sequence[int] | None = None,
+    rank_limits: Sequence[int] | None = None,
 ) -> Schedule:
     """Return one rank at every location which the constraints admit: the largest that fits the budget.
 
     The usual choice, and a baseline of `schedule`: arguments and errors are the same, but importance only counts in
-    the objective. Where not even the lowest rank fits everywhere, nothing is inserted.
+    the objective. A location whose limit is lower gets the largest rank that it admits. Where not even the lowest rank fits everywhere, nothing is inserted.
     """
     check_budget(profile, constraints, budget_bytes)
     found = constraints.candidates(profile.locations, profile.blocks)
-    tried = [[0 if one.barred else rank for one in found] for rank in constraints.ranks]
+    limits = limits_of(profile, constraints, rank_limits)
+    tried = [
+        [0 if one.barred else min(rank, limit) for one, limit in zip(found, limits, strict=True)]
+        for rank in constraints.ranks
+    ]
     most, costs = constraints.max_parameters, rank_parameters or [0] * len(found)
     ranks = list(constraints.least_ranks(profile.locations, profile.blocks))
     for plan in tried:
