@@ -33,7 +33,7 @@ def gpu_row(architecture: str, plans: int, seed: int) -> dict:
         budget = nothing + int(choose.uniform(0.1, 1.0) * (full - nothing))
         importance = [choose.random() for _ in step_spec.locations]
         solve = partial(schedule, profile, importance)
-        found, predicted = search(step_spec.rehearse, nothing, solve, budget, floor)
+        found, predicted = search(lambda one: step_spec.rehearse(one.ranks), solve, budget, floor)
         torch.cuda.set_per_process_memory_fraction(budget / total)
         try:
             measured = _train(architecture, step_spec, found.ranks)

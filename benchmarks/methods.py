@@ -222,13 +222,14 @@ def uniform(options: argparse.Namespace, family: Family, task: str, seed: int) -
 
 
 def recipe_of(family: Family) -> Recipe:
-    """All methods keep their activations, so that the same peak asks the same of each."""
+    """All methods keep all activations of the whole batch, so that the same peak asks the same of each."""
     return Recipe(
         epochs=family.epochs,
         batch_size=family.batch_size,
         max_length=family.max_length,
         learning_rate=2e-3,
         gradient_checkpointing=False,
+        micro_batch=family.batch_size,
     )
 
 

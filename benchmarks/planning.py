@@ -75,7 +75,7 @@ def task_row(data: Path, family: Family, task: str, seed: int, scratch: Path) ->
     seconds, model = timed(lambda: bench.train(bench.full()))
     model.save_pretrained(scratch / "own", save_embedding_layers=False)
     training = seconds * EPOCHS * ALL_ROWS / (family.epochs * len(bench.train_rows))
-    recipe = replace(recipe_of(family), gradient_checkpointing=None)
+    recipe = replace(recipe_of(family), gradient_checkpointing=None, micro_batch=None, gradient_accumulation=None)
     tracing, prepared = timed(lambda: prepare_task(source, family.backbone, recipe, seed=seed))
     row = {"learned_tasks": len(list(zoo.iterdir())), "trace_seconds": tracing, "training_seconds": training}
     for name, factor in SIZES.items():
@@ -94,10 +94,12 @@ def task_row(data: Path, family: Family, task: str, seed: int, scratch: Path) ->
 def epochs(bench: Bench, context: PlanningContext) -> dict[str, Any]:
     """Processor seconds of an epoch of the plan, and of the one that keeps all activations."""
     row: dict[str, Any] = {}
-    for name, one in {"plan": context, "keeping": replace(context, again=None)}.items():
+    keeping = replace(context, steps=tuple(replace(one, profile=one.profile.recomputing(()), block_time=()) for one in
+                                           context.steps))  # fmt: skip
+    for name, one in {"plan": context, "keeping": keeping}.items():
         plan = decide(one, parse_budget(BUDGET))
         recomputes = bool(plan.training.gradient_checkpointing)
-        started = use_checkpointing if recomputes else as_it_is
+        started = partial(use_checkpointing, blocks=plan.training.recomputed_blocks) if recomputes else as_it_is
         ranks = {location: rank for location, rank in plan.ranks.items() if rank}
         seconds, _ = timed(partial(bench.train, ranks, epochs=1, started=started))
         row |= {f"{name}_recomputes": recomputes, f"{name}_epoch_seconds": seconds}

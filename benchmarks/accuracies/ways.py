@@ -85,6 +85,7 @@ class Task:
         self.zoo, self.scratch, self.recipe = zoo, scratch, recipe_of(family)
         self.contexts: dict[tuple[str, str | None], PlanningContext] = {}
         self.fitting: dict[int, dict[str, Ranks]] = {}  # by share, of what needs no importance
+        self.trained: dict[tuple[Ranks, float], Row] = {}  # by ranks and rate
 
     @cached_property
     def bench(self) -> Bench:
@@ -141,7 +142,8 @@ class Task:
             most = int(value) if kind == "learned" else None
             choices = {kind: value} if variant and kind != "learned" else {}
             known, seed = self.known(most), self.seed
-            recipe = self.recipe if way == KEEPING else replace(self.recipe, gradient_checkpointing=None)
+            free = {"gradient_checkpointing": None, "micro_batch": None, "gradient_accumulation": None}
+            recipe = self.recipe if way == KEEPING else replace(self.recipe, **free)
             self.contexts[way, variant] = prepare(
                 self.source, self.family.backbone, zoo=known, recipe=recipe, seed=seed, **choices
             )
@@ -174,7 +176,7 @@ class Task:
         solve = partial(schedule_uniform, profile, ones) if uniform else partial(schedule, profile, self.at_random)
         low, floor = pricing.no_update_bytes, profile.bytes((0,) * len(ones))
         limit = parse_budget(f"{share}%").resolve(low, pricing.full_lora_bytes)
-        return search(step_spec.rehearse, low, solve, limit, floor)[0].ranks
+        return search(lambda found: step_spec.rehearse(found.ranks), solve, limit, floor)[0].ranks
 
     def directed(self, model: Any) -> None:
         """EVA's start, on the training rows."""
@@ -233,7 +235,7 @@ def cell(task: Task, way: str, share: int | None, variant: str | None, rate: flo
         row |= bytes_of(task, training)
     learns = training.make is not None or any(training.ranks)  # a rate of the head alone is none of a LoRA
     rates = [rate] if rate else training.rates if learns else training.rates[:1]
-    return row | {"tried": [tested(task, training, one) for one in rates]}
+    return row | {"tried": [trained_once(task, training, one) for one in rates]}
 
 
 def bytes_of(task: Task, training: Training) -> Row:
@@ -250,6 +252,16 @@ def tested(task: Task, training: Training, rate: float) -> Row:
         model = bench.train(named, lr=rate / training.divisor, make=training.make, started=started)
     found = {"validation": accuracy(model, task.choosing), "test": accuracy(model, bench.test)}
     return {"learning_rate": rate} | found
+
+
+def trained_once(task: Task, training: Training, rate: float) -> Row:
+    """`tested`, but a plan that an earlier cell of the task has trained is not trained again."""
+    if training.make or training.allocating or training.started is not as_it_is:
+        return tested(task, training, rate)
+    key = training.ranks, rate / training.divisor
+    if key not in task.trained:
+        task.trained[key] = tested(task, training, rate)
+    return task.trained[key]
 
 
 @contextmanager

@@ -39,10 +39,11 @@ def strategies(
         ways["uniform"] = partial(schedule_uniform, pricing.profile, ones)
     limit = low + (high - low) * share // 100
     floor = pricing.profile.bytes((0,) * len(ones))
-    found = {name: search(step_spec.rehearse, low, solve, limit, floor)[0].ranks for name, solve in ways.items()}
+    rehearse = lambda found: step_spec.rehearse(found.ranks)  # noqa: E731
+    found = {name: search(rehearse, solve, limit, floor)[0].ranks for name, solve in ways.items()}
     for count in range(1, blocks if others else 1):
         some = partial(schedule_uniform, pricing.profile, ones, constraints=Constraints(last_blocks=count))
-        ranks = search(step_spec.rehearse, low, some, limit, floor)[0].ranks
+        ranks = search(rehearse, some, limit, floor)[0].ranks
         if max(ranks) >= 8:  # as many blocks as get at least the rank of LoRA everywhere
             found["last-blocks"] = ranks
     return found

@@ -39,10 +39,9 @@ def longest_batches(
 
 
 def _choices(recipe: Recipe, rows: int) -> list[int]:
-    """The micro-batch that is named, or the batch and its halves down to one row, as far as they differ."""
+    """The micro-batch that is named, or the batch in 1, 2, 3, 4, 6, 8, 12, ... parts, as far as they differ."""
     if recipe.micro_batch is not None:
         return [recipe.micro_batch]
-    found = [recipe.batch_size]
-    while found[-1] > 1:
-        found.append(-(-found[-1] // 2))
-    return [size for n, size in enumerate(found) if not n or size < rows]
+    counts = [1, *(many for n in range(recipe.batch_size.bit_length()) for many in (2 << n, 3 << n))]
+    sizes = sorted({-(-recipe.batch_size // count) for count in counts}, reverse=True)
+    return [size for n, size in enumerate(sizes) if not n or size < rows]
