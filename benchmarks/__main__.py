@@ -53,6 +53,7 @@ SCRIPTS = (  # the short ones first
     Script("memory"),
     Script("training", data="can", weights=True, alone=True),
     Script("app", alone=True),
+    Script("loss", alone=True),
     Script("adapter_dtype", data="needs"),
     Script("rank_gain", data="needs"),
     Script("planning", data="needs"),

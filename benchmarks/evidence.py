@@ -27,6 +27,7 @@ SHOWN = {  # in the order of the page, with the paper's table or figure that eac
     "rank_gain": "Table 2",
     "memory": "Figure 6, C.7",
     "peaks": "",
+    "loss": "",
     "scheduler": "Table 8",
     "training": "Table 5, quantised base",
     "adapter_dtype": "",

@@ -15,8 +15,9 @@ from taskit.methods.compose import RULES, Adapter, composed_ranks
 from taskit.methods.experts import load_experts
 from taskit.methods.lorahub import CLASS_EXAMPLES, EVALUATIONS, EXAMPLES, seek_weights
 from taskit.methods.method import inserted
+from taskit.step.loss import loss_chunk, row_losses
 from taskit.step.parametrization import Decisions, FrozenParametrization, Preparation, Ranks, lora_pair
-from taskit.step.targets import inputs_of, token_losses
+from taskit.step.targets import inputs_of
 from taskit.transfer.probe import example_features
 from taskit.transfer.ridge_head import fit_head
 from taskit.zoo.lora_branch import Branch
@@ -98,7 +99,10 @@ def _sought(preparation: Preparation, learned: Sequence[dict[str, Branch]]) -> S
     classes = len(preparation.data.labels)
     # drawn anew for each try, so that one batch is in memory at a time
     batches = partial(preparation.draw, max(EXAMPLES, CLASS_EXAMPLES * classes))
-    loss = partial(_class_loss, model, batches, classes) if classes else partial(_text_loss, model, batches)
+    if classes:
+        loss = partial(_class_loss, model, batches, classes)
+    else:
+        loss = partial(_text_loss, model, batches, loss_chunk(model))
 
     def write(weights: Sequence[float]) -> None:
         for side in sides:
@@ -143,10 +147,10 @@ def _class_loss(model: Any, batches: Callable[[], Iterable[Mapping[str, Tensor]]
     return float(F.cross_entropy(fit_head(features, labels, classes).held_out, labels))
 
 
-def _text_loss(model: Any, batches: Callable[[], Iterable[Mapping[str, Tensor]]]) -> float:
+def _text_loss(model: Any, batches: Callable[[], Iterable[Mapping[str, Tensor]]], chunk: int | None) -> float:
     """Mean over the examples of the mean cross-entropy of their target tokens, in nats."""
     rows = []
     for batch in batches():
-        sums, counts = token_losses(model(**batch).logits, batch["labels"], model.config.is_encoder_decoder)
+        sums, counts = row_losses(model, batch, chunk)
         rows.append(sums / counts.clamp_min(1))
     return float(torch.cat(rows).mean())

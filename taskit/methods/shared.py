@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from taskit.step.loss import loss_of
+from taskit.step.loss import loss_chunk, loss_of
 from taskit.step.parametrization import Decisions, Parametrization, Preparation, Ranks, lora_pair
 
 if TYPE_CHECKING:
@@ -74,11 +74,11 @@ class Shared(Parametrization):
 def contributions(model: Any, names: Sequence[str], batches: Any) -> dict[str, float]:
     """First-order Taylor score of each pair: |<B, dL/dB>|, which is |<dW, dL/d dW>|, averaged over ``batches``."""
     sums: dict[str, float] = defaultdict(float)
-    count = 0
+    count, chunk = 0, loss_chunk(model)
     model.eval()
     for batch in islice(batches, BATCHES):
         model.zero_grad()
-        loss_of(model, batch).backward()
+        loss_of(model, batch, chunk).backward()
         count += 1
         for name in names:
             weight = lora_pair(model, name)[1].weight

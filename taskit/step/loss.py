@@ -6,6 +6,8 @@ pass: the loss is the end of the graph, so that nothing has to be kept but the g
 what is trained in the head.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,27 +82,39 @@ def row_losses(model: Any, batch: Batch, chunk: int | None, learned: int | None 
 def loss_chunk(model: Any) -> int | None:
     """Tokens in a chunk of the loss of ``model``, a power of two; None where it has to keep its own loss.
 
-    That is where it writes no text, or does more to its logits, or in its loss, than can be done in chunks.  The
-    model is asked: it runs on two tokens, on whatever device it is, meta included.
+    That is where it writes no text, or does more to its logits than can be done in chunks.  The model is asked: it
+    runs on two tokens, where its weights are; on meta, inside ``simulated_device``.
     """
     base = base_of(model)
-    embedding, encoder_decoder = base.get_input_embeddings(), base.config.is_encoder_decoder
-    if base.get_output_embeddings() is None or not (encoder_decoder or _shifts(base)):
+    if base.get_output_embeddings() is None or not (base.config.is_encoder_decoder or _shifts(base)):
         return None
-    tokens = torch.zeros((1, 2), dtype=torch.long, device=embedding.weight.device)
-    inputs = {"input_ids": tokens, "labels": tokens}
+    weight = base.get_input_embeddings().weight
+    tokens = torch.zeros((1, 2), dtype=torch.long, device=weight.device)
     try:
-        words = take_apart(model, inputs).head.words
+        with _experts_for_meta(base) if _without_numbers(weight) else nullcontext():
+            words = take_apart(model, {"input_ids": tokens, "labels": tokens}).head.words
     except BackboneError:
         return None
     return max(1 << (CHUNK_BYTES // (4 * words)).bit_length() >> 1, LEAST_CHUNK)
 
 
 def _shifts(base: Any) -> bool:
-    """Whether the loss of a decoder is that of Transformers for the token after each."""
+    """Whether the loss of a decoder is Transformers' of the token after each."""
     from transformers.loss.loss_utils import ForCausalLMLoss
 
     return base.loss_function is ForCausalLMLoss
+
+
+@contextmanager
+def _experts_for_meta(base: Any) -> Iterator[None]:
+    """Inside, experts multiply in batches: their usual kernel has a rule for meta tensors of bfloat16 alone."""
+    config = base.config.get_text_config()
+    before = config._experts_implementation
+    config._experts_implementation = "batched_mm"
+    try:
+        yield
+    finally:
+        config._experts_implementation = before
 
 
 def _learned_tokens(labels: Tensor, encoder_decoder: bool, learned: int | None) -> tuple[Tensor, Tensor]:
@@ -150,7 +164,7 @@ class _ChunkedLoss(torch.autograd.Function):
         for part, of in zip(taken.split(settings.chunk), targets.split(settings.chunk), strict=True):
             if not len(part):
                 break  # no token is learned
-            value, gradients = _chunk_loss(part, of, len(index), settings, trained, below)
+            value, gradients = _chunk_loss(part, of, settings, trained, below)
             loss += value
             if below:
                 part.copy_(gradients.pop(0))  # nobody reads the hidden states again
@@ -158,10 +172,11 @@ class _ChunkedLoss(torch.autograd.Function):
                 if gradient is not None:  # of an adapter that is not active
                     before = sums[place]
                     sums[place] = gradient.float() if before is None else before.add_(gradient)
+        count = max(len(index), 1)
+        made = [None if one is None else one.div_(count).to(of.dtype) for one, of in zip(sums, trained, strict=True)]
         ctx.shape = hidden.shape
-        made = [None if one is None else one.to(of.dtype) for one, of in zip(sums, trained, strict=True)]
-        ctx.save_for_backward(index, taken if below else None, *made)
-        return loss
+        ctx.save_for_backward(index, taken.div_(count) if below else None, *made)
+        return loss.div_(count)
 
     @staticmethod
     @once_differentiable
@@ -176,18 +191,25 @@ class _ChunkedLoss(torch.autograd.Function):
 
 
 def _chunk_loss(
-    hidden: Tensor, targets: Tensor, count: int, settings: _Settings, trained: tuple[Tensor, ...], below: bool
+    hidden: Tensor, targets: Tensor, settings: _Settings, trained: tuple[Tensor, ...], below: bool
 ) -> tuple[Tensor, list[Any]]:
-    """The part of the mean over ``count`` tokens that some (tokens, width) have, and its gradients: at them where
-    ``below``, and at each of ``trained``."""
+    """Summed loss of hidden states (tokens, width); its gradients at them, where ``below``, and at ``trained``."""
     hidden = hidden.detach()[None].requires_grad_(below)
     wanted = [*([hidden] if below else []), *(trained if settings.graph else ())]
     with torch.set_grad_enabled(bool(wanted)):
-        logits = settings.head.logits(hidden)[0].float()
-        # divided before the gradient is taken, so that what half precision rounds is as large as in the model's own
-        loss = cross_entropy(logits, targets, reduction="sum", label_smoothing=settings.smoothing) / count
-    del logits
-    gradients = [*torch.autograd.grad(loss, wanted, allow_unused=True)] if wanted else []
+        logits = settings.head.logits(hidden)[0]
+    with torch.no_grad():
+        log_p, target, smooth = logits.log_softmax(-1, torch.float32), targets[:, None], settings.smoothing
+        loss = -(1 - smooth) * log_p.gather(1, target).sum()
+        if smooth:
+            loss -= smooth / log_p.shape[1] * log_p.sum()
+        if not wanted:
+            return loss, []
+        gradient = log_p.exp_()  # of the logits: p - q, in place, since a tensor of this size takes time to make
+        if smooth:
+            gradient -= smooth / log_p.shape[1]
+        gradient.scatter_add_(1, target, gradient.new_full((), smooth - 1).expand(target.shape))
+    gradients = [*torch.autograd.grad(logits, wanted, gradient.to(logits.dtype), allow_unused=True)]
     if below:
         gradients[0] = gradients[0][0]
-    return loss.detach(), gradients
+    return loss, gradients

@@ -1,4 +1,4 @@
-"""The targets of a batch, its ``labels``: how many the loss counts (-100 is left out), and the loss of each row's."""
+"""The targets of a batch, its ``labels``: how many the loss counts; -100 is left out."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -24,19 +24,3 @@ def target_shares(micro_batches: "Sequence[Mapping[str, torch.Tensor]]", encoder
     """How much each micro-batch counts in the loss of a step: by its targets, as in one whole batch."""
     targets = [target_count(batch, encoder_decoder) for batch in micro_batches]
     return [count / max(sum(targets), 1) for count in targets]
-
-
-def token_losses(
-    logits: "torch.Tensor", labels: "torch.Tensor", encoder_decoder: bool
-) -> "tuple[torch.Tensor, torch.Tensor]":
-    """Summed cross-entropy and number of the target tokens of each row, (B,) both; logits are (B, T, words).
-
-    A decoder's logits are for the token after theirs.  Row by row, so that no second copy of all logits is needed.
-    """
-    import torch
-    from torch.nn.functional import cross_entropy
-
-    if not encoder_decoder:
-        logits, labels = logits[:, :-1], labels[:, 1:]
-    sums = [cross_entropy(one.float(), of, reduction="sum") for one, of in zip(logits, labels, strict=True)]
-    return torch.stack(sums), (labels != -100).sum(1)

@@ -3,13 +3,14 @@
 import math
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from typing import Any, cast
 
 import torch
 from torch.nn.functional import cross_entropy
 
 from taskit.backbone.config import WRITING
-from taskit.step.targets import token_losses
+from taskit.step.loss import loss_chunk, row_losses
 from taskit.training.results import HardRow, Scores
 
 HIGHER_IS_BETTER = {"accuracy": True, "loss": False}
@@ -34,12 +35,13 @@ def evaluate(
     ``gather`` collects a tuple of tensors over processes, in the order of the rows (Accelerate's
     gather_for_metrics).
     """
-    training = model.training
+    training, writes = model.training, metric_of(task) == "loss"
     model.eval()
-    parts = [gather(_outcome(model, batch, task)) for batch in batches]
+    outcome = partial(row_losses, model, chunk=loss_chunk(model)) if writes else partial(_outcomes, model)
+    parts = [gather(outcome(batch)) for batch in batches]
     model.train(training)
     columns = [torch.cat(column).cpu() for column in zip(*parts, strict=True)]
-    return _text_scores(*columns) if metric_of(task) == "loss" else _class_scores(model.config, *columns)
+    return _text_scores(*columns) if writes else _class_scores(model.config, *columns)
 
 
 def _text_scores(sums: torch.Tensor, counts: torch.Tensor) -> Scores:
@@ -74,9 +76,7 @@ def classification_scores(predicted: torch.Tensor, labels: torch.Tensor, classes
     )
 
 
-def _outcome(model: Any, batch: dict[str, torch.Tensor], task: str) -> tuple[torch.Tensor, ...]:
-    """(loss, predicted, true class id) of every row, or (summed loss, count) of its target tokens."""
-    output, labels = model(**batch), batch["labels"]
-    if metric_of(task) == "accuracy":
-        return cross_entropy(output.logits.float(), labels, reduction="none"), output.logits.argmax(-1), labels
-    return token_losses(output.logits, labels, model.config.is_encoder_decoder)
+def _outcomes(model: Any, batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
+    """(loss, predicted, true class id) of every row."""
+    logits, labels = model(**batch).logits, batch["labels"]
+    return cross_entropy(logits.float(), labels, reduction="none"), logits.argmax(-1), labels

@@ -15,7 +15,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from taskit.errors import DataError
-from taskit.step.targets import inputs_of
+from taskit.step.language_head import take_apart
+from taskit.step.loss import loss_chunk, loss_of
+from taskit.step.targets import inputs_of, target_count
 from taskit.transfer.ridge_head import SOFTENED, Head, fit_head
 
 
@@ -59,16 +61,22 @@ def text_probes(model: PreTrainedModel, batches: Sequence[Mapping[str, Tensor]],
 
     Raises DataError where a batch has no token to be learned.
     """
-    probes = []
+    probes, chunk = [], loss_chunk(model)
     for batch in batches:
         with torch.enable_grad(), _captured(head, leaf=True) as seen:
-            loss = model(**batch).loss
-        if not torch.isfinite(loss):
+            loss = loss_of(model, batch, chunk)
+        if not torch.isfinite(loss) or not target_count(batch, model.config.is_encoder_decoder):
             raise DataError("The probe gives no finite loss; check that its completions are not empty or cut off.")
         gradient = torch.autograd.grad(loss, seen[0])[0].float()
         x = seen[0].detach().float()
         probes.append(Probe(batch, x, gradient, text_mask(model, batch, x)))
     return probes
+
+
+def hidden_states(model: PreTrainedModel, inputs: Mapping[str, Tensor], *, graph: bool = False) -> Tensor:
+    """x of a language model whose loss is taken in chunks, as `token_features`, but without all logits."""
+    with torch.set_grad_enabled(graph):
+        return take_apart(model, inputs).hidden.float()
 
 
 def token_features(

@@ -9,12 +9,13 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from taskit.errors import BackboneError
-from taskit.step.loss import loss_of
+from taskit.step.loss import loss_chunk, loss_of
 from taskit.transfer.probe import (
     Probe,
     class_probes,
     example_features,
     frozen,
+    hidden_states,
     stand_in_loss,
     text_probes,
     token_features,
@@ -73,10 +74,10 @@ def open_probe(
                 model, locations, probes, read, partial(read, graph=True), loss, rows, fitted.unexplained
             )
         elif (embedding := model.get_output_embeddings()) is not None:
-            read = partial(token_features, model, embedding)
+            chunk = loss_chunk(model)
+            read = partial(token_features, model, embedding) if chunk is None else partial(hidden_states, model)
+            loss = partial(loss_of, model, chunk=chunk)
             probes = text_probes(model, moved, embedding)
-            yield ProbeContext(
-                model, locations, probes, read, partial(read, graph=True), partial(loss_of, model), rows
-            )
+            yield ProbeContext(model, locations, probes, read, partial(read, graph=True), loss, rows)
         else:
             raise BackboneError("The backbone has no head to read the features from; load it for a task.")

@@ -48,17 +48,20 @@ MODELS: dict[str, tuple[Any, Any, dict[str, Any]]] = {
 }
 
 
-def text_model(name: str) -> Any:
-    """A random model with a few thousand parameters, in eval mode."""
+def text_model(name: str, **changed: Any) -> Any:
+    """A random model with a few thousand parameters, no dropout, in eval mode; some of its settings ``changed``."""
     torch.manual_seed(0)
     kind, configure, settings = MODELS[name]
-    config = configure(**settings)
+    config = configure(**settings | changed)
     config.architectures = []
+    for key, value in config.to_dict().items():
+        if "drop" in key and isinstance(value, float):
+            setattr(config, key, 0.0)
     model = kind.from_config(config) if hasattr(kind, "from_config") else kind(config)
     with torch.no_grad():
         for tensor in model.parameters():
             if tensor.ndim == 2:
-                tensor.mul_(1.0 if name == "t5" else 8.0)  # T5 does not divide its attention's logits by anything
+                tensor.mul_(1.0 if name == "t5" else 4.0)  # T5 does not divide its attention's logits by anything
         if name == "bart":
             model.final_logits_bias.normal_()
     return model.eval()

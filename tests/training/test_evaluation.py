@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from taskit.step.targets import target_count, token_losses
+from taskit.step.loss import row_losses
+from taskit.step.targets import target_count
 from taskit.training.evaluation import HARDEST, classification_scores, evaluate
 from taskit.training.results import HardRow, Scores
 from tests.tiny import tiny_model
@@ -39,8 +40,9 @@ def test_targets_are_counted_as_the_loss_counts_them(encoder_decoder, count):
     assert target_count({"labels": torch.rand(2, 3)}, False) == 2
 
 
+@pytest.mark.parametrize("chunk", [None, 4, 64])
 @pytest.mark.parametrize("name", ["llama", "t5"])
-def test_the_losses_of_rows_add_up_to_the_models_own(name):
+def test_the_losses_of_rows_add_up_to_the_models_own(name, chunk):
     model, generator = tiny_model(name), torch.Generator().manual_seed(0)
     model.config.decoder_start_token_id = model.config.pad_token_id = 0  # T5 has no defaults
     ids = torch.randint(3, 50, (3, 7), generator=generator)
@@ -48,7 +50,7 @@ def test_the_losses_of_rows_add_up_to_the_models_own(name):
     labels[0, 4:] = labels[1, :3] = -100
     with torch.no_grad():
         output = model(input_ids=ids, labels=labels)
-        sums, counts = token_losses(output.logits, labels, model.config.is_encoder_decoder)
+    sums, counts = row_losses(model, {"input_ids": ids, "labels": labels}, chunk)
     assert int(counts.sum()) == target_count({"labels": labels}, model.config.is_encoder_decoder)
     assert sums.sum().item() / int(counts.sum()) == pytest.approx(output.loss.item(), rel=1e-5)
     with torch.no_grad():
