@@ -156,4 +156,5 @@ def encoder_decoder_profile(blocks):
         storages[(*before, own)] = 400
         storages[(*encoder, *before, own, key, value)] = 1500
         storages[(*encoder, *before, own, key, value, mlp)] = 600
-    return make_profile([37 + k for k in range(last)], storages)
+    block_of = [k // 2 if k in encoder else blocks + (k - 2 * blocks) // 4 for k in range(last)]
+    return make_profile([37 + k for k in range(last)], storages, block_of)

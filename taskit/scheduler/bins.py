@@ -115,8 +115,9 @@ class Row:
 
 
 def binned_plans(trellis: Trellis, budgets: Sequence[int], span_bytes: int, bins: int) -> list[list[int] | None]:
-    """Return near-optimal choices that fit, one per layer, one list per budget (bytes above the empty strategy), or None if none do.
+    """Return near-optimal choices that fit, one per layer, in a list per budget, or None if none do.
 
+    Budgets are bytes above the empty strategy.
     `span_bytes` is the price of the largest strategy; `bins` the number of bins, U in the paper, that cover it.
     """
     width = max(1, -(-span_bytes // bins))
@@ -211,6 +212,9 @@ def moves_into(
 
 def best_values(moves: Sequence[Move], limit: int) -> tuple[int, np.ndarray]:
     """Return the first bin, and the largest value over all moves in each bin from there on, up to `limit`."""
+    if len(moves) == 1:
+        ((start, values, step),) = moves
+        return start, values[: max(0, limit + 1 - start)] + step
     first = min(start for start, _, _ in moves)
     size = max(min(start + len(values), limit + 1) for start, values, _ in moves) - first
     best = np.full(max(size, 0), UNREACHABLE)

@@ -4,13 +4,14 @@ Each byte is given a price and the budget dropped (Lagrange): the best path then
 the budget's bytes are worth added, its value is a bound of every strategy within the budget, whatever the price.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from taskit.scheduler.states import NOWHERE
 from taskit.scheduler.trellis import Trellis
 
-PRICES = 96  # tried, evenly spaced in their logarithm
+PRICES = 48  # tried, evenly spaced in their logarithm
 DECADES = 3.0  # to either side of the value of the whole per byte of the whole
 
 
@@ -27,17 +28,41 @@ def value_bounds(trellis: Trellis, budgets: Sequence[int], span_bytes: int) -> n
 
 def best_at(trellis: Trellis, prices: np.ndarray) -> np.ndarray:
     """Return the largest gain minus priced bytes over all paths, in quanta, at each of `prices` (quanta per byte)."""
-    best = [np.zeros(len(prices))]
-    for layer in trellis.layers:
-        own = np.array([[option.gain] for option in layer.options])
-        own = own - np.array([[option.bytes] for option in layer.options]) * prices
-        of_range = {tried: own[tried.start : tried.stop].max(axis=0) for tried in set(layer.insertions) if tried}
-        steps = [(target, best[s] + own[0] - layer.skip_bytes[s] * prices) for s, target in enumerate(layer.skips)]
-        steps += [
-            (target, best[s] + of_range[layer.insertions[s]] - layer.entry_bytes[s] * prices)
-            for s, target in enumerate(layer.inserts)
-        ]
-        best = [
-            np.maximum.reduce([value for target, value in steps if target == state]) for state in range(layer.states)
-        ]
+    best = np.zeros((1, len(prices)))
+    for sources, worth, starts in _steps(trellis, prices):
+        best = np.maximum.reduceat(best[sources] + worth, starts)
     return best[0]
+
+
+def _steps(trellis: Trellis, prices: np.ndarray) -> Iterator[tuple[list[int], np.ndarray, list[int]]]:
+    """Per layer the steps by rising target: source, gain minus priced bytes, and where each target's steps begin.
+
+    Of the options of one insertion only the best counts, so it is one step.
+    """
+    gains: list[int] = []  # of every group of options, one after the other
+    sizes: list[int] = []
+    groups: list[int] = []  # where each begins
+    paid: list[int] = []  # per step
+    group_of: list[int] = []
+    layers = []
+    for layer in trellis.layers:
+        place: dict[range, int] = {}
+        for tried in (range(1), *layer.insertions):
+            if tried and tried not in place:
+                place[tried] = len(groups)
+                groups.append(len(gains))
+                gains += [layer.options[o].gain for o in tried]
+                sizes += [layer.options[o].bytes for o in tried]
+        steps = [(t, s, layer.skip_bytes[s], place[range(1)]) for s, t in enumerate(layer.skips)]
+        steps += [(t, s, layer.entry_bytes[s], place[layer.insertions[s]]) for s, t in enumerate(layer.inserts)]
+        steps = sorted(step for step in steps if step[0] != NOWHERE)
+        targets, sources, bytes_, chosen = zip(*steps, strict=True)
+        layers.append((list(sources), [targets.index(t) for t in range(layer.states)]))
+        paid += bytes_
+        group_of += chosen
+    own = np.maximum.reduceat(np.array(gains)[:, None] - np.outer(sizes, prices), groups)
+    worth = own[group_of] - np.outer(paid, prices)
+    first = 0
+    for sources, starts in layers:
+        yield sources, worth[first : first + len(sources)], starts
+        first += len(sources)

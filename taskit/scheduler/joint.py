@@ -1,4 +1,4 @@
-"""The joint search: ranks, recomputed blocks and rows at once, so that a budget is spent first on what costs no quality.
+"""The joint search: ranks, recomputed blocks and rows at once, so that exact levers come before quality is given up.
 
 Maximised is the share of the largest objective minus a price for the time of the step, M(s) <= M_B as ever. Inside a
 way to take the step (a micro-batch), blocks and ranks fall out of one sweep (trellis.py). Among the ways, those whose
@@ -16,7 +16,7 @@ from taskit.memory.profile import MemoryProfile
 from taskit.scheduler.bounds import value_bounds
 from taskit.scheduler.constraints import ANY, Constraints
 from taskit.scheduler.gain import objective
-from taskit.scheduler.options import rank_options, value_unit
+from taskit.scheduler.options import Option, rank_options, value_unit
 from taskit.scheduler.problem import Problem, build_problem, check_floor
 from taskit.scheduler.search import Schedule
 from taskit.scheduler.solvers import best_plans, common_rank_plans, default_bins, trellis_of
@@ -131,7 +131,9 @@ def joint_frontier(
         common = (step.profile, importance, constraints, gain, rank_parameters, rank_limits)
         problem = build_problem(*common, step.block_time, time_price)
         base = step.profile.bytes([0] * len(importance))
-        ways.append(_Way(index, step, problem, base, constraints.common_rank, time_price, bins))
+        ways.append(
+            _Way(index, step, problem, rank_options(problem), base, constraints.common_rank, time_price, bins)
+        )
     if not budgets:
         return ()
     least = min(way.base + way.problem.bytes_of(way.problem.least_plan) for way in ways)
@@ -170,6 +172,7 @@ class _Way:
     index: int
     step: Step
     problem: Problem
+    options: list[list[Option]]
     base: int
     common_rank: bool
     time_price: float
@@ -201,7 +204,7 @@ class _Way:
 
     def largest(self) -> _Found | None:
         """The plan that no other of this way exceeds, if the constraints admit it: nothing recomputed."""
-        ranks = [choices[-1].rank for choices in rank_options(self.problem)[: len(self.problem.locations)]]
+        ranks = [choices[-1].rank for choices in self.options[: len(self.problem.locations)]]
         plan = [*ranks, *(0 for _ in self.problem.blocks)]
         most = self.problem.max_parameters
         uneven = self.common_rank and len({rank for rank in ranks if rank}) > 1
@@ -209,7 +212,7 @@ class _Way:
 
     def bounds(self, budgets: Sequence[int]) -> np.ndarray:
         """What no plan's score exceeds, per budget."""
-        trellis = trellis_of(self.problem, rank_options(self.problem))
+        trellis = trellis_of(self.problem, self.options)
         if not trellis.exact:
             return np.full(len(budgets), self.best_score)
         free_bytes = [budget - self.base for budget in budgets]
@@ -240,7 +243,7 @@ class _Way:
 
 
 def _best(ways: Sequence[_Way], budgets: Sequence[int]) -> list[_Found]:
-    """Return the best plan of all ways at each budget; a way is searched only where its bound exceeds what is found."""
+    """Return the best plan of all ways per budget; a way is searched where its bound exceeds what is found."""
     best: list[_Found | None] = [None] * len(budgets)
 
     def take(b: int, found: _Found | None) -> None:

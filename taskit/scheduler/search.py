@@ -122,7 +122,8 @@ def schedule_uniform(
     """Return one rank at every location which the constraints admit: the largest that fits the budget.
 
     The usual choice, and a baseline of `schedule`: arguments and errors are the same, but importance only counts in
-    the objective. A location whose limit is lower gets the largest rank that it admits. Where not even the lowest rank fits everywhere, nothing is inserted.
+    the objective. A location whose limit is lower gets the largest rank that it admits. Where not even the lowest
+    rank fits everywhere, nothing is inserted.
     """
     check_budget(profile, constraints, budget_bytes)
     found = constraints.candidates(profile.locations, profile.blocks)

@@ -18,6 +18,7 @@ from taskit.scheduler.problem import Problem
 from taskit.scheduler.trellis import Trellis, build_trellis
 
 BINS_PER_LOCATION = 200  # U grows with the locations; the paper's 500 in all lose 5 to 14 % of the objective
+JOINT_BINS_PER_LOCATION = 100  # where blocks are decided too: twice the states, and a table per step
 MOST_CELLS = 30_000_000  # bins times locations: keeps the table below 100 MB
 EXACT_LOCATIONS = 24  # up to here Pareto lists are tried before the bins
 BY_RANK = ("bytes", "spared", "parameters", "admitted", "values")  # the fields of a problem with a column per rank
@@ -25,7 +26,8 @@ HALVINGS = 14  # of the interval that the price of a parameter lies in
 
 
 def default_bins(problem: Problem) -> int:
-    return min(BINS_PER_LOCATION * len(problem.locations), MOST_CELLS // len(problem.locations))
+    each = JOINT_BINS_PER_LOCATION if problem.blocks else BINS_PER_LOCATION
+    return min(each * len(problem.locations), MOST_CELLS // len(problem.locations))
 
 
 def common_rank_plans(problem: Problem, free_bytes: Sequence[int], bins: int) -> list[list[int] | None]:
@@ -86,7 +88,10 @@ def _binned_plans(
     common = int(problem.sizes[always].sum())
     parts = {part: getattr(problem, part)[..., ~always] for part in ("needs", "sizes", "home", "inputs")}
     trellis = trellis_of(replace(problem, **parts), options)
-    found = binned_plans(trellis, [max(0, free - common) for free in free_bytes], problem.span_bytes - common, bins)
+    span, left = problem.span_bytes - common, [max(0, free - common) for free in free_bytes]
+    if problem.blocks:  # what recomputing frees may be a small part of the span: halve the bins until they fill it
+        bins <<= (span // (max(left) + 1)).bit_length() - 1 if span > max(left) else 0
+    found = binned_plans(trellis, left, span, bins)
     plans = [_by_entry(trellis, plan) for plan in found]
     least = problem.least_plan
     for b, free in enumerate(free_bytes):
