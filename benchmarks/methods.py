@@ -40,7 +40,7 @@ from taskit.planning.planner import decide, uniform_plan
 from taskit.planning.prepared_task import ComparedTask, compare_with_zoo, prepare_task
 from taskit.planning.recipe import Recipe
 from taskit.scheduler import Constraints
-from taskit.training.batches import VALIDATION
+from taskit.data.dataset import VALIDATION
 from taskit.training.run_folder import RunFolder
 from taskit.training.trainer import train
 from taskit.zoo.zoo import BUNDLED

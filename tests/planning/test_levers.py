@@ -7,13 +7,15 @@ import pytest
 from taskit.backbone.processors import make_collator
 from taskit.backbone.sources import find_backbone
 from taskit.data import load
+from taskit.planning.budget import Budget
 from taskit.planning.context import prepare
 from taskit.planning.levers import BATCH, CHECKPOINTING, LENGTH, QUANTIZATION, effects
+from taskit.planning.planner import decide
 from taskit.planning.recipe import Recipe
 from taskit.planning.step_spec import build_step_spec
 from tests.world import write_bert, write_topics
 
-RECIPE = Recipe(batch_size=8)
+RECIPE = Recipe(batch_size=8, micro_batch=8, gradient_checkpointing=False)
 
 
 @pytest.fixture(scope="module")
@@ -34,10 +36,12 @@ def test_effects_are_those_of_planning_anew(context):
     data, made = context
     ranks = [4] * len(made.step_spec.locations)
     before = made.step_spec.rehearse(ranks)
-    found = {(one.lever, one.value): one for one in effects(made, ranks)}
+    plan = decide(made, Budget("100%", fraction=1.0))
+    plan = replace(plan, locations=tuple(replace(place, rank=4) for place in plan.locations))
+    found = {(one.lever, one.value): one for one in effects(made, plan)}
     length = next(value for lever, value in found if lever == LENGTH)
     turned = {
-        (BATCH, "4"): step_spec_of(data, made.backbone, replace(RECIPE, batch_size=4)),
+        (BATCH, "4"): step_spec_of(data, made.backbone, replace(RECIPE, batch_size=4, micro_batch=4)),
         (LENGTH, length): step_spec_of(data, made.backbone, replace(RECIPE, max_length=int(length))),
         (CHECKPOINTING, "on"): step_spec_of(data, made.backbone, replace(RECIPE, gradient_checkpointing=True)),
         (QUANTIZATION, "8bit"): step_spec_of(data, made.backbone, RECIPE, quantization="8bit"),

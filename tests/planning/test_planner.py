@@ -23,6 +23,7 @@ from tests.tiny import tiny_model
 from tests.world import write_bert, write_llama, write_rhymes, write_tokenizer, write_topics
 
 RECIPE = Recipe(epochs=2, batch_size=8)
+NAMED = replace(RECIPE, micro_batch=8, gradient_checkpointing=False)  # so that ranks are all that is planned
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +36,8 @@ def world(tmp_path_factory):
     return folder
 
 
-def plan_topics(world, budget="60%", **options):
-    return make_plan(world / "topics.csv", str(world / "bert"), budget, recipe=RECIPE, **options)
+def plan_topics(world, budget="60%", recipe=RECIPE, **options):
+    return make_plan(world / "topics.csv", str(world / "bert"), budget, recipe=recipe, **options)
 
 
 @pytest.mark.parametrize("percent", [20, 60, 100])
@@ -142,11 +143,11 @@ def test_a_budget_under_the_frozen_base_names_the_shortfall(world):
 
 def test_a_budget_that_admits_no_lora_leaves_generation_nothing_to_train(world):
     with pytest.raises(BudgetError, match="admits no LoRA"):
-        make_plan(world / "rhymes.jsonl", str(world / "llama"), "0.001%", recipe=RECIPE)
+        make_plan(world / "rhymes.jsonl", str(world / "llama"), "0.001%", recipe=NAMED)
 
 
 def test_a_budget_that_admits_no_lora_trains_the_head_of_a_classifier(world, tmp_path):
-    plan = plan_topics(world, "0.001%")
+    plan = plan_topics(world, "0.001%", NAMED)
     assert not any(plan.ranks.values())
     assert plan.shortfall_bytes > 0
     result = train(plan, tmp_path / "run")
@@ -185,7 +186,7 @@ def test_constraints_hold_in_the_plan_and_survive_its_file(world, tmp_path):
 
 
 def test_every_location_is_explained(world):
-    plan = plan_topics(world)
+    plan = plan_topics(world, recipe=NAMED)
     assert plan.explanation is not None
     assert plan.explanation.price > 0
     for location, one in zip(plan.locations, plan.explanation.locations, strict=True):
@@ -195,7 +196,7 @@ def test_every_location_is_explained(world):
 
 
 def test_uniform_gives_the_largest_rank_that_fits_everywhere(world):
-    plan = plan_topics(world, "100%", method="uniform")
+    plan = plan_topics(world, "100%", NAMED, method="uniform")
     assert plan.method == "uniform"
     assert set(plan.ranks.values()) == {8}
     assert plan.memory.peak_bytes <= plan.budget_bytes
@@ -218,7 +219,7 @@ def test_wishes_that_make_no_sense_are_refused(world, options, says):
 
 def test_forced_locations_beyond_the_budget_name_the_shortfall(world):
     with pytest.raises(BudgetError, match=r"short of .* forced in need"):
-        plan_topics(world, "5%", constraints=Constraints(include=("*.0.*query",)))
+        plan_topics(world, "5%", NAMED, constraints=Constraints(include=("*.0.*query",)))
 
 
 def test_plans_of_before_constraints_are_still_read(saved, tmp_path):

@@ -1,4 +1,4 @@
-"""Planning recomputes blocks where that lets LoRA nearer the input, and nowhere else."""
+"""Planning spends what costs no quality first: smaller micro-batches, then blocks that are computed again."""
 
 from dataclasses import replace
 
@@ -18,7 +18,8 @@ from taskit.training.trainer import train
 from taskit.ui.frontier_view import at_percent, frontier_view
 from tests.world import write_bert, write_tokenizer, write_topics
 
-RECIPE = Recipe(epochs=1, batch_size=8)
+FREE = Recipe(epochs=1, batch_size=8)
+RECIPE = replace(FREE, micro_batch=8)  # named, so that recomputing blocks is all that is left
 HIDDEN = 32  # numbers of a token in the Bert of tests/world.py
 
 
@@ -29,9 +30,9 @@ def world(tmp_path_factory):
     return folder, write_bert(folder / "bert")
 
 
-def plan_with(world, budget, recomputing=None, **options):
+def plan_with(world, budget, recomputing=None, recipe=RECIPE, **options):
     folder, bert = world
-    recipe = replace(RECIPE, gradient_checkpointing=recomputing)
+    recipe = replace(recipe, gradient_checkpointing=recomputing)
     return make_plan(folder / "topics.csv", str(bert), budget, recipe=recipe, **options)
 
 
@@ -48,16 +49,34 @@ def test_a_narrow_budget_reaches_the_first_block_by_recomputing(world):
     assert not keeping.training.gradient_checkpointing
 
 
-def test_nothing_is_recomputed_where_every_block_fits(world):
-    plan = plan_with(world, "100%")
-    assert first_block(plan) == 0
+def test_smaller_micro_batches_come_before_anything_else(world):
+    """At 60 % every location gets the largest rank, as at 100 %, from smaller micro-batches alone."""
+    plan, whole = plan_with(world, "60%", recipe=FREE), plan_with(world, "200%", recipe=FREE)
+    assert plan.ranks == whole.ranks
+    assert plan.training.micro_batch < whole.training.micro_batch == 8
+    assert plan.training.gradient_accumulation == -(-8 // plan.training.micro_batch)
+    assert plan.training.recomputed_blocks == whole.training.recomputed_blocks == ()
+    assert [one.sentence.split()[1] for one in plan.savings] == ["micro-batches"]
+    assert not whole.savings
+
+
+def test_what_is_named_stays_named(world):
+    plan = plan_with(world, "60%", False)
+    assert (plan.training.micro_batch, plan.training.gradient_accumulation) == (8, 1)
     assert not plan.training.gradient_checkpointing
+    assert set(plan_with(world, "60%", recipe=FREE, constraints=Constraints(ranks=(3,))).ranks.values()) == {3}
 
 
-def test_nothing_is_recomputed_for_blocks_that_are_barred(world):
+def test_no_rank_reaches_half_of_its_matrix(world):
+    """The narrowest matrices of this Bert are 32 wide."""
+    assert max(plan_with(world, "1000%").ranks.values()) == 8
+    assert max(plan_with(world, "1000%", constraints=Constraints(ranks=(64,))).ranks.values()) == 64
+
+
+def test_nothing_is_recomputed_below_the_first_lora(world):
     plan = plan_with(world, "60%", constraints=Constraints(last_blocks=1))
     assert first_block(plan) == 2
-    assert not plan.training.gradient_checkpointing
+    assert all(name.endswith("layer.2") for name in plan.training.recomputed_blocks)
 
 
 def test_a_percentage_means_the_same_bytes_either_way(world):
@@ -70,20 +89,40 @@ def test_what_is_forced_in_may_fit_by_recomputing(world):
     with pytest.raises(BudgetError):
         plan_with(world, "60%", False, constraints=forced)
     assert plan_with(world, "60%", constraints=forced).training.gradient_checkpointing
-    with pytest.raises(BudgetError, match="short of the"):
+    with pytest.raises(BudgetError, match=r"short of the .* less\), or a smaller model\.$"):
         plan_with(world, "1%", constraints=forced)
 
 
 def test_the_backward_pass_ends_at_the_first_lora(world):
     """The inputs of blocks before it are not kept: one input, its own, is all that it may cost more."""
     folder, bert = world
+    step_spec = prepare(folder / "topics.csv", str(bert), recipe=RECIPE).step_spec
+    last = max(place.block for place in step_spec.locations)
+    ranks = [8 if place.block == last else 0 for place in step_spec.locations]
+    again = step_spec.checkpointing(True)
+    rows, tokens = next(shape for name, shape, _ in step_spec.conditions.batch.tensors if name == "input_ids")
+    assert again.rehearse(ranks) - step_spec.rehearse(ranks) < 4 * rows * tokens * HIDDEN
+    assert again.rehearse([0] * len(ranks)) == step_spec.rehearse([0] * len(ranks))
+
+
+@pytest.mark.parametrize("blocks", [(), (0,), (1,), (2,), (0, 2), (0, 1, 2)])
+def test_the_additive_profile_knows_any_recomputed_blocks(world, blocks):
+    folder, bert = world
     made = prepare(folder / "topics.csv", str(bert), recipe=RECIPE)
-    last = max(place.block for place in made.step_spec.locations)
-    ranks = [8 if place.block == last else 0 for place in made.step_spec.locations]
-    again = made.recomputing
-    rows, tokens = next(shape for name, shape, _ in made.step_spec.conditions.batch.tensors if name == "input_ids")
-    assert again.step_spec.rehearse(ranks) - made.step_spec.rehearse(ranks) < 4 * rows * tokens * HIDDEN
-    assert again.step_spec.rehearse([0] * len(ranks)) == made.step_spec.rehearse([0] * len(ranks))
+    profile, ranks = made.steps[0].profile, (8,) * len(made.step_spec.locations)
+    names = tuple(profile.recomputable[i].name for i in blocks)
+    peak = made.step_spec.checkpointing(bool(blocks), names).rehearse(ranks)
+    assert profile.recomputing(blocks).bytes(ranks) == pytest.approx(peak, rel=0.02)
+
+
+def test_profiles_of_all_micro_batches_lie_on_a_line(world):
+    folder, bert = world
+    made = prepare(folder / "topics.csv", str(bert), recipe=FREE)
+    ranks = (8,) * len(made.step_spec.locations)
+    assert [step.micro_batch for step in made.steps] == [8, 4, 3, 2, 1]
+    for step in made.steps:
+        peak = made.step_spec.passing(step.micro_batch).rehearse(ranks)
+        assert step.profile.recomputing(()).bytes(ranks) == pytest.approx(peak, rel=0.02)
 
 
 def test_the_peak_of_recomputing_is_measured_too(world, tmp_path):
@@ -127,10 +166,10 @@ def albert(tmp_path_factory):
 
 def test_a_backbone_that_cannot_recompute_is_planned_without(world, albert):
     made = prepare(world[0] / "topics.csv", str(albert), recipe=RECIPE)
-    assert made.recomputing is None
+    assert not any(step.profile.recomputable for step in made.steps)
     plan = decide(made, at_percent(60))
     assert not plan.training.gradient_checkpointing
-    lever = next(one for one in effects(made, tuple(plan.ranks.values())) if one.lever == CHECKPOINTING)
+    lever = next(one for one in effects(made, plan) if one.lever == CHECKPOINTING)
     assert lever.bytes is None
     with pytest.raises(PlanError, match="--no-gradient-checkpointing"):
         prepare(world[0] / "topics.csv", str(albert), recipe=replace(RECIPE, gradient_checkpointing=True))
