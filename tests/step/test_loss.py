@@ -1,11 +1,12 @@
 """The loss in chunks against the model's own, or against the literal mean over the learned tokens."""
 
 import gc
-from functools import partial
+from functools import partial, wraps
 
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
+from transformers import BambaConfig, BambaForCausalLM, BartConfig, BartForCausalLM
 
 from taskit.backbone.target_modules import find_locations
 from taskit.errors import BackboneError
@@ -18,8 +19,8 @@ from taskit.step.loss import CHUNK_BYTES, LEAST_CHUNK, loss_chunk, loss_of, row_
 from taskit.step.recompute import use_checkpointing
 from taskit.step.step import make_optimizer, train_step
 from tests.memory.steps import allocated_peak
-from tests.step.text_models import MODELS, text_batch, text_model
-from tests.tiny import tiny_model
+from tests.step.text_models import BART, MODELS, SEQ2SEQ, text_batch, text_model
+from tests.tiny import HEADS, SIZES, tiny_model
 
 TASK = "text-generation"
 SAME = 1e-6  # relative, in float32
@@ -203,6 +204,7 @@ def test_a_model_that_does_more_to_its_logits_keeps_its_own_loss(monkeypatch, ch
     model, batch = text_model("opt"), text_batch("opt")
     forward = type(model).forward
 
+    @wraps(forward)
     def changed(self, *args, labels=None, **kwargs):
         output = forward(self, *args, **kwargs)
         output.logits = change(output.logits)
@@ -214,13 +216,27 @@ def test_a_model_that_does_more_to_its_logits_keeps_its_own_loss(monkeypatch, ch
     own = model(**batch).loss
     with pytest.raises(BackboneError, match="cannot be taken in chunks"):
         loss_of(model, batch, 4)
+    assert "forward" not in vars(model.lm_head)
     assert loss_of(model, batch, None).item() == own.item()
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        BartForCausalLM(BartConfig(**SEQ2SEQ, **BART)),  # its labels are not shifted
+        BambaForCausalLM(BambaConfig(**SIZES, **HEADS, vocab_size=50, mamba_n_heads=4, mamba_d_head=8)),  # z-loss
+    ],
+    ids=lambda model: type(model).__name__,
+)
+def test_a_decoder_of_another_loss_keeps_it(model):
+    assert loss_chunk(model) is None
 
 
 def test_an_auxiliary_loss_that_is_not_in_the_output_stays_the_models(monkeypatch):
     model = text_model("mixtral")
     forward = type(model).forward
 
+    @wraps(forward)
     def silent(self, *args, **kwargs):
         output = forward(self, *args, **kwargs)
         output.aux_loss = None
