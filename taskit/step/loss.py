@@ -167,11 +167,12 @@ class _ChunkedLoss(torch.autograd.Function):
     ) -> Tensor:
         taken = hidden.flatten(0, 1).index_select(0, index)
         below = settings.graph and hidden.requires_grad
-        sums: list[Tensor | None] = [None] * len(trained)
+        # where no token is learned, gradients of zero: processes add up theirs
+        sums = [None if len(index) else torch.zeros_like(one, dtype=torch.float32) for one in trained]
         loss = torch.zeros((), device=hidden.device)
         for part, of in zip(taken.split(settings.chunk), targets.split(settings.chunk), strict=True):
             if not len(part):
-                break  # no token is learned
+                break
             value, gradients = _chunk_loss(part, of, settings, trained, below)
             loss += value
             if below:
