@@ -6,6 +6,7 @@ pass: the loss is the end of the graph, so that nothing has to be kept but the g
 what is trained in the head.
 """
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from taskit.step.targets import inputs_of
 CHUNK_BYTES = 32 * 2**20  # of a chunk's logits in float32
 LEAST_CHUNK = 64  # tokens: with fewer the head's product is limited by reading its weight
 IGNORED = -100
+# What a decoder whose loss is known uses for it, by name.
+USUAL = {"loss", "loss_function", "aux_loss", "router_aux_loss_coef", "load_balancing_loss_func"}
 
 
 def loss_of(
@@ -82,11 +85,11 @@ def row_losses(model: Any, batch: Batch, chunk: int | None, learned: int | None 
 def loss_chunk(model: Any) -> int | None:
     """Tokens in a chunk of the loss of ``model``, a power of two; None where it has to keep its own loss.
 
-    That is where it writes no text, or does more to its logits than can be done in chunks.  The model is asked: it
-    runs on two tokens, where its weights are; on meta, inside ``simulated_device``.
+    That is where it writes no text, or does more to its logits, or in its loss, than can be done in chunks.  The
+    model is asked: it runs on two tokens, where its weights are; on meta, inside ``simulated_device``.
     """
     base = base_of(model)
-    if base.get_output_embeddings() is None or not (base.config.is_encoder_decoder or _shifts(base)):
+    if base.get_output_embeddings() is None or not (base.config.is_encoder_decoder or _is_usual(base)):
         return None
     weight = base.get_input_embeddings().weight
     tokens = torch.zeros((1, 2), dtype=torch.long, device=weight.device)
@@ -98,11 +101,16 @@ def loss_chunk(model: Any) -> int | None:
     return max(1 << (CHUNK_BYTES // (4 * words)).bit_length() >> 1, LEAST_CHUNK)
 
 
-def _shifts(base: Any) -> bool:
-    """Whether the loss of a decoder is Transformers' of the token after each."""
+def _is_usual(base: Any) -> bool:
+    """Whether the loss of a decoder is Transformers' of the token after each, and what experts add to it, alone.
+
+    Read off the names in its forward: of 275 decoders of Transformers 5 those of BART's kind do not shift the labels,
+    and a few more add losses of their own.
+    """
     from transformers.loss.loss_utils import ForCausalLMLoss
 
-    return base.loss_function is ForCausalLMLoss
+    used = {name for name in inspect.unwrap(type(base).forward).__code__.co_names if "loss" in name.lower()}
+    return "loss_function" in used and used <= USUAL and base.loss_function is ForCausalLMLoss
 
 
 @contextmanager
@@ -159,11 +167,12 @@ class _ChunkedLoss(torch.autograd.Function):
     ) -> Tensor:
         taken = hidden.flatten(0, 1).index_select(0, index)
         below = settings.graph and hidden.requires_grad
-        sums: list[Tensor | None] = [None] * len(trained)
+        # where no token is learned, gradients of zero: processes add up theirs
+        sums = [None if len(index) else torch.zeros_like(one, dtype=torch.float32) for one in trained]
         loss = torch.zeros((), device=hidden.device)
         for part, of in zip(taken.split(settings.chunk), targets.split(settings.chunk), strict=True):
             if not len(part):
-                break  # no token is learned
+                break
             value, gradients = _chunk_loss(part, of, settings, trained, below)
             loss += value
             if below:
