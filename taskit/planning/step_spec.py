@@ -19,6 +19,7 @@ from taskit.memory.numbers import extrapolate_peak, extrapolate_profile
 from taskit.memory.profile import MemoryProfile
 from taskit.memory.quantized import quantize_empty
 from taskit.memory.rehearsal import rehearse, take_step
+from taskit.memory.simulated_device import simulated_device
 from taskit.memory.trace import trace
 from taskit.planning.micro_batches import MicroBatch, longest_batches
 from taskit.planning.plan import MemoryEstimate, PlannedLocation
@@ -206,7 +207,7 @@ def build_step_spec(
             runtime_bytes=runtime_bytes(device),
             evaluation=micro_batches[0].evaluation,
             recomputed=recipe.recomputed_blocks,
-            loss_chunk=recipe.loss_chunk or (loss_chunk(model) if data.info.task in WRITING else None),
+            loss_chunk=recipe.loss_chunk or _loss_chunk(backbone, data.info, device),
         ),
         on_progress=cache(on_progress),  # once is enough
         quantization=backbone.quantization,
@@ -216,6 +217,18 @@ def build_step_spec(
         micro_batches=micro_batches,
         training_rows=training_rows,
     )
+
+
+def _loss_chunk(backbone: Backbone, info: DataInfo, device: str) -> int | None:
+    """Tokens whose logits are made at once; None for what writes no text, or whose head cannot be taken apart."""
+    if info.task not in WRITING:
+        return None
+    model = empty_model(backbone, task=info.task, labels=info.labels)  # fewer bits change nothing of its head
+    try:
+        with simulated_device(device):
+            return loss_chunk(model)
+    except RuntimeError:  # it reads numbers of its inputs
+        return None
 
 
 def empty_build(backbone: Backbone, info: DataInfo, device: str) -> "PreTrainedModel":

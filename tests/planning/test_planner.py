@@ -230,7 +230,7 @@ def test_plans_of_before_constraints_are_still_read(saved, tmp_path):
 
 @pytest.fixture(scope="module")
 def saved(world):
-    plan_topics(world).save(world / "plan.json")
+    plan_topics(world, recipe=NAMED).save(world / "plan.json")
     return json.loads((world / "plan.json").read_text())
 
 
