@@ -159,10 +159,6 @@ class _Found:
     time: float
     needed_bytes: int
 
-    @property
-    def order(self) -> tuple[float, float, int]:
-        return self.score, -self.time, -self.needed_bytes
-
 
 @dataclass(frozen=True, slots=True)
 class _Way:
@@ -243,34 +239,32 @@ class _Way:
 
 def _best(ways: Sequence[_Way], budgets: Sequence[int]) -> list[_Found]:
     """Return the best plan of all ways per budget; a way is searched where its bound exceeds what is found."""
-    best: list[_Found | None] = [None] * len(budgets)
-
-    def take(b: int, found: _Found | None) -> None:
-        if found is not None and (best[b] is None or found.order > best[b].order):
-            best[b] = found
-
+    candidates: list[list[_Found]] = [[] for _ in budgets]
     bounds = np.full((len(ways), len(budgets)), -math.inf)
     for w, way in enumerate(ways):
         largest = way.largest()
         for b, budget in enumerate(budgets):
             if largest is not None and largest.needed_bytes <= budget:
-                take(b, largest)
+                candidates[b].append(largest)
             elif budget >= way.base:
                 bounds[w, b] = way.best_score
-    scores = np.array([-math.inf if found is None else found.score for found in best])
+    scores = _scores(candidates)
     for w, way in enumerate(ways):
         close = np.flatnonzero(bounds[w] > scores)
         if len(ways) > 1 and len(close):
             bounds[w, close] = way.bounds([budgets[b] for b in close.tolist()])
-    while (open_ := bounds > scores).any():
-        promising = np.where(open_, bounds, -math.inf).argmax(axis=0)[open_.any(axis=0)]
-        w = int(np.bincount(promising).argmax())
-        within = np.flatnonzero(open_[w]).tolist()
+    while (bounds > scores).any():
+        w = int(np.bincount(bounds.argmax(axis=0)[(bounds > scores).any(axis=0)]).argmax())
+        within = np.flatnonzero(bounds[w] > scores).tolist()
         for b, found in zip(within, ways[w].plans([budgets[b] for b in within]), strict=True):
-            take(b, found)
+            candidates[b] += [] if found is None else [found]
         bounds[w] = -math.inf
-        scores = np.array([-math.inf if found is None else found.score for found in best])
-    if any(found is None for found in best):
+        scores = _scores(candidates)
+    if not all(candidates):
         nothing = min((way.nothing() for way in ways), key=lambda found: (found.needed_bytes, found.time))
-        best = [nothing if found is None else found for found in best]
-    return best
+        candidates = [found or [nothing] for found in candidates]
+    return [max(found, key=lambda one: (one.score, -one.time, -one.needed_bytes)) for found in candidates]
+
+
+def _scores(candidates: Sequence[Sequence[_Found]]) -> np.ndarray:
+    return np.array([max((one.score for one in found), default=-math.inf) for found in candidates])

@@ -19,8 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from taskit.scheduler.options import Option
-from taskit.scheduler.problem import BlockChoice
 from taskit.scheduler.states import structure_of
+from taskit.scheduler.storages import BlockChoice
 
 
 @dataclass(frozen=True, slots=True)
