@@ -214,8 +214,8 @@ def _forget_cheapest(states: np.ndarray, by_size: np.ndarray, decided: np.ndarra
     Those of a block that is still to be decided count as wanted from then on, which is never too little either.
     """
     states = states.copy()
-    contested: np.ndarray = states.any(axis=0) & ~states.all(axis=0)
-    for storage in by_size[contested[by_size]].tolist():
+    contested = np.flatnonzero(states.any(axis=0) & ~states.all(axis=0))
+    for storage in by_size[np.isin(by_size, contested)].tolist():
         states[:, storage] = not decided[storage]
         merged, index = _distinct(states)
         if len(merged) <= MAX_STATES:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks.schedulers.milp import joint_milp
+from benchmarks.schedulers.joint_milp import joint_milp
 from taskit.errors import BudgetError, PlanError
 from taskit.memory.profile import RecomputableBlock
 from taskit.scheduler import RANKS, Constraints, Step, frontier, joint_frontier, joint_schedule, solvers
