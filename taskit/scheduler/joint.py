@@ -121,7 +121,11 @@ def joint_frontier(
     rank_limits: Sequence[int] | None = None,
     bins: int | None = None,
 ) -> tuple[JointSchedule, ...]:
-    """Return `joint_schedule` at every one of `budgets` (bytes), from at most one table per step."""
+    """Return `joint_schedule` at every one of `budgets` (bytes), from at most one table per step.
+
+    A larger budget never gives a worse plan here. The bins are those of the largest budget of each step, so alone a
+    small budget is solved in finer ones and may score some hundredths of a per cent more.
+    """
     if not steps or any(step.profile.locations != steps[0].profile.locations for step in steps):
         raise PlanError("The steps are none or disagree on the locations; give at least one, of the same backbone.")
     if not 0 <= time_price < math.inf:
