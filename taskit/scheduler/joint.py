@@ -135,8 +135,11 @@ def joint_frontier(
         common = (step.profile, importance, constraints, gain, rank_parameters, rank_limits)
         problem = build_problem(*common, step.block_time, time_price)
         base = step.profile.bytes([0] * len(importance))
+        cheapest = problem.cheapest_insertion
+        needed = base + problem.bytes_of(cheapest)
+        options = rank_options(problem)
         ways.append(
-            _Way(index, step, problem, rank_options(problem), base, constraints.common_rank, time_price, bins)
+            _Way(index, step, problem, options, base, cheapest, needed, constraints.common_rank, time_price, bins)
         )
     if not budgets:
         return ()
@@ -166,13 +169,15 @@ class _Found:
 
 @dataclass(frozen=True, slots=True)
 class _Way:
-    """A step with its problem; `base` is the peak where nothing is inserted."""
+    """A step with its problem; peaks: `base` where nothing is inserted, `needed_bytes` of the cheapest insertion."""
 
     index: int
     step: Step
     problem: Problem
     options: list[list[Option]]
     base: int
+    cheapest: list[int]
+    needed_bytes: int
     common_rank: bool
     time_price: float
     bins: int | None
@@ -220,25 +225,18 @@ class _Way:
         values = unit * value_bounds(trellis, free_bytes, self.problem.span_bytes)
         return np.minimum(values - self.time_price * slowest + ROUNDING, self.best_score)
 
-    def plans(self, budgets: Sequence[int]) -> list[_Found | None]:
-        """The best plan within each budget, None where nothing can be inserted."""
+    def plans(self, budgets: Sequence[int]) -> list[_Found]:
+        """The best plan found within each budget; the cheapest insertion where none is."""
         solve = common_rank_plans if self.common_rank else best_plans
         free_bytes = [budget - self.base for budget in budgets]
         plans = solve(self.problem, free_bytes, self.bins or default_bins(self.problem))
-        inserts = [plan is not None and any(plan[: len(self.problem.locations)]) for plan in plans]
-        if not all(inserts):
-            cheapest = self.problem.cheapest_insertion
-            size = self.problem.bytes_of(cheapest)
-            plans = [
-                plan if good else cheapest if size <= free else None
-                for plan, good, free in zip(plans, inserts, free_bytes, strict=True)
-            ]
-        return [None if plan is None else self.found(plan) for plan in plans]
+        n = len(self.problem.locations)
+        return [self.found(plan if plan is not None and any(plan[:n]) else self.cheapest) for plan in plans]
 
     def nothing(self) -> _Found:
         """Nothing inserted, and blocks recomputed as the cheapest insertion would need it."""
-        cheapest, n = self.problem.cheapest_insertion, len(self.problem.locations)
-        return self.found([0] * n + cheapest[n:], self.base + self.problem.bytes_of(cheapest))
+        n = len(self.problem.locations)
+        return self.found([0] * n + self.cheapest[n:], self.needed_bytes)
 
 
 def _best(ways: Sequence[_Way], budgets: Sequence[int]) -> list[_Found]:
@@ -250,7 +248,7 @@ def _best(ways: Sequence[_Way], budgets: Sequence[int]) -> list[_Found]:
         for b, budget in enumerate(budgets):
             if largest is not None and largest.needed_bytes <= budget:
                 candidates[b].append(largest)
-            elif budget >= way.base:
+            elif budget >= way.needed_bytes:
                 bounds[w, b] = way.best_score
     scores = _scores(candidates)
     for w, way in enumerate(ways):
@@ -261,7 +259,7 @@ def _best(ways: Sequence[_Way], budgets: Sequence[int]) -> list[_Found]:
         w = int(np.bincount(bounds.argmax(axis=0)[(bounds > scores).any(axis=0)]).argmax())
         within = np.flatnonzero(bounds[w] > scores).tolist()
         for b, found in zip(within, ways[w].plans([budgets[b] for b in within]), strict=True):
-            candidates[b] += [] if found is None else [found]
+            candidates[b].append(found)
         bounds[w] = -math.inf
         scores = _scores(candidates)
     if not all(candidates):

@@ -65,10 +65,20 @@ class Problem:
         """The smallest plan that inserts anything of worth: one location, unless some are forced in."""
         if self.forced.any():
             return self.least_plan
-        ranks = np.diag(self.ranks[(self.values > 0).argmax(axis=1)]) * self.values.any(axis=1)
-        plans = [self.in_fewest_bytes(row) for row in ranks.tolist() if any(row)]
-        most = math.inf if self.max_parameters is None else self.max_parameters
-        return min(plans, key=lambda plan: (self.parameters_of(plan) > most, self.bytes_of(plan)))
+        rank = (self.values > 0).argmax(axis=1)  # the lowest of worth
+        rows = np.arange(len(rank))
+        stored = self.needs * self.sizes.astype(float)
+        price = self.bytes[rows, rank] + stored[:, self.home < 0].sum(axis=1)
+        of_block = self.home[:, None] == np.arange(len(self.blocks))
+        kept, recomputed = stored @ (of_block & ~self.inputs[:, None]), stored @ (of_block & self.inputs[:, None])
+        for b, block in enumerate(self.blocks):
+            spared = self.spared[rows, rank] * ((rows >= block.first) & (rows < block.end))
+            price += np.minimum(kept[:, b], recomputed[:, b] - spared)
+        price[~self.values.any(axis=1)] = math.inf
+        if self.max_parameters is not None:
+            price[self.parameters[rows, rank] > self.max_parameters] = math.inf
+        k = int(price.argmin())
+        return self.in_fewest_bytes([int(self.ranks[rank[k]]) if i == k else 0 for i in range(len(price))])
 
     @property
     def span_bytes(self) -> int:

@@ -46,7 +46,7 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Trellis:
-    """One state before the first layer, one after the last; none where nothing can be inserted but something has to."""
+    """One state before the first layer, one after the last; none where something has to be inserted, but cannot."""
 
     layers: tuple[Layer, ...]
     entries: tuple[int, ...]  # per layer: the entry of a plan that it decides
