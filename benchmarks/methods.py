@@ -30,6 +30,7 @@ from rich.table import Table
 from benchmarks import common
 from benchmarks.references import REFERENCES, train_reference
 from benchmarks.transferring.families import Family, draw, families
+from taskit.data.dataset import VALIDATION
 from taskit.errors import TaskITError
 from taskit.methods import METHODS, find_method
 from taskit.methods.method import read_options
@@ -40,7 +41,6 @@ from taskit.planning.planner import decide, uniform_plan
 from taskit.planning.prepared_task import ComparedTask, compare_with_zoo, prepare_task
 from taskit.planning.recipe import Recipe
 from taskit.scheduler import Constraints
-from taskit.data.dataset import VALIDATION
 from taskit.training.run_folder import RunFolder
 from taskit.training.trainer import train
 from taskit.zoo.zoo import BUNDLED

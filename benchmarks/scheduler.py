@@ -5,11 +5,13 @@
 One run measures: 500 small instances against exhaustive search; six real architectures at five budgets each against
 what HiGHS finds and the bound that it proves; time and memory at 168 and 560 locations, one budget and 100; the
 baselines side by side; plans with a bound on parameters, which beyond 24 locations are not exact; monotonicity and
-scale invariance.  Times are the best of several, processor time of one thread.  Seeds draw importances; the part
-against HiGHS goes over all of them, the others take the first.
+scale invariance; and the joint search over ranks, recomputed blocks and micro-batches, timed and against HiGHS (six
+programs for each budget, which share its time).  Times are the best of several, processor time of one thread.  Seeds
+draw importances; the parts against HiGHS go over all of them, the others take the first.
 """
 
 import itertools
+import math
 import time
 import tracemalloc
 from collections.abc import Callable, Sequence
@@ -21,18 +23,34 @@ import numpy as np
 from benchmarks.architectures import ARCHITECTURES
 from benchmarks.common import Results, options
 from benchmarks.schedulers import BASELINES, run
+from benchmarks.schedulers.joint_milp import joint_milp
 from benchmarks.schedulers.milp import milp
 from taskit.backbone.heads import head_names
 from taskit.backbone.target_modules import find_locations
 from taskit.memory.conditions import Conditions
 from taskit.memory.profile import MemoryProfile
 from taskit.memory.trace import trace
-from taskit.scheduler import Constraints, frontier, schedule, schedule_uniform
-from tests.profiles import llama_profile, sequential_profile
+from taskit.scheduler import (
+    TIME_PRICE,
+    Constraints,
+    JointSchedule,
+    Step,
+    frontier,
+    joint_frontier,
+    joint_schedule,
+    schedule,
+    schedule_uniform,
+)
+from tests.profiles import in_blocks, llama_profile, of_rows, sequential_profile
 from tests.reference import all_strategies, union_bytes
 
 SHARES = (20, 40, 60, 80, 100)  # per cent of the way from no update to LoRA r = 8 everywhere
 TIMED = {"168 locations": (24, 0.060), "560 locations": (80, 0.600)}  # blocks of seven, bar in seconds
+
+JOINT_SHARES = (1, 3, 10, 30, 60)  # per cent from the least that trains anything to r = 8 at the whole batch
+MICRO_BATCHES, TIMES = (32, 16, 8, 4, 2, 1), (1.0, 0.95, 0.97, 1.03, 1.2, 1.53)  # measured: MiniLM on TREC
+RECOMPUTED = 0.45  # of the step's time, for all blocks
+JOINT_BARS = {1: 0.150, 100: 0.500}  # budgets at once: seconds
 
 SIX = ("ViT-B/16", "Swin-T", "BERT-base", "T5-base", "Llama-1B", "Qwen3-0.6B")
 
@@ -202,6 +220,67 @@ def properties(seed: int) -> dict:
     }
 
 
+def joint_steps(profile: MemoryProfile) -> list[Step]:
+    """The same step by micro-batches of 32 rows and less, from the profile of all; every block may be recomputed."""
+    whole = profile if profile.recomputable else in_blocks(profile)
+    blocks = len(whole.recomputable)
+    return [
+        Step(of_rows(whole, rows / MICRO_BATCHES[0]), rows, time, (time * RECOMPUTED / blocks,) * blocks)
+        for rows, time in zip(MICRO_BATCHES, TIMES, strict=True)
+    ]
+
+
+def joint_budgets(steps: Sequence[Step], shares: Sequence[float]) -> list[int]:
+    importance = [1.0] * len(steps[0].profile.locations)
+    base = steps[-1].profile.bytes([0] * len(importance))
+    (empty,) = joint_frontier(steps, importance, (base,))
+    low, high = base + empty.schedule.shortfall_bytes, steps[0].profile.bytes([8] * len(importance))
+    return [low + int((high - low) * share / 100) for share in shares]
+
+
+def score(plan: JointSchedule, importance: Sequence[float]) -> float:
+    return plan.schedule.objective / math.fsum(importance) - TIME_PRICE * plan.time
+
+
+def joint_timings(seed: int) -> list[dict]:
+    """210 locations in 30 blocks, six micro-batches: one budget, and a frontier."""
+    steps = joint_steps(llama_profile(30, tokens=32 * 128))
+    importance, rows = importance_of(steps[0].profile, seed), []
+    for share in JOINT_SHARES:
+        (budget,) = joint_budgets(steps, (share,))
+        work = lambda b=budget: joint_schedule(steps, importance, b)  # noqa: E731
+        rows.append(timed(f"210 locations, {share} %", work, JOINT_BARS[1]))
+    budgets = joint_budgets(steps, range(1, 101))
+    rows.append(timed("210 locations, frontier", lambda: joint_frontier(steps, importance, budgets), JOINT_BARS[100]))
+    found = [score(plan, importance) for plan in joint_frontier(steps, importance, budgets)]
+    falls = sum(b < a - 1e-9 for a, b in itertools.pairwise(found))
+    rows.append({"case": "a larger budget", "falls": falls, "holds": not falls})
+    show(rows[-1])
+    return rows
+
+
+def joint_against_milp(architecture: str, share: int, seed: int, seconds: float) -> dict:
+    steps = joint_steps(traced(architecture))
+    importance, (budget,) = importance_of(steps[0].profile, 1 + seed), joint_budgets(steps, (share,))
+    taken, plan = best_time(lambda: joint_schedule(steps, importance, budget), 3)
+    optimum = joint_milp(steps, importance, budget, time_price=TIME_PRICE, seconds=seconds)
+    found, step = score(plan, importance), steps[plan.step]
+    row = {
+        "locations": len(importance),
+        "blocks": len(step.block_time),
+        "micro_batch": step.micro_batch,
+        "recomputed": len(plan.recomputed),
+        "seconds": taken,
+        "score": found,
+        "milp": optimum.objective,
+        "bound": optimum.bound,
+        "over_budget": union_bytes(step.profile.recomputing(plan.recomputed), plan.schedule.ranks) > budget,
+    }
+    row["holds"] = found >= optimum.objective - 2e-3 * abs(optimum.objective) and not row["over_budget"]
+    show(row)
+    return row
+
+
 def show(row: dict) -> None:
     cells = (f"{k} {v:.5g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items())
     print("  " + "  ".join(cells), flush=True)
@@ -222,6 +301,10 @@ def main() -> None:
     problems = itertools.product(chosen.seeds, names, shares)
     keys = [{"architecture": name, "share": share, "seed": seed} for seed, name, share in problems]
     results.rows("mixed-integer", keys, lambda **key: against_milp(**key, seconds=limit))
+    results.part("joint, timings", lambda: joint_timings(first))
+    problems = itertools.product(chosen.seeds, names, JOINT_SHARES[1::2] if quick else JOINT_SHARES)
+    keys = [{"architecture": name, "share": share, "seed": seed} for seed, name, share in problems]
+    results.rows("joint", keys, lambda **key: joint_against_milp(**key, seconds=limit / len(MICRO_BATCHES)))
     results.end()
 
 

@@ -261,8 +261,8 @@ def _by_micro_batch(step_spec: StepSpec, whole: MemoryProfile) -> dict[int, Memo
         return {largest.size: whole}
     few = next((one for one in smaller if one.training.rows <= FEW), smaller[-1])
     profile, rows = step_spec.passing(few.size).trace(), (few.training.rows, largest.training.rows)
-    found = {largest.size: whole}
-    for one in smaller:
+    found = {}
+    for one in step_spec.micro_batches:
         found[one.size] = profile.at_rows(one.training.rows, rows[0], whole, rows[1])
     return found
 

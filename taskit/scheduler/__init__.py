@@ -10,6 +10,7 @@ from taskit.scheduler.search import Schedule, frontier, schedule, schedule_unifo
 __all__ = [
     "ANY",
     "RANKS",
+    "TIME_PRICE",
     "Constraints",
     "Explanation",
     "JointSchedule",

@@ -120,6 +120,8 @@ def binned_plans(trellis: Trellis, budgets: Sequence[int], span_bytes: int, bins
     Budgets are bytes above the empty strategy.
     `span_bytes` is the price of the largest strategy; `bins` the number of bins, U in the paper, that cover it.
     """
+    if not trellis.layers[-1].states:
+        return [None for _ in budgets]
     width = max(1, -(-span_bytes // bins))
     roundings = 2 * len(trellis.layers)
     drift = math.isqrt(roundings) + 1 if width > 1 else 0  # how many bins off rounding may put a strategy

@@ -11,8 +11,9 @@ import numpy as np
 from taskit.memory.profile import MemoryProfile
 from taskit.scheduler.constraints import ANY, Candidate, Constraints
 from taskit.scheduler.gain import rank_gain
-from taskit.scheduler.problem import coverage, limits_of
+from taskit.scheduler.problem import limits_of
 from taskit.scheduler.search import Schedule, frontier
+from taskit.scheduler.storages import coverage
 
 NEIGHBOURHOOD = 1 / 8  # of the plan's bytes above the frozen base: how far to either side the price is measured
 

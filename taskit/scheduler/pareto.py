@@ -32,6 +32,8 @@ def pareto_plans(
 
     The list of a budget that not even the forced locations fit in is None.
     """
+    if not trellis.layers[-1].states:
+        return [None for _ in budgets]
     table = [[Points(*(np.zeros(1, np.int64) for _ in range(6)))]]
     for layer in trellis.layers:
         table.append([_arrive(table[-1], layer, state, max_parameters) for state in range(layer.states)])

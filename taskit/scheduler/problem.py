@@ -6,7 +6,6 @@ Input that makes no sense raises an error whose message is one sentence.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import chain
 
 import numpy as np
 
@@ -14,25 +13,8 @@ from taskit.errors import BudgetError, PlanError
 from taskit.memory.profile import MemoryProfile
 from taskit.scheduler.constraints import Candidate, Constraints
 from taskit.scheduler.gain import rank_gain
+from taskit.scheduler.storages import BlockChoice, block_choices, storages_of
 from taskit.terminal import show_bytes
-
-
-@dataclass(frozen=True, slots=True)
-class BlockChoice:
-    """A block that may be recomputed, as the search sees it.
-
-    Args:
-        index: into `MemoryProfile.recomputable`.
-        first, end: its locations are `first <= k < end`, as indices into `Problem.locations`.
-        time: what recomputing it adds to the step.
-        keep_value: what keeping its inside is worth, in the unit of `Problem.values`.
-    """
-
-    index: int
-    first: int
-    end: int
-    time: float
-    keep_value: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +65,20 @@ class Problem:
         """The smallest plan that inserts anything of worth: one location, unless some are forced in."""
         if self.forced.any():
             return self.least_plan
-        ranks = np.diag(self.ranks[(self.values > 0).argmax(axis=1)]) * self.values.any(axis=1)
-        plans = [self.in_fewest_bytes(row) for row in ranks.tolist() if any(row)]
-        most = math.inf if self.max_parameters is None else self.max_parameters
-        return min(plans, key=lambda plan: (self.parameters_of(plan) > most, self.bytes_of(plan)))
+        rank = (self.values > 0).argmax(axis=1)  # the lowest of worth
+        rows = np.arange(len(rank))
+        stored = self.needs * self.sizes.astype(float)
+        price = self.bytes[rows, rank] + stored[:, self.home < 0].sum(axis=1)
+        of_block = self.home[:, None] == np.arange(len(self.blocks))
+        kept, recomputed = stored @ (of_block & ~self.inputs[:, None]), stored @ (of_block & self.inputs[:, None])
+        for b, block in enumerate(self.blocks):
+            spared = self.spared[rows, rank] * ((rows >= block.first) & (rows < block.end))
+            price += np.minimum(kept[:, b], recomputed[:, b] - spared)
+        price[~self.values.any(axis=1)] = math.inf
+        if self.max_parameters is not None:
+            price[self.parameters[rows, rank] > self.max_parameters] = math.inf
+        k = int(price.argmin())
+        return self.in_fewest_bytes([int(self.ranks[rank[k]]) if i == k else 0 for i in range(len(price))])
 
     @property
     def span_bytes(self) -> int:
@@ -170,8 +162,8 @@ def build_problem(
     admitted = ranks <= np.array(limits_of(profile, constraints, rank_limits))[locations, None]
     values = np.outer(worth / worth.max(), h) * admitted
     prices = [time_price * time * float(values.max(axis=1).sum()) for time in block_times]
-    blocks = _block_choices(profile, locations, block_times, prices)
-    needs, sizes, home, inputs = _storages(profile, locations, blocks)
+    blocks = block_choices(profile, locations, block_times, prices)
+    needs, sizes, home, inputs = storages_of(profile, locations, blocks)
     problem = Problem(
         locations=locations,
         forced=np.array([bool(found[k].forced_by) for k in locations.tolist()]),
@@ -220,46 +212,6 @@ def check_floor(needed: int, forced: bool, budget: int) -> None:
             f"{needed} bytes ({show_bytes(needed)}) that the {what} before anything else is inserted; raise the "
             "budget or lower the batch size."
         )
-
-
-def coverage(profile: MemoryProfile) -> tuple[np.ndarray, np.ndarray]:
-    """Return who needs what, bool of shape (locations, storages), and the storages' bytes, int64."""
-    sizes = np.array([storage.bytes for storage in profile.storages], np.int64)
-    readers = [len(storage.needed_by) for storage in profile.storages]
-    rows = np.fromiter(chain.from_iterable(s.needed_by for s in profile.storages), np.intp, sum(readers))
-    needs = np.zeros((len(profile.locations), len(sizes)), bool)
-    needs[rows, np.repeat(np.arange(len(sizes)), readers)] = True
-    return needs, sizes
-
-
-def _block_choices(
-    profile: MemoryProfile, locations: np.ndarray, times: Sequence[float], prices: Sequence[float]
-) -> tuple[BlockChoice, ...]:
-    """The blocks in or above which something may be inserted; below that nothing is kept anyway."""
-    found = []
-    for index, (time, price) in enumerate(zip(times, prices, strict=True)):
-        block = profile.recomputable[index]
-        first, end = np.searchsorted(locations, (block.first, block.last + 1)).tolist()
-        if end:
-            found.append(BlockChoice(index, first, end, time, price))
-    return tuple(found)
-
-
-def _storages(
-    profile: MemoryProfile, locations: np.ndarray, blocks: Sequence[BlockChoice]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Return needs, sizes, home and inputs of `Problem`: the profile's storages, then the input of every block."""
-    needs, sizes = coverage(profile)
-    choice_of = {block.index: b for b, block in enumerate(blocks)}
-    home = [choice_of.get(-1 if storage.block is None else storage.block, -1) for storage in profile.storages]
-    ends = np.array([block.end for block in blocks], int)
-    below = np.arange(len(locations))[:, None] < ends
-    return (
-        np.hstack([needs[locations], below]),
-        np.append(sizes, np.array([profile.recomputable[block.index].input_bytes for block in blocks], np.int64)),
-        np.array([*home, *range(len(blocks))], int),
-        np.arange(len(sizes) + len(blocks)) >= len(sizes),
-    )
 
 
 def _parameters(

@@ -18,7 +18,8 @@ from taskit.scheduler.problem import Problem
 from taskit.scheduler.trellis import Trellis, build_trellis
 
 BINS_PER_LOCATION = 200  # U grows with the locations; the paper's 500 in all lose 5 to 14 % of the objective
-JOINT_BINS_PER_LOCATION = 100  # where blocks are decided too: twice the states, and a table per step
+JOINT_BINS_PER_LOCATION = 60  # where blocks are decided too: twice the states, but no bin above the largest budget
+FEWEST_JOINT_BINS = 12_000
 MOST_CELLS = 30_000_000  # bins times locations: keeps the table below 100 MB
 EXACT_LOCATIONS = 24  # up to here Pareto lists are tried before the bins
 BY_RANK = ("bytes", "spared", "parameters", "admitted", "values")  # the fields of a problem with a column per rank
@@ -26,8 +27,9 @@ HALVINGS = 14  # of the interval that the price of a parameter lies in
 
 
 def default_bins(problem: Problem) -> int:
-    each = JOINT_BINS_PER_LOCATION if problem.blocks else BINS_PER_LOCATION
-    return min(each * len(problem.locations), MOST_CELLS // len(problem.locations))
+    n = len(problem.locations)
+    bins = max(JOINT_BINS_PER_LOCATION * n, FEWEST_JOINT_BINS) if problem.blocks else BINS_PER_LOCATION * n
+    return min(bins, MOST_CELLS // n)
 
 
 def common_rank_plans(problem: Problem, free_bytes: Sequence[int], bins: int) -> list[list[int] | None]:

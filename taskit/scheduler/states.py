@@ -53,10 +53,15 @@ def structure_of(
     `sizes` only matter where there are more states than are tracked.
     """
     key = (needs.tobytes(), len(sizes), shapes, home.astype(np.int64).tobytes(), inputs.tobytes(), tuple(blocks))
-    found = _remembered(*key)
-    return found or _connect(
-        _Columns.of(needs, shapes, home, inputs, blocks), shapes, np.argsort(sizes, kind="stable")
-    )
+    try:
+        return _remembered(*key)
+    except _TooManyStatesError:
+        columns = _Columns.of(needs, shapes, home, inputs, blocks)
+        return _connect(columns, shapes, np.argsort(sizes, kind="stable"))
+
+
+class _TooManyStatesError(Exception):
+    """They have to be merged, and which that are depends on the sizes."""
 
 
 @lru_cache(maxsize=4)
@@ -67,8 +72,7 @@ def _remembered(
     home: bytes,
     inputs: bytes,
     blocks: tuple[tuple[int, int], ...],
-) -> Structure | None:
-    """The structure, or None where it has too many states."""
+) -> Structure:
     n = len(shapes) - len(blocks)
     columns = _Columns.of(
         np.frombuffer(needs, bool).reshape(n, storages),
@@ -80,8 +84,8 @@ def _remembered(
     return _connect(columns, shapes, None)
 
 
-def _connect(columns: "_Columns", shapes: tuple[Shape, ...], by_size: np.ndarray | None) -> Structure | None:
-    """Go through the layers; where states have to be merged, None unless the storages' order is given."""
+def _connect(columns: "_Columns", shapes: tuple[Shape, ...], by_size: np.ndarray | None) -> Structure:
+    """Go through the layers; where there are too many states, the storages to forget come in the order `by_size`."""
     paid = np.zeros((1, columns.needs.shape[1]), bool)
     layers, pays, exact = [], [], True
     for position, entry in enumerate(columns.entries):
@@ -98,7 +102,7 @@ def _connect(columns: "_Columns", shapes: tuple[Shape, ...], by_size: np.ndarray
         after, index = _distinct(rows[allowed] & (columns.until > position))
         if len(after) > MAX_STATES:
             if by_size is None:
-                return None
+                raise _TooManyStatesError
             after, merged = _forget_cheapest(after, by_size, columns.decided)
             index, exact = [merged[t] for t in index], False
         targets[allowed] = index
@@ -194,7 +198,7 @@ class _Columns:
         if mark < 0:
             return (kept,) * len(paid), False
         ranges = kept, range(count, 2 * count - may_skip)
-        return tuple(ranges[bit] for bit in paid[:, mark].tolist()), True
+        return tuple(ranges[int(bit)] for bit in paid[:, mark]), True
 
 
 def _distinct(rows: np.ndarray) -> tuple[np.ndarray, list[int]]:
@@ -210,8 +214,8 @@ def _forget_cheapest(states: np.ndarray, by_size: np.ndarray, decided: np.ndarra
     Those of a block that is still to be decided count as wanted from then on, which is never too little either.
     """
     states = states.copy()
-    contested = states.any(axis=0) & ~states.all(axis=0)
-    for storage in by_size[contested[by_size]]:
+    contested = np.flatnonzero(states.any(axis=0) & ~states.all(axis=0))
+    for storage in by_size[np.isin(by_size, contested)].tolist():
         states[:, storage] = not decided[storage]
         merged, index = _distinct(states)
         if len(merged) <= MAX_STATES:

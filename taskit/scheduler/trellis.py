@@ -19,8 +19,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from taskit.scheduler.options import Option
-from taskit.scheduler.problem import BlockChoice
 from taskit.scheduler.states import structure_of
+from taskit.scheduler.storages import BlockChoice
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Trellis:
-    """One state before the first layer, one after the last."""
+    """One state before the first layer, one after the last; none where something has to be inserted, but cannot."""
 
     layers: tuple[Layer, ...]
     entries: tuple[int, ...]  # per layer: the entry of a plan that it decides

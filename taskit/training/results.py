@@ -44,6 +44,8 @@ class Result:
 
     ``imbalance`` is the largest class over the smallest one in the training rows, None without classes.
     ``discarded_energy`` is the part of ||dW||_F^2 that a method's export leaves out.
+    ``batch_size`` rows made a step, ``micro_batch`` of them at once; ``recomputed_blocks`` and ``loss_chunk`` are those
+    of the plan (`taskit.planning.recipe.Recipe`).  None in the results of an earlier version.
     """
 
     metric: str
@@ -61,6 +63,10 @@ class Result:
     details_before: Scores | None = None
     details_after: Scores | None = None
     discarded_energy: float = 0.0
+    batch_size: int | None = None
+    micro_batch: int | None = None
+    recomputed_blocks: tuple[str, ...] | None = None
+    loss_chunk: int | None = None
 
     @classmethod
     def from_dict(cls, values: dict) -> "Result":

@@ -282,6 +282,10 @@ class TrainingRun:
             details_before=progress.before,
             details_after=after,
             discarded_energy=discarded,
+            batch_size=self.plan.training.batch_size,
+            micro_batch=self.plan.training.micro_batch,
+            recomputed_blocks=self.plan.training.recomputed_blocks,
+            loss_chunk=self.plan.training.loss_chunk,
         )
         if self.accelerator.is_main_process:
             write_adapter(adapted, self.plan, result, embedding, self.folder.adapter)

@@ -122,7 +122,7 @@ def test_profiles_of_all_micro_batches_lie_on_a_line(world):
     assert [step.micro_batch for step in made.steps] == [8, 4, 3, 2, 1]
     for step in made.steps:
         peak = made.step_spec.passing(step.micro_batch).rehearse(ranks)
-        assert step.profile.recomputing(()).bytes(ranks) == pytest.approx(peak, rel=0.02)
+        assert step.profile.recomputing(()).bytes(ranks) == pytest.approx(peak, rel=0.03)
 
 
 def test_the_peak_of_recomputing_is_measured_too(world, tmp_path):
