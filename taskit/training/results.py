@@ -44,8 +44,8 @@ class Result:
 
     ``imbalance`` is the largest class over the smallest one in the training rows, None without classes.
     ``discarded_energy`` is the part of ||dW||_F^2 that a method's export leaves out.
-    ``batch_size`` rows made a step, ``micro_batch`` of them at once; ``recomputed_blocks`` and ``loss_chunk`` are those
-    of the plan (`taskit.planning.recipe.Recipe`).  None in the results of an earlier version.
+    ``batch_size`` rows made a step, ``micro_batch`` of them at once; ``recomputed_blocks`` and ``loss_chunk`` are
+    those of the plan (`taskit.planning.recipe.Recipe`).  None in the results of an earlier version.
     """
 
     metric: str

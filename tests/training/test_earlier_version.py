@@ -29,7 +29,7 @@ def test_a_plan_is_read_whole(tmp_path):
     assert after == before
 
 
-def test_rows_by_micro_batch_become_rows_of_a_step(tmp_path):
+def test_rows_by_micro_batch_become_rows_of_a_step():
     values = json.loads((EARLIER / "plan.json").read_text())
     values["training"] |= {"batch_size": 8, "gradient_accumulation": 3}
     recipe = Plan.from_dict(values).training
