@@ -2,19 +2,21 @@
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import datasets
 
 from taskit.data import checking, rows, sources
 from taskit.data.cells import is_integer
+from taskit.data.collate import Collator, row_sizes
 from taskit.data.columns import Columns, has_label, recognise
 from taskit.data.info import DataInfo, Dropped, Report, drop
 from taskit.data.rows import Rows
 from taskit.errors import DataError
 
 VALIDATION = 0.1  # of the training rows: chooses the epoch, so that the evaluation rows choose nothing
+NOTHING_LEARNED = "not one token to learn"
 MODALITIES = {"image-classification": "image", "image-text-to-text": "image-text"}  # of other tasks: "text"
 
 
@@ -31,6 +33,26 @@ class Dataset:
     train: datasets.Dataset
     evaluation: datasets.Dataset
     report: Report
+
+    def learnable(self, collator: Collator) -> "Dataset":
+        """The same without the rows of text that have not one token to learn; the report counts them.
+
+        Raises DataError where no row is left to train or to evaluate.
+        """
+        if self.info.task != "text-generation":
+            return self
+        parts = []
+        for split, what in ((self.train, "training"), (self.evaluation, "evaluation")):
+            kept = [position for position, size in enumerate(row_sizes(split, collator)) if size.learned]
+            if not kept:
+                raise DataError(f"No {what} row has a token to learn: give longer texts, or a larger --max-length.")
+            parts.append(split if len(kept) == len(split) else split.select(kept))
+        lost = len(self.train) + len(self.evaluation) - sum(map(len, parts))
+        if not lost:
+            return self
+        dropped = (*self.report.dropped, Dropped(NOTHING_LEARNED, lost, ()))
+        info = replace(self.info, train_rows=len(parts[0]), eval_rows=len(parts[1]))
+        return Dataset(info, *parts, replace(self.report, info=info, dropped=dropped))
 
     def validated(self, seed: int) -> tuple[datasets.Dataset, datasets.Dataset]:
         """The rows that train, and those set aside to choose the best epoch, by class where there are classes."""

@@ -59,8 +59,8 @@ def make_quote(plan: Plan, flavor: str, api: HfApi, *, tighten: bool = False) ->
     from taskit.training.batches import load_data  # here: it loads Accelerate, which the app starts without
 
     machine = find_machine(api, flavor)
-    data = load_data(plan)
     collator = make_collator(plan.backbone, plan.data.task, plan.training.max_length)
+    data = load_data(plan).learnable(collator)
     step_spec = step_spec_of(plan, data, collator)
     step_spec = replace(step_spec, conditions=replace(step_spec.conditions, device=machine.device))
     peak = step_spec.rehearse([plan.ranks.get(location.name, 0) for location in step_spec.locations])

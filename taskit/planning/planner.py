@@ -198,6 +198,7 @@ def uniform_plan(
     recipe = recipe or Recipe()
     data, backbone = load(source, seed=seed), find_backbone(backbone_id)
     collator = make_collator(backbone, data.info.task, recipe.max_length)
+    data = data.learnable(collator)
     recipe = replace(recipe, micro_batch=recipe.micro_batch or recipe.batch_size)
     step_spec = build_step_spec(backbone, data, recipe, collator, seed=seed)
     pricing = price(step_spec)

@@ -13,6 +13,7 @@ from taskit.backbone.loading import load_model, require_task
 from taskit.backbone.processors import make_collator
 from taskit.backbone.sources import Backbone, find_backbone
 from taskit.data import Collator, Dataset, load
+from taskit.data.dataset import NOTHING_LEARNED
 from taskit.planning.recipe import Recipe
 from taskit.planning.step_spec import Pricing, StepSpec, build_step_spec, price
 from taskit.transfer.measure import Measurement, measure_forward_only, measure_with_trial
@@ -86,6 +87,9 @@ def prepare_task(
     require_task(backbone, data.info.task)
     on_progress("tracing a training step without weights")
     collator = make_collator(backbone, data.info.task, recipe.max_length)
+    data = data.learnable(collator)
+    for one in (one for one in data.report.dropped if one.reason == NOTHING_LEARNED):
+        on_progress(f"{one.count} rows are left out, which have {one.reason}")
     step_spec = build_step_spec(backbone, data, recipe, collator, on_progress, vision_tower, seed=seed)
     return PreparedTask(backbone, data, collator, recipe, step_spec, price(step_spec), seed)
 

@@ -109,6 +109,19 @@ class Recipe:
             return self.learning_rate
         return float(f"{min(FASTEST, RATE / max(sum(ranks), 1) ** 0.5):.2g}")  # as a person would write it
 
+    @property
+    def step(self) -> str:
+        """How an optimizer step is taken, in words."""
+        words = [f"{self.batch_size} rows"]
+        if self.micro_batch not in (None, self.batch_size):
+            words.append(f"{self.micro_batch} of them at once")
+        if self.gradient_checkpointing:
+            count = "all" if self.recomputed_blocks is None else len(self.recomputed_blocks)
+            words.append(f"{count} blocks recomputed in the backward pass")
+        if self.loss_chunk:
+            words.append(f"logits of {self.loss_chunk} tokens at once")
+        return ", ".join(words)
+
     def passing(self, micro_batch: int) -> "Recipe":
         """The same of which ``micro_batch`` rows pass through the model at once."""
         return replace(self, micro_batch=micro_batch, gradient_accumulation=None)

@@ -31,8 +31,10 @@ def longest_of(step_spec: StepSpec) -> str:
     tokens = next((size[1] for name, size, _ in shape.tensors if name == "input_ids"), None)
     if tokens is None:
         return rows
-    learned = "" if shape.learned is None else f", at most {shape.learned} of them learned"
-    return f"{rows} of {tokens} tokens{learned}"
+    if shape.learned is None:
+        return f"{rows} of {tokens} tokens"
+    whole = "" if step_spec.conditions.loss_chunk else ", and all their logits at once, as the model's own loss does"
+    return f"{rows} of {tokens} tokens, at most {shape.learned} of them learned{whole}"
 
 
 def savings(context: PlanningContext, found: JointSchedule) -> tuple[Saving, ...]:

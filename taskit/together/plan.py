@@ -164,11 +164,12 @@ def _set(
     columns: Mapping[str, str] | None,
     seed: int,
 ) -> _Setting:
-    data = tuple(load(source, columns=columns, seed=seed) for source in sources)
+    data = [load(source, columns=columns, seed=seed) for source in sources]
     _require_one_task(sources, data)
     task = data[0].info.task
     require_task(backbone, task)
     collators = tuple(make_collator(backbone, task, recipe.max_length) for _ in data)
+    data = tuple(one.learnable(collator) for one, collator in zip(data, collators, strict=True))
     step_specs = tuple(
         build_step_spec(backbone, one, recipe, collate, seed=seed)
         for one, collate in zip(data, collators, strict=True)

@@ -106,6 +106,7 @@ class JointRun:
         folder.path.mkdir(exist_ok=True)
         folder.write_json("plan.json", plan.to_dict())
         collator = make_collator(plan.backbone, plan.data.task, plan.training.max_length)
+        data = data.learnable(collator)
         return TrainingRun(plan, data, collator, self.accelerator, folder, lambda _: None, self.interrupts)
 
     def run(self) -> tuple[Result, ...]:

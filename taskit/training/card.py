@@ -57,6 +57,7 @@ model = PeftModel.from_pretrained(base, "{repo}")
 | predicted | {predicted} |
 | measured ({measured_with}) | {measured} |
 | LoRA of rank 8 everywhere would need | {full} |
+| an optimizer step | {step} |
 
 ## Plan
 
@@ -165,6 +166,7 @@ def _fields(plan: Plan, result: "Result", publication: Publication, config: Mapp
         "measured": show_bytes(result.measured_peak_bytes),
         "measured_with": result.measured_with,
         "full": show_bytes(plan.memory.full_lora_bytes),
+        "step": plan.training.step,
         "auto_class": "AutoModelForSeq2SeqLM" if encoder_decoder else AUTO_CLASSES[plan.data.task],
         "arguments": _arguments(plan),
         "labels": _labels(plan),

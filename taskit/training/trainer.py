@@ -92,8 +92,8 @@ def _plan_to_resume(folder: RunFolder) -> Plan:
 
 def _load_and_reprice(plan: Plan, tighten: bool) -> tuple[Plan, Dataset, Collator]:
     """The plan with its price checked, and what it is trained on."""
-    data = load_data(plan)
     collator = make_collator(plan.backbone, plan.data.task, plan.training.max_length)
+    data = load_data(plan).learnable(collator)
     while True:
         try:
             return reprice(plan, data, collator), data, collator

@@ -7,7 +7,7 @@ from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast, ViTImageProcessorPil
 
-from taskit.data import Collator, load, longest_rows
+from taskit.data import Collator, load, longest, longest_rows, most_learned, row_sizes
 from taskit.errors import DataError
 from tests.data.conftest import image_files, write_files
 
@@ -184,3 +184,55 @@ def test_grey_images_become_rgb():
     grey = Image.new("L", (8, 8))
     collate = Collator("image-classification", ViTImageProcessorPil(size={"height": 8, "width": 8}))
     assert collate([{"image": grey}])["pixel_values"].shape == (1, 3, 8, 8)
+
+
+def test_how_many_tokens_of_a_row_are_learned():
+    """A decoder predicts all but its first token, of a completion all; an encoder-decoder every label."""
+    data = Dataset.from_list([{"prompt": "a b", "completion": "c d e"}, {"prompt": "a", "completion": "b"}])
+    decoder, encoder_decoder = (
+        Collator("text-generation", _tokenizer(closing=True), encoder_decoder=kind) for kind in (False, True)
+    )
+    assert [size.learned for size in row_sizes(data, decoder)] == [4, 2]  # c d e </s>, and b </s>
+    assert [size.learned for size in row_sizes(data, decoder)] == [
+        int((decoder([row])["labels"][:, 1:] != -100).sum()) for row in data
+    ]
+    assert [size.learned for size in row_sizes(data, encoder_decoder)] == [
+        int((encoder_decoder([row])["labels"] != -100).sum()) for row in data
+    ]
+
+
+def test_the_most_learned_tokens_need_not_be_in_the_longest_rows():
+    data = Dataset.from_list([{"prompt": "a b c d e f", "completion": "a"}, {"prompt": "a", "completion": "b c d"}])
+    sizes = row_sizes(data, Collator("text-generation", _tokenizer()))
+    assert longest(sizes, 1) == [0]
+    assert most_learned(sizes, 1) == sizes[1].learned > sizes[0].learned
+    assert most_learned(sizes, 5) == sizes[0].learned + sizes[1].learned
+
+
+def test_micro_batches_put_like_lengths_together():
+    collate = Collator("text-generation", _tokenizer())
+    rows = [{"text": text} for text in ("a", "a b c d", "a b", "a b c", "b")]
+    parts = collate.micro_batches(rows, 2)
+    assert [tuple(part["input_ids"].shape) for part in parts] == [(2, 6), (2, 4), (1, 3)]
+    assert [part["attention_mask"].sum().item() for part in parts] == [11, 7, 3]  # all tokens of all rows
+    (whole,) = collate.micro_batches(rows, 5)
+    assert all(torch.equal(whole[name], tensor) for name, tensor in collate(rows).items())
+
+
+def test_rows_with_nothing_to_learn_are_left_out_and_counted(tmp_path):
+    text = "\n".join(f'{{"text": "{words}"}}' for words in ("a", "a b", "b", "a b c", "c d", "d e f"))
+    (tmp_path / "rows.jsonl").write_text(text)
+    data = load(tmp_path / "rows.jsonl", eval_fraction=0.34)
+    core = Tokenizer(models.WordLevel({word: n for n, word in enumerate(WORDS)}, unk_token="<unk>"))
+    core.pre_tokenizer = pre_tokenizers.Split(" ", "removed")
+    bare = PreTrainedTokenizerFast(tokenizer_object=core, unk_token="<unk>", pad_token="<pad>")  # nothing is added
+    found = data.learnable(Collator("text-generation", bare))
+    assert sorted([*found.train["text"], *found.evaluation["text"]]) == ["a b", "a b c", "c d", "d e f"]
+    (dropped,) = found.report.dropped
+    assert (dropped.reason, dropped.count) == ("not one token to learn", 2)
+    assert (found.info.train_rows, found.info.eval_rows) == (len(found.train), len(found.evaluation))
+    assert found.info.fingerprint == data.info.fingerprint
+    assert data.learnable(Collator("text-generation", _tokenizer())) is data
+    (tmp_path / "short.jsonl").write_text('{"text": "a"}\n{"text": "b"}\n{"text": "c"}')
+    with pytest.raises(DataError, match="No training row has a token to learn"):
+        load(tmp_path / "short.jsonl").learnable(Collator("text-generation", bare))

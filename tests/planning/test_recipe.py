@@ -1,6 +1,7 @@
 """The learning rate that ranks suit, which planning writes into the plan."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -69,3 +70,45 @@ def test_a_plan_whose_rate_was_struck_out_trains_at_that_of_its_ranks(world, tmp
     weights = [(tmp_path / name / "adapter" / "adapter_model.safetensors").read_bytes() for name in "ab"]
     assert weights[0] == weights[1]
     assert results[0].after == results[1].after
+
+
+def test_the_micro_batch_and_how_many_make_a_step_name_each_other():
+    assert Recipe(batch_size=32, micro_batch=8).gradient_accumulation == 4
+    assert Recipe(batch_size=32, micro_batch=11).gradient_accumulation == 3  # 11, 11 and 10
+    assert Recipe(batch_size=32, gradient_accumulation=4).micro_batch == 8
+    assert Recipe(batch_size=32).micro_batch is None
+    assert Recipe(batch_size=32, micro_batch=8).passing(16).gradient_accumulation == 2
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (
+            {"batch_size": 32, "micro_batch": 8, "gradient_accumulation": 3},
+            "micro-batches of 8 makes 4 of them, not 3",
+        ),
+        ({"batch_size": 8, "micro_batch": 16}, "give a micro_batch of at most batch_size"),
+        ({"micro_batch": 0}, "micro_batch is 0; give a whole number"),
+        ({"gradient_checkpointing": False, "recomputed_blocks": ("layer.0",)}, "names 1 blocks; make them agree"),
+    ],
+)
+def test_a_step_that_cannot_be_taken_so_is_refused(wrong, says):
+    with pytest.raises(PlanError, match=says):
+        Recipe(**wrong)
+
+
+def test_a_rate_that_follows_the_ranks_follows_edited_ones():
+    chosen = replace(Recipe(), learning_rate=Recipe().rate((8, 8)), rate_follows_ranks=True)
+    assert chosen.following((64, 64)).learning_rate == Recipe().rate((64, 64)) < chosen.learning_rate
+    assert Recipe(learning_rate=1e-3).following((64, 64)).learning_rate == 1e-3
+
+
+def test_how_a_step_is_taken_in_words():
+    recipe = Recipe(
+        batch_size=32, micro_batch=8, gradient_checkpointing=True, recomputed_blocks=("a", "b"), loss_chunk=64
+    )
+    assert (
+        recipe.step
+        == "32 rows, 8 of them at once, 2 blocks recomputed in the backward pass, logits of 64 tokens at once"
+    )
+    assert Recipe(batch_size=4, micro_batch=4).step == "4 rows"

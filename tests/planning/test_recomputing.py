@@ -11,6 +11,7 @@ from taskit.errors import BudgetError, PlanError
 from taskit.planning.budget import Budget
 from taskit.planning.context import prepare
 from taskit.planning.levers import CHECKPOINTING, effects
+from taskit.planning.plan import Plan
 from taskit.planning.planner import decide, make_plan, reprice
 from taskit.planning.recipe import Recipe
 from taskit.scheduler import Constraints
@@ -152,6 +153,21 @@ def test_drafts_recompute_as_plans_do(world):
         assert first_block(draft) == first_block(plan)
     between = made.budgets[50] + 1
     assert made.draft(Budget("card", bytes=between)).training.gradient_checkpointing
+
+
+def test_a_plan_edited_into_nonsense_is_refused_in_one_sentence(world):
+    folder, _ = world
+    plan = plan_with(world, "50%")
+    values = plan.to_dict()
+    wrong = {**values, "training": {**values["training"], "micro_batch": 3}}
+    with pytest.raises(
+        PlanError, match=r"cannot be trained: A batch_size of 8 in micro-batches of 3 makes 3 of them"
+    ):
+        Plan.from_dict(wrong)
+    named = {"recomputed_blocks": ["bert.encoder.layer.9"], "gradient_checkpointing": True}
+    stranger = Plan.from_dict({**values, "training": {**values["training"], **named}})
+    with pytest.raises(PlanError, match=r"recomputes the block bert\.encoder\.layer\.9, which the backbone does not"):
+        reprice(stranger, load(folder / "topics.csv"), make_collator(plan.backbone, plan.data.task, None))
 
 
 @pytest.fixture(scope="module")
