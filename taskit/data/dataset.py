@@ -52,7 +52,8 @@ class Dataset:
             return self
         dropped = (*self.report.dropped, Dropped(NOTHING_LEARNED, lost, ()))
         info = replace(self.info, train_rows=len(parts[0]), eval_rows=len(parts[1]))
-        return Dataset(info, *parts, replace(self.report, info=info, dropped=dropped))
+        report = replace(self.report, info=info, dropped=dropped)
+        return Dataset(info, parts[0], parts[1], report)
 
     def validated(self, seed: int) -> tuple[datasets.Dataset, datasets.Dataset]:
         """The rows that train, and those set aside to choose the best epoch, by class where there are classes."""

@@ -120,7 +120,8 @@ def decide(context: PlanningContext, budget: Budget, *, on_progress: Callable[[s
         step_spec, peak = largest_batch(context.step_spec, context.resolved.fixed, limit)
         rows = step_spec.conditions.batch.rows
         recipe = replace(context.recipe, batch_size=rows, micro_batch=rows, gradient_accumulation=None)
-        one = MicroBatch(rows, step_spec.conditions.batch, step_spec.conditions.evaluation)
+        batch = step_spec.conditions.batch
+        one = MicroBatch(rows, batch, step_spec.conditions.evaluation or batch)
         step_spec = replace(step_spec, micro_batches=(one,))
         steps = (replace(context.steps[0], micro_batch=rows),)
         context = replace(context, step_spec=step_spec, recipe=recipe, steps=steps)

@@ -3,7 +3,7 @@
 from taskit.scheduler.constraints import ANY, Constraints
 from taskit.scheduler.explanation import Explanation, LocationReason, explain, sole_bytes
 from taskit.scheduler.gain import RANKS, objective, rank_gain
-from taskit.scheduler.joint import JointSchedule, Step, joint_frontier, joint_schedule
+from taskit.scheduler.joint import TIME_PRICE, JointSchedule, Step, joint_frontier, joint_schedule
 from taskit.scheduler.levers import cheapest_lever
 from taskit.scheduler.search import Schedule, frontier, schedule, schedule_uniform
 

@@ -5,6 +5,7 @@ a few joint steps, because at the start B = 0 leaves A without any gradient; a f
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import cycle, islice
 from typing import Any
 
@@ -17,11 +18,11 @@ from taskit.backbone.loading import empty_model, load_model
 from taskit.backbone.sources import Backbone
 from taskit.data import Collator, Dataset
 from taskit.planning.recipe import Recipe
-from taskit.step.loss import loss_of
-from taskit.step.step import make_optimizer, train_step
+from taskit.step.loss import loss_chunk
+from taskit.step.step import Loss, make_optimizer, train_step
 from taskit.step.targets import inputs_of
 from taskit.together.task_tree import TaskTree, similarity_matrix
-from taskit.together.tglora import JointModel, join, share_backbone, shared_gradient, together
+from taskit.together.tglora import JointModel, join, joint_loss, share_backbone, shared_gradient, together
 from taskit.transfer.probe import example_features
 from taskit.transfer.ridge_head import SOFTENED, fit_head
 from taskit.transfer.trial import LEARNING_RATE
@@ -55,8 +56,10 @@ def affinity(
     torch.manual_seed(seed)
     joint = join([first, *twins], ranks, TaskTree(("",) * count, (), (everybody,)), task)
     on_progress(f"comparing the gradients of {count} tasks")
-    _warm_up(joint, batches)
-    return similarity_matrix([[_gradient(joint, batch, t) for batch in batches[t][:BATCHES]] for t in range(count)])
+    loss = partial(joint_loss, joint, chunk=loss_chunk(joint.models[0]))
+    _warm_up(joint, batches, loss)
+    some = [batches[t][:BATCHES] for t in range(count)]
+    return similarity_matrix([[_gradient(joint, batch, t, loss) for batch in one] for t, one in enumerate(some)])
 
 
 def _batches(data: Dataset, collator: Collator, size: int, seed: int) -> list[Batch]:
@@ -76,15 +79,15 @@ def _start_head(model: Any, head: nn.Linear, batches: Sequence[Batch]) -> None:
             head.bias.copy_(SOFTENED * fitted.bias)
 
 
-def _warm_up(joint: JointModel, batches: Sequence[Sequence[Batch]]) -> None:
+def _warm_up(joint: JointModel, batches: Sequence[Sequence[Batch]], loss: Loss) -> None:
     trained = [p for p in joint.parameters() if p.requires_grad]
     optimizer = make_optimizer("adamw", trained, LEARNING_RATE, 0.0)
     endless = zip(*map(cycle, batches), strict=True)
     for one_each in islice(endless, STEPS):
-        train_step(joint, optimizer, together(one_each, range(len(one_each))))
+        train_step(joint, optimizer, together(one_each, range(len(one_each))), loss=loss)
 
 
-def _gradient(joint: JointModel, batch: Batch, task: int) -> torch.Tensor:
+def _gradient(joint: JointModel, batch: Batch, task: int, loss: Loss) -> torch.Tensor:
     (marked,) = together([batch], [task])
-    loss_of(joint, marked).backward()
+    loss(marked).backward()
     return shared_gradient(joint)

@@ -5,7 +5,7 @@ is watched, stopped and resumed like any other.  What each task ships lies in a 
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import count, cycle, islice, repeat
 from pathlib import Path
@@ -218,7 +218,7 @@ class JointBatches:
 class JointLoop(TrainingLoop):
     """The training loop over a `JointModel`."""
 
-    def loss(self, batch: Batch) -> torch.Tensor:
+    def loss(self, batch: Mapping[str, Any]) -> torch.Tensor:
         """The mean loss of a micro-batch of one task."""
         return joint_loss(self.model, batch, self.recipe.loss_chunk)
 
@@ -238,7 +238,7 @@ class JointLoop(TrainingLoop):
     def passes(self) -> int:
         return self.accumulation
 
-    def evaluate_longest(self, batch: Batch) -> None:
+    def evaluate_longest(self, batch: Mapping[str, Any]) -> None:
         """The forward pass that an evaluation of one task takes."""
         task: Any = batch["task"]
         inputs = {name: value for name, value in batch.items() if name != "task"}

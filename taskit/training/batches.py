@@ -3,10 +3,10 @@
 Batches come in the order that seed and epoch fix, so that a resumed run skips what it has done.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import Accelerator, skip_first_batches
@@ -75,7 +75,7 @@ class Batches:
                 collate_fn=partial(self.collator.micro_batches, size=self.at_once),
             )
         )
-        yield from skip_first_batches(loader, skip) if skip else loader
+        yield from cast(Iterable[list[Batch]], skip_first_batches(loader, skip) if skip else loader)
 
     def steps_per_epoch(self, rows: Any) -> int:
         return -(-len(rows) // (self.recipe.batch_size * self.accelerator.num_processes))

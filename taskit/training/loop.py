@@ -1,10 +1,11 @@
 """The training loop: epochs of optimizer steps, with a checkpoint from which a kill loses little."""
 
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -113,7 +114,7 @@ class TrainingLoop:
                 self.loss_shares(micro_batches),
                 loss=self.loss,
             )
-            loss = self.accelerator.reduce(loss, "mean")
+            loss = cast(torch.Tensor, self.accelerator.reduce(loss, "mean"))
             self.checkpoints.schedule.step()
             now = time.perf_counter()
             self.progress = replace(
@@ -123,7 +124,7 @@ class TrainingLoop:
         step = self.progress.step
         self.on_event(Event("step", epoch=epoch, step=step, steps=self.steps, loss=round(loss.item(), 6)))
 
-    def loss(self, batch: Batch) -> torch.Tensor:
+    def loss(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """The mean loss of a micro-batch, with its graph."""
         return loss_of(self.model, batch, self.recipe.loss_chunk)
 
@@ -131,7 +132,7 @@ class TrainingLoop:
         """How much each micro-batch counts in the loss of a step, over whose processes gradients are averaged."""
         counts = [target_count(batch, self.model.config.is_encoder_decoder) for batch in micro_batches]
         here = torch.tensor(sum(counts), dtype=torch.float32, device=self.accelerator.device)
-        mean = self.accelerator.reduce(here, "mean").item()
+        mean = cast(torch.Tensor, self.accelerator.reduce(here, "mean")).item()
         return [count / max(mean, 1e-9) for count in counts]
 
     def validate(self) -> float:
@@ -150,7 +151,7 @@ class TrainingLoop:
         """Micro-batches after which every further one of a step needs the same memory."""
         return min(self.accumulation, PASSES)
 
-    def evaluate_longest(self, batch: Batch) -> None:
+    def evaluate_longest(self, batch: Mapping[str, torch.Tensor]) -> None:
         """The forward pass that an evaluation takes."""
         if self.metric == "loss":
             row_losses(self.model, batch, self.recipe.loss_chunk)
