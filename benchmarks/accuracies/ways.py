@@ -66,7 +66,8 @@ class Training:
     """One model to train: plain LoRA of ``ranks`` started by ``started``, or what ``make`` makes of the backbone."""
 
     ranks: Ranks
-    recomputes: bool = False  # in the plan; the bench keeps all activations, which trains the same
+    recomputes: bool = False  # in the plan; the bench keeps all activations of whole batches, which trains the same
+    planned: Row | None = None  # peak and micro-batch of what the product plans
     make: Callable[[Any, tuple[str, ...]], Any] | None = None
     started: Callable[[Any], None] = as_it_is
     allocating: bool = False
@@ -153,7 +154,8 @@ class Task:
         """What the product plans."""
         plan = decide(self.context(way, variant), parse_budget(f"{share}%"))
         ranks = tuple(plan.ranks.get(name, 0) for name in self.bench.names)
-        return Training(ranks, bool(plan.training.gradient_checkpointing))
+        step = {"peak_bytes": plan.memory.peak_bytes, "micro_batch": plan.training.micro_batch}
+        return Training(ranks, bool(plan.training.gradient_checkpointing), step)
 
     def ranks(self, way: str, share: int) -> Ranks | None:
         """The ranks of a way that the product does not plan, within the budget; None where not one block fits."""
@@ -240,7 +242,8 @@ def cell(task: Task, way: str, share: int | None, variant: str | None, rate: flo
 
 def bytes_of(task: Task, training: Training) -> Row:
     step_spec, ranks = task.step_spec.checkpointing(training.recomputes), training.ranks
-    row: Row = {"ranks": ranks, "peak_bytes": step_spec.rehearse(ranks), "recomputes": training.recomputes}
+    row: Row = training.planned or {"peak_bytes": step_spec.rehearse(ranks)}
+    row = {"ranks": ranks, "recomputes": training.recomputes} | row
     return row | {"trainable_parameters": step_spec.trainable_parameters(ranks)}
 
 

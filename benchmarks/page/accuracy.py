@@ -11,6 +11,7 @@ from benchmarks.page.svg import lines
 from taskit.planning.recipe import Recipe
 
 BAR_SHARE = 60  # per cent of the way from no update to LoRA r = 8 everywhere
+BATCH = 16  # rows of a step in all of them
 TIGHT_SHARE = 20  # where memory is scarce even for what recomputes blocks
 HIGHEST = 64  # of the ranks that plans may have
 OURS, EVERYWHERE, UNIFORM, LAST, RANDOM = "taskit", "everywhere", "uniform", "last-blocks", "random"
@@ -61,6 +62,8 @@ def _recomputing(cells: Sequence[Cell]) -> str:
     """What recomputing blocks has to do with it."""
     plans = [cell for cell in cells if cell["way"] == OURS and cell["share"] == BAR_SHARE]
     told = [f" {sum(cell.get('recomputes', False) for cell in plans)} of its {len(plans)} plans recompute blocks"]
+    smaller = sum(cell.get("micro_batch", BATCH) < BATCH for cell in plans)
+    told += [f"{smaller} pass smaller micro-batches, which train the same"]
     others = {EVERYWHERE: "LoRA everywhere", LAST: "the last blocks", RANDOM: "a random importance"}
     kept = [f"{one} against {name}" for other, name in others.items() if (one := gap(cells, other, KEEPING))]
     told += [f"where none may, it is {', '.join(kept)}"] if kept else []
