@@ -91,6 +91,7 @@ class DynamicRank:
         constraints: Constraints = ANY,
         gain: str = "sqrt_ln1p",
         rank_parameters: Sequence[int] | None = None,  # noqa: ARG002 - a block has fewer than a rank times its matrix
+        rank_limits: Sequence[int] | None = None,  # noqa: ARG002 - Eq. (7) bounds ranks by itself
     ) -> Schedule:
         """Raises PlanError where the constraints name ranks, which Eq. (7) finds itself."""
         if constraints.common_rank or constraints.ranks != ANY.ranks:

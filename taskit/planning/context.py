@@ -115,11 +115,11 @@ class PlanningContext:
         names = tuple(step.profile.recomputable[i].name for i in found.recomputed)
         return step_spec.checkpointing(bool(names), names)
 
-    def explain(self, found: JointSchedule) -> Explanation | None:
+    def explain(self, profile: MemoryProfile, ranks: Sequence[int]) -> Explanation | None:
         """Why each location has its rank; None for a method that does not choose ranks by importance."""
         if not self.resolved.by_importance:
             return None
-        return explain(self.profile_of(found), self.importance, found.ranks, **self.solver_options)
+        return explain(profile, self.importance, ranks, **self.solver_options)
 
 
 def prepare(

@@ -9,6 +9,7 @@ from taskit.backbone.processors import make_collator
 from taskit.backbone.sources import find_backbone
 from taskit.data import Collator, Dataset, load
 from taskit.errors import BudgetError, PlanError
+from taskit.memory.profile import MemoryProfile
 from taskit.methods import parametrization_of
 from taskit.planning.budget import Budget, parse_budget
 from taskit.planning.context import PlanningContext, prepare
@@ -130,7 +131,13 @@ def decide(context: PlanningContext, budget: Budget, *, on_progress: Callable[[s
     best, peak = _searched(context, budget, limit)
     if any(best.ranks):
         context.resolved.require(context.step_spec.locations, context.step_spec.strategy(best.ranks))
-    return plan_of(context, best, limit, peak)
+    return plan_of(context, best, limit, peak, traced(context, best))
+
+
+def traced(context: PlanningContext, found: JointSchedule) -> MemoryProfile:
+    """The additive profile of the very step that was decided, which the search had on a line between two others."""
+    step_spec = context.step_spec_of(found)
+    return copied(step_spec.trace(), step_spec.parametrization_of(step_spec.strategy(found.ranks)))
 
 
 def _searched(context: PlanningContext, budget: Budget, limit: int) -> tuple[JointSchedule, int]:
@@ -162,9 +169,16 @@ def nothing_inserted(context: PlanningContext) -> JointSchedule:
     return JointSchedule(ranks, 0.0, context.steps[0].profile.bytes(ranks), time=context.steps[0].time)
 
 
-def plan_of(context: PlanningContext, found: JointSchedule, budget_bytes: int, peak_bytes: int) -> Plan:
-    """A schedule written up as a plan; ``peak_bytes`` is rehearsed, or the additive profile's for a draft."""
-    step_spec, profile = context.step_spec_of(found), context.profile_of(found)
+def plan_of(
+    context: PlanningContext,
+    found: JointSchedule,
+    budget_bytes: int,
+    peak_bytes: int,
+    profile: MemoryProfile | None = None,
+) -> Plan:
+    """A schedule written up as a plan; ``peak_bytes`` is rehearsed and ``profile`` traced, or for a draft both those
+    of the search."""
+    step_spec, profile = context.step_spec_of(found), profile or context.profile_of(found)
     pricing = replace(context.pricing, profile=profile)
     return Plan(
         method=context.method,
@@ -184,7 +198,7 @@ def plan_of(context: PlanningContext, found: JointSchedule, budget_bytes: int, p
         gain=context.gain,
         constraints=context.constraints,
         shortfall_bytes=found.shortfall_bytes,
-        explanation=context.explain(found),
+        explanation=context.explain(profile, found.ranks),
         method_options=context.resolved.options(step_spec.strategy(found.ranks)),
         training_rows=step_spec.training_rows,
         longest=longest_of(step_spec),

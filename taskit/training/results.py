@@ -70,5 +70,6 @@ class Result:
 
     @classmethod
     def from_dict(cls, values: dict) -> "Result":
-        details = ("details_before", "details_after")
+        details, blocks = ("details_before", "details_after"), values.get("recomputed_blocks")
+        values = {**values, "recomputed_blocks": None if blocks is None else tuple(blocks)}
         return cls(**{**values, **{name: Scores.from_dict(values[name]) for name in details if values.get(name)}})

@@ -24,8 +24,10 @@ def plan_view(made: FrontierView, chosen: Chosen) -> str:
 
 
 def _shortfall(plan: Plan) -> str:
-    if not plan.shortfall_bytes:
+    if any(plan.ranks.values()):
         return ""
+    if not plan.shortfall_bytes:
+        return notice("At this budget only the head is trained.", "warning")
     missing = (
         f"At this budget only the head is trained: the cheapest LoRA takes {show_bytes(plan.shortfall_bytes)} more."
     )

@@ -86,11 +86,16 @@ def test_training_batches_alone_are_distorted():
     rows = datasets.Dataset.from_dict({"image": [image() for _ in range(6)], "label": [0, 1] * 3})
     rows = rows.cast_column("image", datasets.Image())
 
-    def collate(given):
-        return {"pixel_values": torch.tensor(np.stack([pixels(row["image"]) for row in given]))}
+    class Collate:
+        def __call__(self, given):
+            return {"pixel_values": torch.tensor(np.stack([pixels(row["image"]) for row in given]))}
+
+        def micro_batches(self, given, size):
+            assert len(given) <= size
+            return [self(given)]
 
     def batches(**recipe):
-        return Batches(collate, Recipe(batch_size=6, **recipe), Accelerator(cpu=True), seed=0)
+        return Batches(Collate(), Recipe(batch_size=6, **recipe), Accelerator(cpu=True), seed=0)
 
     def epoch(number, **recipe):
         return next(batches(**recipe).steps(rows, number))[0]["pixel_values"]

@@ -176,7 +176,7 @@ def test_the_longest_batch_is_tried_before_the_first_step(plan, tmp_path, monkey
 
 def test_tightening_keeps_the_mathematics(run, plan, tmp_path):
     """At half the activations the same rows make each step: the same losses, until rounding has grown too large."""
-    half = replace(plan, training=replace(plan.training, batch_size=4, gradient_accumulation=2))
+    half = replace(plan, training=plan.training.passing(plan.training.micro_batch // 2))
     cheaper = trainer._load_and_reprice(replace(half, budget_bytes=2**40), tighten=False)[0].memory.peak_bytes
     tight = replace(plan, budget_bytes=(cheaper + plan.memory.peak_bytes) // 2)
     with pytest.raises(BudgetError, match="budget"):
@@ -185,7 +185,7 @@ def test_tightening_keeps_the_mathematics(run, plan, tmp_path):
     events = []
     train(tight, tmp_path / "run", tighten=True, watch=events.append)
     done = Run(tmp_path / "run")
-    assert (done.plan.training.batch_size, done.plan.training.gradient_accumulation) == (4, 2)
+    assert done.plan.training == half.training
     assert done.result.measured_peak_bytes <= tight.budget_bytes
     assert done.result.steps == run[1].steps
     begun, before = ([event.loss for event in each if event.kind == "step"][:4] for each in (events, run[2]))

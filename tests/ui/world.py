@@ -6,14 +6,16 @@ from taskit.data import DataInfo
 from taskit.memory.conditions import BatchShape, Conditions
 from taskit.methods import find_method
 from taskit.planning.context import PlanningContext
+from taskit.planning.micro_batches import MicroBatch
 from taskit.planning.recipe import Recipe
 from taskit.planning.step_spec import Pricing, StepSpec
-from taskit.scheduler import ANY
+from taskit.scheduler import ANY, Step
 from taskit.transfer.similarity import TaskSimilarity
 from taskit.ui.lever_fields import RECOMPUTING
 from tests.profiles import make_profile
 
 MIB = 2**20
+IMAGES = BatchShape((("pixel_values", (16, 3, 8, 8), "float32"), ("labels", (16,), "int64")))
 AUTO = next(iter(RECOMPUTING))  # what the field of checkpointing stands at first
 ROLES = ("q", "k", "v", "<o>")  # a role from outside may hold anything
 
@@ -30,9 +32,19 @@ def make_context(importance=None, similarity=None, method="taskit", source="/tmp
         backbone=Backbone("tiny", None),
         data=DataInfo(source, "f" * 64, "image", "image-classification", (("image", "image"),), ("x", "y"), 100, 20),
         recipe=Recipe(),
-        step_spec=StepSpec(None, locations, ("head",), 18, "image-classification", Conditions(BatchShape(()))),
+        step_spec=StepSpec(
+            None,
+            locations,
+            ("head",),
+            18,
+            "image-classification",
+            Conditions(IMAGES),
+            rows=16,
+            micro_batches=(MicroBatch(16, IMAGES, IMAGES),),
+            training_rows=90,
+        ),
         pricing=Pricing(profile, profile.bytes((0,) * 12), full),
-        again=None,
+        steps=(Step(profile, 16, 1.0),),
         similarity_measure="delta",
         importance_measure="ratio",
         similarity=similarity,
