@@ -26,7 +26,8 @@ from taskit.planning.budget import parse_budget
 from taskit.planning.context import PlanningContext, prepare
 from taskit.planning.plan import Plan
 from taskit.planning.planner import decide, make_plan, search, uniform_plan
-from taskit.planning.step_spec import StepSpec, price
+from taskit.planning.pricing import price
+from taskit.planning.step_spec import StepSpec
 from taskit.scheduler import schedule, schedule_uniform
 from taskit.step.parametrization import Preparation
 from taskit.training.trainer import train

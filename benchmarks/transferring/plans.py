@@ -10,7 +10,8 @@ from taskit.backbone.processors import make_collator
 from taskit.backbone.sources import find_backbone
 from taskit.data import load
 from taskit.planning.planner import search
-from taskit.planning.step_spec import StepSpec, build_step_spec, price
+from taskit.planning.pricing import price
+from taskit.planning.step_spec import StepSpec, build_step_spec
 from taskit.scheduler import Constraints, schedule, schedule_uniform
 
 Ranks = tuple[int, ...]

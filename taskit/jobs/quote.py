@@ -16,8 +16,8 @@ from taskit.memory.known import KnownInputs
 from taskit.memory.rehearsal import fill_with_zeros
 from taskit.memory.simulated_device import simulated_device
 from taskit.planning.plan import Plan
-from taskit.planning.planner import step_spec_of
 from taskit.planning.recipe import Recipe
+from taskit.planning.repricing import step_spec_of
 from taskit.planning.step_spec import StepSpec
 from taskit.step.recompute import named_blocks
 from taskit.terminal import show_bytes

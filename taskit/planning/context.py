@@ -17,8 +17,9 @@ from taskit.methods.method import Method, MethodContext, ResolvedMethod, read_op
 from taskit.planning.forward_only import forward_profile, require_no_constraints
 from taskit.planning.plan import SkippedAdapter
 from taskit.planning.prepared_task import ComparedTask, PreparedTask, compare_with_zoo, prepare_task
+from taskit.planning.pricing import Pricing, copied
 from taskit.planning.recipe import Recipe
-from taskit.planning.step_spec import Pricing, StepSpec, copied, quiet
+from taskit.planning.step_spec import StepSpec, quiet
 from taskit.planning.step_time import block_time, pass_time
 from taskit.scheduler import (
     ANY,

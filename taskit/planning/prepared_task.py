@@ -14,8 +14,9 @@ from taskit.backbone.processors import make_collator
 from taskit.backbone.sources import Backbone, find_backbone
 from taskit.data import Collator, Dataset, load
 from taskit.data.dataset import NOTHING_LEARNED
+from taskit.planning.pricing import Pricing, price
 from taskit.planning.recipe import Recipe
-from taskit.planning.step_spec import Pricing, StepSpec, build_step_spec, price
+from taskit.planning.step_spec import StepSpec, build_step_spec
 from taskit.transfer.measure import Measurement, measure_forward_only, measure_with_trial
 from taskit.transfer.probe_context import ProbeContext, open_probe
 from taskit.zoo.zoo import Zoo, find_zoo

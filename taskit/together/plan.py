@@ -18,17 +18,10 @@ from taskit.errors import BudgetError, PlanError
 from taskit.planning.budget import parse_budget
 from taskit.planning.plan import Plan
 from taskit.planning.planner import search
+from taskit.planning.pricing import Pricing, estimate, planned_locations
 from taskit.planning.recipe import Recipe
 from taskit.planning.savings import decided
-from taskit.planning.step_spec import (
-    FULL_RANK,
-    Pricing,
-    StepSpec,
-    build_step_spec,
-    estimate,
-    planned_locations,
-    quiet,
-)
+from taskit.planning.step_spec import FULL_RANK, StepSpec, build_step_spec, quiet
 from taskit.scheduler import ANY, Schedule, schedule
 from taskit.terminal import show_bytes
 from taskit.together.affinity import affinity

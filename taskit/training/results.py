@@ -1,6 +1,10 @@
 """What a run gave: `Result`, and the `Scores` of each of its evaluations; readable without PyTorch."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from taskit.planning.recipe import Recipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,3 +77,8 @@ class Result:
         details, blocks = ("details_before", "details_after"), values.get("recomputed_blocks")
         values = {**values, "recomputed_blocks": None if blocks is None else tuple(blocks)}
         return cls(**{**values, **{name: Scores.from_dict(values[name]) for name in details if values.get(name)}})
+
+
+def step_of(recipe: "Recipe") -> dict[str, Any]:
+    """What a result keeps of how a step was taken."""
+    return {name: getattr(recipe, name) for name in ("batch_size", "micro_batch", "recomputed_blocks", "loss_chunk")}

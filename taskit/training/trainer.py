@@ -23,8 +23,8 @@ from taskit.errors import BudgetError
 from taskit.memory.live import standing_tensors
 from taskit.methods import parametrization_of
 from taskit.planning.plan import Plan
-from taskit.planning.planner import reprice
 from taskit.planning.recipe import Recipe
+from taskit.planning.repricing import reprice
 from taskit.step.lora import adapt
 from taskit.step.parametrization import PLAIN, Parametrization, Preparation
 from taskit.training.batches import Batches, load_data
@@ -39,7 +39,7 @@ from taskit.training.loop import TrainingLoop
 from taskit.training.ownership import Interrupts, owning
 from taskit.training.peak import PeakMeter, cap_allocator
 from taskit.training.preparation import prepare_once
-from taskit.training.results import Result, Scores
+from taskit.training.results import Result, Scores, step_of
 from taskit.training.run_folder import Event, RunFolder, Watch, stamped
 from taskit.training.tracking import Tracker, make_accelerator, track, tracked
 from taskit.transfer.embedding import embed_rows
@@ -282,10 +282,7 @@ class TrainingRun:
             details_before=progress.before,
             details_after=after,
             discarded_energy=discarded,
-            batch_size=self.plan.training.batch_size,
-            micro_batch=self.plan.training.micro_batch,
-            recomputed_blocks=self.plan.training.recomputed_blocks,
-            loss_chunk=self.plan.training.loss_chunk,
+            **step_of(self.plan.training),
         )
         if self.accelerator.is_main_process:
             write_adapter(adapted, self.plan, result, embedding, self.folder.adapter)

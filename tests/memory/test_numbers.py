@@ -11,7 +11,8 @@ from taskit.errors import PlanError
 from taskit.memory.conditions import BatchShape, Conditions
 from taskit.memory.live import LiveStorages
 from taskit.memory.numbers import extrapolate_peak
-from taskit.planning.step_spec import StepSpec, price
+from taskit.planning.pricing import price
+from taskit.planning.step_spec import StepSpec
 from tests.tiny import tiny_model
 
 ROWS = 6

@@ -13,8 +13,9 @@ from taskit.backbone.sources import find_backbone
 from taskit.data import load, write_digits
 from taskit.errors import BackboneError, BudgetError, PlanError, RunError, ZooError
 from taskit.planning.plan import Plan
-from taskit.planning.planner import make_plan, reprice, uniform_plan
+from taskit.planning.planner import make_plan, uniform_plan
 from taskit.planning.recipe import Recipe
+from taskit.planning.repricing import reprice
 from taskit.planning.step_spec import StepSpec, build_step_spec
 from taskit.scheduler import Constraints
 from taskit.training.trainer import train

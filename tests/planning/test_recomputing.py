@@ -12,8 +12,9 @@ from taskit.planning.budget import Budget
 from taskit.planning.context import prepare
 from taskit.planning.levers import CHECKPOINTING, effects
 from taskit.planning.plan import Plan
-from taskit.planning.planner import decide, make_plan, reprice
+from taskit.planning.planner import decide, make_plan
 from taskit.planning.recipe import Recipe
+from taskit.planning.repricing import reprice
 from taskit.scheduler import Constraints
 from taskit.training.trainer import train
 from taskit.ui.frontier_view import at_percent, frontier_view

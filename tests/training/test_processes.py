@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from taskit.backbone.processors import make_collator
 from taskit.data import load
 from taskit.errors import PlanError
-from taskit.planning.planner import reprice
+from taskit.planning.repricing import reprice
 from taskit.training.run_folder import RunFolder
 
 

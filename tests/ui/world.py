@@ -7,8 +7,9 @@ from taskit.memory.conditions import BatchShape, Conditions
 from taskit.methods import find_method
 from taskit.planning.context import PlanningContext
 from taskit.planning.micro_batches import MicroBatch
+from taskit.planning.pricing import Pricing
 from taskit.planning.recipe import Recipe
-from taskit.planning.step_spec import Pricing, StepSpec
+from taskit.planning.step_spec import StepSpec
 from taskit.scheduler import ANY, Step
 from taskit.transfer.similarity import TaskSimilarity
 from taskit.ui.lever_fields import RECOMPUTING
