@@ -27,8 +27,8 @@ def section(found: Found) -> Section:
         for row in profiles
     ]
     told = (
-        "The additive profile, by which a plan is sought, over the rehearsed peak, by which it is checked: LoRA r = 8 "
-        "everywhere at the sizes people fine-tune. There is no bar: what it misses, the search makes up for."
+        "The additive profile, by which a plan is sought, over the rehearsed peak that it is checked with: LoRA "
+        "r = 8 everywhere at the sizes people fine-tune. There is no bar: what it misses, the search makes up for."
     )
     columns = ("blocks recomputed", "blocks", "none, rehearsed", "all, rehearsed", *names)
     return Section(verdict, not missed, (real, f"{told}\n\n{table(columns, lines)}"), verdict)

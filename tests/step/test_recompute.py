@@ -30,14 +30,20 @@ def adapted(name):
 
 
 def gradients_and_passes(model, batch):
-    """The gradient of everything that is trained, and how often each block was run forward."""
-    passes, hooks = Counter(), []
-    for name, block in named_blocks(model).items():
-        hooks.append(block.register_forward_pre_hook(lambda *_, name=name: passes.update([name])))
+    """The gradient of everything that is trained, and how often the inside of each block was run forward."""
+    counted, parts = Counter(), {}
+    for name, block in named_blocks(model).items():  # whose own hooks run once, and some of its parts twice
+        parts[name] = [module for path, module in block.named_modules() if path.endswith(".lora_A.default")]
+    hooks = [
+        module.register_forward_pre_hook(lambda module, _: counted.update([module]))
+        for modules in parts.values()
+        for module in modules
+    ]
     model.zero_grad()
     model(**batch).loss.backward()
     for hook in hooks:
         hook.remove()
+    passes = {name: max(counted[module] for module in modules) for name, modules in parts.items()}
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}, passes
 
 
@@ -54,7 +60,7 @@ def test_any_blocks_give_the_gradients_of_keeping_all_and_are_run_once_more(name
         assert passes == {block: 2 if block in chosen else 1 for block in blocks}
         assert found.keys() == expected.keys()
         for path, gradient in expected.items():
-            assert torch.equal(found[path], gradient), path
+            assert (found[path] - gradient).norm() <= 1e-6 * gradient.norm(), path
 
 
 def test_without_names_all_blocks_are_recomputed():
