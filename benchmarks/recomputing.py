@@ -74,9 +74,9 @@ def step_row(architecture: str, seed: int) -> Row:
     batch = real_batch(base)
     true = gradient(model, batch, chunk, ())
     subsets = [(), tuple(names), *(some(names, choose) for _ in range(RANDOM))]
-    gradients, errors = [], []
-    for blocks in subsets:
-        gradients.append(((gradient(model, batch, chunk, blocks) - true).norm() / true.norm()).item())
+    gradients = [((gradient(model, batch, chunk, blocks) - true).norm() / true.norm()).item() for blocks in subsets]
+    errors = []
+    for blocks in subsets:  # whose steps change the weights
         real = live_peak(model, batch, chunk, blocks)
         errors.append(rehearse(load.empty, ranks, heads, base.task, with_blocks(base, blocks, chunk)) / real - 1)
     worst = max(errors, key=abs)
