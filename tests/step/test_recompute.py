@@ -18,9 +18,12 @@ NAMES = ("bert", "llama", "vit", "swin", "t5", "gpt2")
 
 
 def adapted(name):
-    """LoRA everywhere whose two factors both count, in training mode."""
-    model = without_dropout(name)
-    batch = batch_for(name, model)
+    """LoRA everywhere whose two factors both count, in training mode; in double precision against rounding."""
+    model = without_dropout(name).double()
+    for module in model.modules():
+        if isinstance(vars(module).get("drop_prob"), float):  # Swin drops whole rows
+            module.drop_prob = 0.0
+    batch = {k: t.double() if t.is_floating_point() else t for k, t in batch_for(name, model).items()}
     ranks = {place.name: 2 for place in find_locations(model)}
     made = adapt(model, ranks, head_names(model, CASES[name]), CASES[name])
     for path, parameter in made.named_parameters():
