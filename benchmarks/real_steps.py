@@ -142,7 +142,7 @@ def real_peaks(
     model.train()
 
     def work() -> None:
-        *micro, _ahead = [dict(_filled(base)) for _ in range(conditions.gradient_accumulation + 1)]
+        *micro, _ahead = [dict(filled(base)) for _ in range(conditions.gradient_accumulation + 1)]
         trained = [p for p in model.parameters() if p.requires_grad]
         optimizer = make_optimizer(conditions.optimizer, trained, 1e-4, 0.0)
         for _ in range(2):
@@ -155,7 +155,8 @@ def real_peaks(
     return allocated_peak(standing_tensors(model), work), live.peak
 
 
-def _filled(base: Architecture) -> Iterator[tuple[str, torch.Tensor]]:
+def filled(base: Architecture) -> Iterator[tuple[str, torch.Tensor]]:
+    """The tensors of a real batch, by their names."""
     batch = base.batch()
     for name, zeros in batch.empty().items():
         if batch.known:

@@ -6,8 +6,9 @@ device, attention picks a kernel by it, and fused optimizers accept some devices
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -48,6 +49,7 @@ def simulated_device(device: str, known: bool = False) -> Iterator[None]:
         _replaced(fused, "_get_fused_kernels_supported_devices", lambda: ["cpu", "cuda", "meta"]),
         # a mode is off while it handles a call, and the call of backward recomputes blocks and runs Python functions
         _replaced(torch.autograd, "_engine_run_backward", run_simulated),
+        _single_rows_without_padding(),
         _empty_code_books(),
         mode,
     ):
@@ -76,6 +78,26 @@ def _replaced(module: ModuleType, name: str, value: Any) -> Iterator[None]:
         yield
     finally:
         setattr(module, name, before)
+
+
+@contextmanager
+def _single_rows_without_padding() -> Iterator[None]:
+    """Let a mask that holds no numbers count as one without padding where it has a single row.
+
+    A batch is padded to its longest row.  Without padding Transformers makes no mask of tokens x tokens, which at
+    tens of thousands of tokens takes gigabytes.
+    """
+    from transformers import masking_utils
+
+    def of(ignore: Callable[..., bool], padding_mask: Any, *args: Any, **kwargs: Any) -> bool:
+        single = on_meta(padding_mask) and len(padding_mask) == 1
+        return ignore(None if single else padding_mask, *args, **kwargs)
+
+    with ExitStack() as stack:
+        for name in ("_ignore_causal_mask_sdpa", "_ignore_bidirectional_mask_sdpa"):
+            before = getattr(masking_utils, name, None)
+            stack.enter_context(_replaced(masking_utils, name, partial(of, before)))
+        yield
 
 
 @contextmanager

@@ -53,6 +53,22 @@ def test_rehearsed_peak_equals_the_live_storages_of_real_steps(name, every):
     assert rehearsed(name, ranks, heads, batch) == pytest.approx(live.peak, rel=0.01)
 
 
+@pytest.mark.parametrize(("name", "tokens"), [("llama", 300), ("bert", 32)])
+def test_a_single_row_needs_no_mask(name, tokens):
+    """It is never padded; a mask of 300 x 300 tokens would be more than half of all this Llama takes."""
+    profile, _, heads = profile_of(name)
+    ids = torch.arange(tokens)[None] % 40
+    labels = ids if CASES[name] == "text-generation" else torch.tensor([1])
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
+    ranks = strategy(profile, 1)
+    standing, work = real_step(name, ranks, heads, batch)
+    live = LiveStorages()
+    live.follow(standing)
+    with live:
+        work()
+    assert rehearsed(name, ranks, heads, batch) == pytest.approx(live.peak, rel=0.002)
+
+
 @pytest.mark.parametrize("name", ["vit", "bert", "llama"])
 def test_rehearsed_peak_agrees_with_the_allocator(name):
     profile, batch, heads = profile_of(name)
