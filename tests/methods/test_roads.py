@@ -33,7 +33,8 @@ def test_the_road(method, plan_with, tmp_path, capsys):
     assert main(["train", str(path), "--out", str(run), "--json"]) == 0
     assert Plan.load(run / "plan.json") == plan  # priced again, and found the same
     result = Run(run).result
-    assert result.measured_peak_bytes == pytest.approx(plan.memory.peak_bytes, rel=0.03)
+    # a π run may train the weights of its experts alone, so that few gradients wait for the second micro-batch
+    assert 0.94 * plan.memory.peak_bytes <= result.measured_peak_bytes <= 1.03 * plan.memory.peak_bytes
     assert result.trainable_parameters == plan.trainable_parameters
     assert evaluate_run(run)[1] == pytest.approx(result.after)
     capsys.readouterr()
