@@ -112,8 +112,11 @@ def step_of(
 
             chunked = partial(loss_of, model, chunk=conditions.loss_chunk, learned=conditions.batch.learned)
             train_step(model, optimizer, batches[:count], backward=backward, loss=loss or chunked)
+        elif loss:  # without anything to train: only ever evaluated
+            with torch.no_grad():
+                loss(batches[0])
         del batches
-        shapes = (conditions.evaluation,) if trained else (conditions.evaluation, conditions.batch)
+        shapes = (conditions.evaluation,) if trained or loss else (conditions.evaluation, conditions.batch)
         for shape in filter(None, shapes):
             with torch.no_grad():
                 evaluate_batch(model, shape.empty(), conditions, shape.learned)

@@ -156,7 +156,7 @@ def test_the_head_alone_is_not_trained(tiny):
 @pytest.mark.parametrize(
     ("way", "recomputes"),
     [
-        ("taskit", False),
+        ("taskit", True),
         ("taskit-keeping", False),
         ("sensitivity", False),
         ("oracle", False),
