@@ -187,11 +187,11 @@ def main() -> None:
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     results = Results(parser, chosen)
-    rounds, steps = (2, 2) if chosen.quick else (8, 20)
+    rounds, steps = (2, 2) if chosen.quick else (6, 20)
     keys = [{"joined": joined, "seed": seed} for seed in chosen.seeds for joined in (1, JOINED)]
     results.rows("levers", keys, lambda joined, seed: levers(chosen.data, joined, rounds, seed))
     tasks = [{"task": task, "seed": seed} for seed in chosen.seeds for task in ("digits", TEXT)]
-    results.rows("epochs", tasks, lambda task, seed: epochs(chosen.data, task, seed, steps, min(rounds, 4)))
+    results.rows("epochs", tasks, lambda task, seed: epochs(chosen.data, task, seed, steps, min(rounds, 3)))
     results.end()
 
 

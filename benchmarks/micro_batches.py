@@ -10,7 +10,8 @@ their 64 rows at once: it knows nothing of shares, so that it says what the loss
 
 All that in double precision, where rounding cannot hide an error or make one up.  In single precision the same runs,
 and where FOLDER holds trec_question_train.csv, MiniLM on it, say what the other order of sums comes to: AdamW divides
-a gradient by its size, so that the smallest ones, which are rounding for the most part, move a weight like any other.
+a gradient by its size, so that the smallest ones, which are rounding for the most part, move a weight like any other;
+and the linear head that a classifier begins with is fitted to features that are rounded otherwise.
 """
 
 import os
