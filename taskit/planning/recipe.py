@@ -90,10 +90,12 @@ class Recipe:
             return
         size = size or -(-rows // (count or 1))
         made = -(-rows // size)
-        if size > rows or (count or made) != made:
+        if size > rows:
+            raise PlanError(f"micro_batch is {size}, more than the batch_size of {rows}; give at most that.")
+        if (count or made) != made:
             raise PlanError(
-                f"A batch_size of {rows} in micro-batches of {size} makes {made} of them, not {count or 0}; give a "
-                "micro_batch of at most batch_size, or leave gradient_accumulation out."
+                f"A batch_size of {rows} in micro-batches of {size} makes {made} of them, not {count}; mend one of the "
+                "three, or leave gradient_accumulation out."
             )
         object.__setattr__(self, "micro_batch", size)
         object.__setattr__(self, "gradient_accumulation", made)

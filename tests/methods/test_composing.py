@@ -199,8 +199,9 @@ def test_adapters_that_say_nothing_of_their_data_are_asked_themselves(kitchen):
 def test_a_budget_below_all_training_names_what_works(kitchen, capsys):
     model = empty_model(Plan.load(kitchen / "soup.json").backbone, task="text-classification", labels=("a", "b"))
     weights = sum(p.numel() * 4 for p in model.parameters())
+    whole = ("--micro-batch", "8", "--no-gradient-checkpointing")
     capsys.readouterr()
-    assert main(plan_words(kitchen, "taskit", budget=f"{weights + 60_000}B", out="never.json")) == 1
+    assert main(plan_words(kitchen, "taskit", *whole, budget=f"{weights + 60_000}B", out="never.json")) == 1
     assert "--method soup or lorahub" in capsys.readouterr().err
     assert main(plan_words(kitchen, "taskit", budget=f"{weights}B", out="never.json")) == 1
     assert "soup" not in capsys.readouterr().err

@@ -87,7 +87,7 @@ def test_the_micro_batch_and_how_many_make_a_step_name_each_other():
             {"batch_size": 32, "micro_batch": 8, "gradient_accumulation": 3},
             "micro-batches of 8 makes 4 of them, not 3",
         ),
-        ({"batch_size": 8, "micro_batch": 16}, "give a micro_batch of at most batch_size"),
+        ({"batch_size": 8, "micro_batch": 16}, "micro_batch is 16, more than the batch_size of 8; give at most that"),
         ({"micro_batch": 0}, "micro_batch is 0; give a whole number"),
         ({"gradient_checkpointing": False, "recomputed_blocks": ("layer.0",)}, "names 1 blocks; make them agree"),
     ],
