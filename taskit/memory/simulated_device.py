@@ -95,7 +95,7 @@ def _single_rows_without_padding() -> Iterator[None]:
 
     with ExitStack() as stack:
         for name in ("_ignore_causal_mask_sdpa", "_ignore_bidirectional_mask_sdpa"):
-            before = getattr(masking_utils, name, None)
+            before: Any = getattr(masking_utils, name, None)
             stack.enter_context(_replaced(masking_utils, name, partial(of, before)))
         yield
 

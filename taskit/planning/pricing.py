@@ -43,9 +43,9 @@ def price(step_spec: StepSpec) -> Pricing:
 
 def _by_micro_batch(step_spec: StepSpec, whole: MemoryProfile) -> dict[int, MemoryProfile]:
     """The profile of every micro-batch: sizes grow linearly with the rows, so that two are traced."""
+    if len(step_spec.micro_batches) < 2:
+        return {one.size: whole for one in step_spec.micro_batches}
     largest, *smaller = step_spec.micro_batches
-    if not smaller:
-        return {largest.size: whole}
     few = next((one for one in smaller if one.training.rows <= FEW), smaller[-1])
     profile, rows = step_spec.passing(few.size).trace(), (few.training.rows, largest.training.rows)
     found = {}

@@ -115,7 +115,8 @@ def test_rows_of_like_length_pass_together_and_none_is_lost(material):
     assert sorted(flat) == sorted(lengths(collator(rows[:32])))
 
     def texts(batch):
-        return [tuple(ids[mask.bool()].tolist()) for ids, mask in zip(batch["input_ids"], batch["attention_mask"], strict=True)]
+        pairs = zip(batch["input_ids"], batch["attention_mask"], strict=True)
+        return [tuple(ids[mask.bool()].tolist()) for ids, mask in pairs]
 
     assert sorted(text for batch in found for text in texts(batch)) == sorted(texts(collator(rows[:32])))
     padded = sum(batch["input_ids"].numel() for batch in found)
