@@ -94,8 +94,8 @@ class Recipe:
             raise PlanError(f"micro_batch is {size}, more than the batch_size of {rows}; give at most that.")
         if (count or made) != made:
             raise PlanError(
-                f"A batch_size of {rows} in micro-batches of {size} makes {made} of them, not {count}; mend one of the "
-                "three, or leave gradient_accumulation out."
+                f"A batch_size of {rows} in micro-batches of {size} makes {made} of them, not {count}; mend one of "
+                "the three, or leave gradient_accumulation out."
             )
         object.__setattr__(self, "micro_batch", size)
         object.__setattr__(self, "gradient_accumulation", made)
