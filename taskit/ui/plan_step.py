@@ -34,6 +34,7 @@ PROGRESS_MESSAGES = 5  # that `prepare` and `decide` report
 
 HEAVY: dict[str, Any] = {"api_visibility": "private", "concurrency_limit": 1, "concurrency_id": "planning"}
 MEASURING = {**HEAVY, "concurrency_id": "measuring"}  # in another queue, so that it delays no plan and no training
+SETTLING = {**MEASURING, "show_progress": "hidden", "trigger_mode": "always_last"}
 LIGHT: dict[str, Any] = {
     "api_visibility": "private",
     "queue": False,
@@ -65,11 +66,14 @@ def plan_step(page: Page, forward: gr.Button) -> tuple[gr.Button, gr.Button, gr.
     opened = [note, page.frontier_view, *redrawn, controls, actions]
     heavy = {**HEAVY, "show_progress_on": view}
     inputs = [page.checked, page.backbone, page.zoo, slider, card, *levers.fields]
-    page.go(forward.click, PLAN).then(open_plan, inputs, opened, **heavy)
+    settled = (settle, [page.frontier_view, slider, card], [note, page.chosen, view])
+    page.go(forward.click, PLAN).then(open_plan, inputs, opened, **heavy).success(*settled, **SETTLING)
     moved = [page.frontier_view, slider]
     slider.input(lambda: BEHIND_SLIDER, None, card, **LIGHT)
     slider.input(redraw, moved, [note, *redrawn], **LIGHT)
-    card.input(pick_card, [page.frontier_view, card, slider], [note, slider, *redrawn], **LIGHT)
+    slider.release(*settled, **SETTLING)
+    picked = card.input(pick_card, [page.frontier_view, card, slider], [note, slider, *redrawn], **LIGHT)
+    picked.success(*settled, **SETTLING)
     measure = (measure_levers, [page.frontier_view, page.chosen], [levers.note, *levers.measured])
     levers.box.expand(*measure, **MEASURING, show_progress_on=levers.note)
     applied = [note, page.frontier_view, levers.effect, *redrawn]
@@ -225,6 +229,19 @@ def rehearse_plan(made: FrontierView | None, chosen: Chosen | None) -> tuple:
     """Rehearse the draft on the screen, and offer it as a file."""
     chosen = rehearsed(made, chosen)
     return chosen, plan_view(_required(made), chosen), gr.DownloadButton(visible=True, value=str(save(chosen)))
+
+
+def settle(made: FrontierView | None, percent: float, card: str) -> tuple:
+    """Once the controls are let go: rehearse the plan, so that what is shown is what would be trained."""
+    if made is None:  # the step shows why
+        return gr.skip(), gr.skip(), gr.skip()
+    return _settle(made, budget_of(card, percent))
+
+
+@report_errors(outputs=2)
+def _settle(made: FrontierView, budget: Budget) -> tuple:
+    chosen = Chosen(budget, decide(made.context, budget), rehearsed=True)
+    return chosen, plan_view(made, chosen)
 
 
 def rehearsed(made: FrontierView | None, chosen: Chosen | None) -> Chosen:

@@ -1,6 +1,7 @@
 """Planning spends what costs no quality first: smaller micro-batches, then blocks that are computed again."""
 
 from dataclasses import replace
+from html import escape
 
 import pytest
 from transformers import AlbertConfig, AlbertForSequenceClassification
@@ -16,8 +17,10 @@ from taskit.planning.planner import decide, make_plan
 from taskit.planning.recipe import Recipe
 from taskit.planning.repricing import reprice
 from taskit.scheduler import Constraints
+from taskit.terminal import show_bytes
 from taskit.training.trainer import train
 from taskit.ui.frontier_view import at_percent, frontier_view
+from taskit.ui.plan_step import BEHIND_SLIDER, rehearsed, settle
 from tests.world import write_bert, write_tokenizer, write_topics
 
 FREE = Recipe(epochs=1, batch_size=8)
@@ -169,6 +172,17 @@ def test_a_plan_edited_into_nonsense_is_refused_in_one_sentence(world):
     stranger = Plan.from_dict({**values, "training": {**values["training"], **named}})
     with pytest.raises(PlanError, match=r"recomputes the block bert\.encoder\.layer\.9, which the backbone does not"):
         reprice(stranger, load(folder / "topics.csv"), make_collator(plan.backbone, plan.data.task, None))
+
+
+def test_the_page_shows_the_plan_that_it_would_train(world):
+    folder, bert = world
+    made = frontier_view(prepare(folder / "topics.csv", str(bert), recipe=FREE))
+    note, chosen, view = settle(made, 30, BEHIND_SLIDER)
+    assert note == ""
+    assert chosen.rehearsed
+    assert chosen.plan == rehearsed(made, chosen).plan == decide(made.context, at_percent(30))
+    assert show_bytes(chosen.plan.memory.peak_bytes) in view
+    assert all(escape(one.sentence) in view for one in chosen.plan.savings)
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,16 @@ from taskit.ui import plan_step
 from taskit.ui.data_step import look_at_upload
 from taskit.ui.frontier_view import frontier_view
 from taskit.ui.page import Checked
-from taskit.ui.plan_step import apply_levers, measure_levers, open_plan, pick_card, redraw, rehearse_plan, reset
+from taskit.ui.plan_step import (
+    apply_levers,
+    measure_levers,
+    open_plan,
+    pick_card,
+    redraw,
+    rehearse_plan,
+    reset,
+    settle,
+)
 from taskit.ui.result_step import Results
 from taskit.ui.run_store import RunStore
 from taskit.ui.runs_step import History
@@ -46,6 +55,10 @@ def sentence_of(answers):
 )
 def test_before_there_is_anything(press, says):
     assert says in sentence_of(press())
+
+
+def test_letting_go_of_the_slider_before_there_is_a_plan_changes_nothing():
+    assert settle(None, 60, "by the slider") == (gr.skip(),) * 3
 
 
 def test_a_field_that_was_emptied():
