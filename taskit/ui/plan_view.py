@@ -41,7 +41,7 @@ def _summary(chosen: Chosen) -> str:
         "rehearsed peak" if chosen.rehearsed else "estimated peak": show_bytes(plan.memory.peak_bytes),
         "budget": show_bytes(plan.budget_bytes),
         "optimizer steps": f"{plan.steps:,}",
-        "rows at once": f"{plan.training.micro_batch} of {plan.training.batch_size}",
+        "rows at once / a step": f"{plan.training.micro_batch} / {plan.training.batch_size}",
         "learning rate": f"{plan.training.rate(plan.ranks.values()):g}",
     }
     words = text(command(chosen))
