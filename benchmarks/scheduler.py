@@ -234,12 +234,12 @@ def joint_budgets(steps: Sequence[Step], shares: Sequence[float]) -> list[int]:
     importance = [1.0] * len(steps[0].profile.locations)
     base = steps[-1].profile.bytes([0] * len(importance))
     (empty,) = joint_frontier(steps, importance, (base,))
-    low, high = base + empty.schedule.shortfall_bytes, steps[0].profile.bytes([8] * len(importance))
+    low, high = base + empty.shortfall_bytes, steps[0].profile.bytes([8] * len(importance))
     return [low + int((high - low) * share / 100) for share in shares]
 
 
 def score(plan: JointSchedule, importance: Sequence[float]) -> float:
-    return plan.schedule.objective / math.fsum(importance) - TIME_PRICE * plan.time
+    return plan.objective / math.fsum(importance) - TIME_PRICE * plan.time
 
 
 def joint_timings(seed: int) -> list[dict]:
@@ -274,7 +274,7 @@ def joint_against_milp(architecture: str, share: int, seed: int, seconds: float)
         "score": found,
         "milp": optimum.objective,
         "bound": optimum.bound,
-        "over_budget": union_bytes(step.profile.recomputing(plan.recomputed), plan.schedule.ranks) > budget,
+        "over_budget": union_bytes(step.profile.recomputing(plan.recomputed), plan.ranks) > budget,
     }
     row["holds"] = found >= optimum.objective - 2e-3 * abs(optimum.objective) and not row["over_budget"]
     show(row)
