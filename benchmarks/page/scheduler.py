@@ -26,8 +26,42 @@ def section(found: Found) -> Section:
         f"On {small['instances']} small instances the worst ratio to the best of all strategies is "
         f"{small['worst_ratio']:.6f}."
     )
-    body = (exact, _timings(timings), _beside(beside), _milp(milp))
+    joint, joint_times = found.get("joint", []), found.get("joint, timings", [])
+    body = (exact, _timings(timings), _beside(beside), _milp(milp), *_joint(joint, joint_times))
+    if joint:
+        behind = min(row["score"] / row["milp"] - 1 for row in joint)
+        figure += (
+            f" Ranks, recomputed blocks and micro-batch together, on {len(joint)} problems, are at most "
+            f"{percent(max(-behind, 0))} below what HiGHS finds."
+        )
+    parts += [*joint, *joint_times]
     return Section(figure, all(row["holds"] for row in parts), body, figure)
+
+
+def _joint(rows: list, timings: list) -> tuple[str, ...]:
+    """The search over a whole step beside HiGHS, one problem for each micro-batch."""
+    if not rows:
+        return ()
+    lines = [
+        [
+            row["architecture"],
+            f"{row['share']} %",
+            str(row["micro_batch"]),
+            f"{row['recomputed']} of {row['blocks']}",
+            f"{row['score']:.5f}",
+            f"{row['milp']:.5f}",
+            seconds(row["seconds"]),
+            str(row["over_budget"]).lower(),
+        ]
+        for row in rows
+    ]
+    head = ("the whole step", "budget", "rows at once", "recomputed", "objective", "HiGHS", "processor time", "over")
+    times = [
+        [row["case"], seconds(row["seconds"]), seconds(row["bar_seconds"]) if row["bar_seconds"] else ""]
+        for row in timings
+        if "seconds" in row
+    ]
+    return table(head, lines), table(("the whole step", "processor time", "bar"), times)
 
 
 def _timings(rows: list) -> str:
