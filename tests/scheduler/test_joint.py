@@ -315,12 +315,12 @@ def test_constraints_hold_where_bins_are_needed(constraints):
         steps, importance, budgets_between(steps, 10), constraints=constraints, rank_parameters=weights
     )
     for budget, plan, other in zip(budgets_between(steps, 10), plans, free, strict=True):
-        ranks = plan.schedule.ranks
+        ranks = plan.ranks
         assert literal_bytes(steps[plan.step], ranks, plan.recomputed) <= budget
         assert len(set(ranks) - {0}) <= 1 or not constraints.common_rank
         assert sum(r * w for r, w in zip(ranks, weights, strict=True)) <= (constraints.max_parameters or 2**60)
-        assert plan.schedule.objective <= other.schedule.objective * 1.002
-    assert plans[-1].schedule.objective > plans[1].schedule.objective > 0
+        assert plan.objective <= other.objective * 1.002
+    assert plans[-1].objective > plans[1].objective > 0
 
 
 def test_merged_states_stay_within_budget():
@@ -336,11 +336,11 @@ def test_merged_states_stay_within_budget():
         low = step.profile.recomputing(range(6)).bytes([1] + [0] * 29)
         budgets = [low + (step.profile.bytes([64] * 30) - low) * i // 6 for i in range(7)]
         for budget, plan in zip(budgets, joint_frontier([step], importance, budgets, bins=2000), strict=True):
-            size = literal_bytes(step, plan.schedule.ranks, plan.recomputed)
-            assert plan.schedule.predicted_bytes == size <= budget
-            assert any(plan.schedule.ranks)
+            size = literal_bytes(step, plan.ranks, plan.recomputed)
+            assert plan.predicted_bytes == size <= budget
+            assert any(plan.ranks)
             for b in plan.recomputed:  # none without need
-                assert literal_bytes(step, plan.schedule.ranks, set(plan.recomputed) - {b}) > budget
+                assert literal_bytes(step, plan.ranks, set(plan.recomputed) - {b}) > budget
 
 
 def test_bounds_hold_and_are_close():

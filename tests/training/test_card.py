@@ -83,7 +83,7 @@ def test_every_figure_is_the_runs_and_the_hub_accepts_it(card):
 def test_there_is_no_figure_but_the_runs(card):
     prose, ranks = card().text.split("```json")
     prose = re.sub(r"```python.*?```|\(https?://[^)]*\)", "", prose, flags=re.DOTALL)
-    counts = {"2", "3", "80", "20", "8"}  # inserted, candidates and MiB, rows, rank everywhere
+    counts = {"2", "3", "80", "20", "8", "16"}  # inserted, candidates and MiB, rows, rank everywhere, rows of a step
     scores = {"0.5123", "0.8235", "0.500", "0.400"}
     sizes = {"9.54", "9.63", str(PLAN.memory.full_lora_bytes)}
     labels = {"0.", "1.", "2.", "1"}  # their numbers, and alert(1)
