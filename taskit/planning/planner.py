@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -48,7 +49,7 @@ def search(
                     solved for  97: peak 99.8, .2 unspent -> within TOLERANCE, the answer
 
     Each further overshoot is subtracted twice as hard as the one before (2, 4, 8 ... times), so that the search ends;
-    and it ends where the answer is one that was rehearsed before.
+    and where something fits it ends with an answer that was rehearsed before.
 
     Raises:
         BudgetError: even at the floor the peak lies above the budget.
@@ -57,17 +58,16 @@ def search(
     best_peak = least_peak = rehearse(least)
     if budget < least_peak:
         raise _too_small(budget, least_peak, forced=any(least.ranks))
-    solve_for, overshoots, tried = budget, 0, {least}
-    for _ in range(ATTEMPTS):
+    solve_for, overshoots, tried = budget, 0, {least: least_peak}
+    for attempt in count(1):
         found = solve(max(solve_for, floor))
-        if found in tried:
-            break
-        tried.add(found)
-        peak = rehearse(found)
+        known = found in tried
+        peak = tried[found] = tried[found] if known else rehearse(found)
         unspent = budget - peak
         if unspent >= 0 and found.value > best.value:
             best, best_peak = found, peak
-        if not any(found.ranks) or (0 <= unspent <= TOLERANCE * (budget - least_peak) and any(best.ranks)):
+        enough = 0 <= unspent <= TOLERANCE * (budget - least_peak) or attempt >= ATTEMPTS or (known and unspent >= 0)
+        if not any(found.ranks) or (enough and any(best.ranks)):
             break
         overshoots += unspent < 0
         solve_for += unspent if unspent >= 0 else unspent * 2**overshoots

@@ -13,11 +13,11 @@ from taskit.backbone.sources import find_backbone
 from taskit.data import load, write_digits
 from taskit.errors import BackboneError, BudgetError, PlanError, RunError, ZooError
 from taskit.planning.plan import Plan
-from taskit.planning.planner import make_plan, uniform_plan
+from taskit.planning.planner import make_plan, search, uniform_plan
 from taskit.planning.recipe import Recipe
 from taskit.planning.repricing import reprice
 from taskit.planning.step_spec import StepSpec, build_step_spec
-from taskit.scheduler import Constraints
+from taskit.scheduler import Constraints, Schedule
 from taskit.training.trainer import train
 from taskit.transfer.importance import TRIAL
 from tests.tiny import tiny_model
@@ -329,3 +329,26 @@ def test_changed_data_is_noticed(saved, tmp_path):
     write_topics(tmp_path / "topics.csv", seed=1)
     with pytest.raises(RunError, match="changed"):
         train(Plan.load(path), tmp_path / "run")
+
+
+def test_a_search_that_overshoots_goes_on_until_something_fits():
+    """Every answer stands 30 above its prediction, and answers come in steps of 25 bytes."""
+
+    def solve(budget):
+        rank = budget // 25
+        return Schedule((rank,), float(rank), 25 * rank)
+
+    found, peak = search(lambda one: one.predicted_bytes + 30 * any(one.ranks), solve, 100, 0)
+    assert found.ranks == (2,)
+    assert peak == 80
+
+
+def test_a_search_whose_answers_repeat_ends():
+    """The steps are too coarse for the correction to change the answer at once."""
+
+    def solve(budget):
+        rank = min(budget // 40, 2)
+        return Schedule((rank,), float(rank), 40 * rank)
+
+    found, peak = search(lambda one: one.predicted_bytes + 21 * any(one.ranks), solve, 100, 0)
+    assert (found.ranks, peak) == ((1,), 61)
