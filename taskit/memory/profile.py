@@ -17,7 +17,7 @@ class Storage:
     """Activations saved for the backward pass, merged by who needs them.
 
     `needed_by` holds sorted location indices; the storage is kept if and only if one of them has rank > 0, and the
-    recomputable block in which it is made, where there is one, is not recomputed.
+    recomputable block in which it is saved, where there is one, is not recomputed.
     """
 
     bytes: int

@@ -50,10 +50,11 @@ def levers_left(context: PlanningContext) -> str:
     found = _effects(context, context.step_spec_of(least), least.ranks)
     left = [one for one in found if one.lever in (LENGTH, QUANTIZATION) and (one.bytes or 0) < 0]
     names = {LENGTH: "--max-length", QUANTIZATION: "--quantize"}
+    named = "leave --micro-batch out, " if (context.recipe.micro_batch or 1) > 1 else ""
     words = [f"{names[one.lever]} {one.value} ({show_bytes(-(one.bytes or 0))} less)" for one in left]
     if not words:
-        return ", or choose a smaller model"
-    return f", or take {', '.join(words)}, or a smaller model"
+        return f", or {named}choose a smaller model"
+    return f", or {named}take {', '.join(words)}, or a smaller model"
 
 
 def _effect(lever: str, value: str, step_spec: StepSpec, ranks: Sequence[int], before: int) -> Effect:

@@ -85,7 +85,7 @@ def _too_small(budget: int, needed: int, forced: bool) -> BudgetError:
     needy = "frozen backbone and the locations forced in need" if forced else "frozen backbone needs"
     return BudgetError(
         f"The budget of {show_bytes(budget)} is {missing} bytes ({show_bytes(missing)}) short of the "
-        f"{show_bytes(needed)} that the {needy}, one row at a time; raise it."
+        f"{show_bytes(needed)} that the {needy}, with as few rows at once as may be; raise it."
     )
 
 

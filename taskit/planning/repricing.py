@@ -9,6 +9,7 @@ from taskit.methods import parametrization_of
 from taskit.planning.forward_only import forward_profile
 from taskit.planning.plan import Plan, PlannedLocation
 from taskit.planning.pricing import Pricing, copied, estimate, planned_locations
+from taskit.planning.savings import longest_of
 from taskit.planning.step_spec import StepSpec, build_step_spec
 from taskit.scheduler import objective
 from taskit.terminal import show_bytes
@@ -70,6 +71,7 @@ def reprice(plan: Plan, data: Dataset, collator: Collator) -> Plan:
         trainable_parameters=step_spec.trainable_parameters(ranks),
         training=plan.training.following(ranks),
         explanation=None,  # the ranks are a person's now
+        longest=longest_of(step_spec),
         savings=(),
     )
 

@@ -49,7 +49,7 @@ def _savings(context: PlanningContext, found: JointSchedule) -> Iterator[Saving]
     whole, step = context.steps[0], context.steps[found.step]
     everywhere = (FULL_RANK,) * len(found.ranks)
     before, chunk = whole.profile.bytes(everywhere), context.step_spec.conditions.loss_chunk
-    if chunk:
+    if chunk and context.pricing.logits_bytes > 0:
         yield Saving(
             f"Logits are made for {chunk} tokens at once, and only for those that are learned; nothing changes.",
             context.pricing.logits_bytes,

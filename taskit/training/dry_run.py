@@ -48,7 +48,7 @@ def dry_run(
             evaluate(held_out())
     except torch.OutOfMemoryError as error:
         raise MisfitError(
-            "The longest batch does not fit the device; plan with a smaller --batch-size, or train with --tighten."
+            "The longest batch does not fit the device; plan with a smaller --micro-batch, or train with --tighten."
         ) from error
 
 
@@ -58,7 +58,7 @@ def require_fit(plan: Plan, peak: int) -> None:
     if peak > allowed:
         raise MisfitError(
             f"The longest batch needs {show_bytes(peak)}, {peak - allowed} bytes more than the plan's "
-            f"{show_bytes(allowed)}; plan again with a smaller --batch-size, or train with --tighten."
+            f"{show_bytes(allowed)}; plan again with a smaller --micro-batch, or train with --tighten."
         )
 
 
