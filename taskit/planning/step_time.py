@@ -1,8 +1,8 @@
 """How long a step takes beside another one that trains the same: what orders the exact levers until time is foretold.
 
-Rough, from a first measurement on MiniLM, one thread, 32 rows of 48 tokens, LoRA r = 8 everywhere (benchmarks/levers.py
-has newer ones): each forward and backward pass costs something whatever its size, and recomputing all
-blocks takes another forward pass.
+Rough, from a first measurement on MiniLM, one thread, 32 rows of 48 tokens, LoRA r = 8 everywhere; newer figures are
+in benchmarks/levers.py.  Each forward and backward pass costs something whatever its size, and recomputing all blocks
+takes another forward pass.
 """
 
 from taskit.memory.conditions import BatchShape
